@@ -1,0 +1,1 @@
+//! TensorFlow checkpoints: TensorBundle, V1 files, object graphs, Saver.

@@ -1,0 +1,2 @@
+//! The modelark program.
+fn main() {}

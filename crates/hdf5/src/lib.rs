@@ -1,0 +1,1 @@
+//! HDF5 files: groups, datasets and attributes as Keras uses them.

@@ -1,0 +1,1 @@
+//! An architecture as JSON, weights as .npy or .npz, and pickled weight lists.

@@ -1,0 +1,1 @@
+//! Save, load, run and convert TensorFlow and Keras models without TensorFlow.

@@ -1,0 +1,1 @@
+//! Keras layers and models: configs, weights, and the trace of a call.

@@ -1,0 +1,1 @@
+//! Protocol buffer messages of TensorFlow's files, generated from proto/.

@@ -1,0 +1,1 @@
+//! TensorFlow SavedModel folders and frozen graphs.

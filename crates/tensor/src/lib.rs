@@ -1,0 +1,1 @@
+//! Tensors: dtypes, shapes, shared or mapped storage, and the math kernels.

@@ -1,0 +1,1 @@
+//! The cross-format matrix and the fixtures.
