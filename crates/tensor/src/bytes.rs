@@ -1,0 +1,191 @@
+//! Bytes that many holders share: owned and aligned, or part of a mapped file.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// One cache line; every SIMD load of an owned buffer is aligned.
+const ALIGN: usize = 64;
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; ALIGN]);
+
+/// Bytes of this process, aligned to a cache line.
+struct Owned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Owned {
+    fn zeroed(len: usize) -> Self {
+        // `vec![zero; n]` asks the allocator for zeroed pages, so a large buffer costs nothing until touched.
+        Owned { lines: bytemuck::allocation::zeroed_slice_box(len.div_ceil(ALIGN)).into_vec(), len }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+#[derive(Clone)]
+enum Store {
+    Owned(Arc<Owned>),
+    Foreign(Arc<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl Store {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Store::Owned(o) => o.as_slice(),
+            Store::Foreign(f) => (**f).as_ref(),
+        }
+    }
+}
+
+/// A range of bytes that its holders share; cloning and slicing copy nothing.
+///
+/// The bytes are owned by this process or by anything that can lend them for good, such as a memory map.
+#[derive(Clone)]
+pub struct SharedBytes {
+    store: Store,
+    range: Range<usize>,
+}
+
+impl SharedBytes {
+    /// `len` zero bytes, aligned to a cache line.
+    pub fn zeroed(len: usize) -> Self {
+        SharedBytes { store: Store::Owned(Arc::new(Owned::zeroed(len))), range: 0..len }
+    }
+
+    /// A copy of `bytes`, aligned to a cache line.
+    pub fn copy_from(bytes: &[u8]) -> Self {
+        let mut owned = Owned::zeroed(bytes.len());
+        owned.as_mut_slice().copy_from_slice(bytes);
+        SharedBytes { store: Store::Owned(Arc::new(owned)), range: 0..bytes.len() }
+    }
+
+    /// The bytes of `owner`, which is kept alive as long as they are held. No copy is made.
+    ///
+    /// `owner.as_ref()` must give the same bytes each time.
+    pub fn from_owner(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+        let len = owner.as_ref().len();
+        SharedBytes { store: Store::Foreign(Arc::new(owner)), range: 0..len }
+    }
+
+    /// The part of these bytes in `range` (relative to them), or `None` when it reaches past their end.
+    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        Some(SharedBytes { store: self.store.clone(), range: start..start + range.len() })
+    }
+
+    /// The bytes to write to, copied first if anybody else holds them or they aren't this process's own.
+    pub fn make_mut(&mut self) -> &mut [u8] {
+        if self.unique().is_none() {
+            *self = SharedBytes::copy_from(self);
+        }
+        let range = self.range.clone();
+        match &mut self.store {
+            Store::Owned(o) => match Arc::get_mut(o) {
+                Some(o) => &mut o.as_mut_slice()[range],
+                None => unreachable!("copied above when shared"),
+            },
+            Store::Foreign(_) => unreachable!("copied above when foreign"),
+        }
+    }
+
+    /// The bytes to write to, if this is their only holder.
+    pub fn unique(&mut self) -> Option<&mut [u8]> {
+        match &mut self.store {
+            Store::Owned(o) => Some(&mut Arc::get_mut(o)?.as_mut_slice()[self.range.clone()]),
+            Store::Foreign(_) => None,
+        }
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // An owner that shrinks breaks its promise; it gets empty bytes, not a panic.
+        self.store.as_slice().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Vec<u8>> for SharedBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        SharedBytes::from_owner(bytes)
+    }
+}
+
+impl From<&[u8]> for SharedBytes {
+    fn from(bytes: &[u8]) -> Self {
+        SharedBytes::copy_from(bytes)
+    }
+}
+
+impl Default for SharedBytes {
+    fn default() -> Self {
+        SharedBytes::zeroed(0)
+    }
+}
+
+impl PartialEq for SharedBytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for SharedBytes {}
+
+impl fmt::Debug for SharedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedBytes({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_to_shared_bytes_copies_them() {
+        let mut a = SharedBytes::copy_from(&[1, 2, 3, 4]);
+        let b = a.clone();
+        a.make_mut()[0] = 9;
+        assert_eq!((&*a, &*b), (&[9u8, 2, 3, 4][..], &[1u8, 2, 3, 4][..]));
+        assert!(a.unique().is_some());
+    }
+
+    #[test]
+    fn slices_are_checked() {
+        let a = SharedBytes::from(vec![1, 2, 3, 4]);
+        let b = a.slice(1..3).expect("in range");
+        assert_eq!(&*b, &[2, 3]);
+        assert_eq!(&*b.slice(1..2).expect("in range"), &[3]);
+        assert!(b.slice(0..3).is_none());
+        let (start, end) = (3, 2);
+        assert!(a.slice(start..end).is_none());
+    }
+
+    #[test]
+    fn foreign_bytes_are_never_written_to() {
+        let mut a = SharedBytes::from(vec![1, 2]);
+        assert!(a.unique().is_none());
+        a.make_mut()[1] = 7;
+        assert_eq!(&*a, &[1, 7]);
+    }
+}

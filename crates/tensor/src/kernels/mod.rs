@@ -1,0 +1,1 @@
+//! The math kernels: pure functions over tensors, with TensorFlow's numerics.
