@@ -1,2 +1,61 @@
 //! Every recurring task of the workspace, as a table of verbs.
-fn main() {}
+//!
+//! `cargo xtask VERB` runs one; without a verb it prints the table. A verb is a file of its own
+//! and a line in [`VERBS`].
+
+#![forbid(unsafe_code)]
+
+mod ci;
+mod proto;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Outcome;
+
+/// Name, function, help.
+type Verb = (&'static str, fn(&[String]) -> Outcome, &'static str);
+
+const VERBS: &[Verb] = &[
+    (
+        "ci",
+        ci::run,
+        "everything that must hold before a change lands, but for the tests",
+    ),
+    (
+        "proto",
+        proto::run,
+        "generate crates/proto from proto/; --check compares instead",
+    ),
+    (
+        "test",
+        test::run,
+        "all tests, and each format of the facade built alone",
+    ),
+    (
+        "tidy",
+        tidy::run,
+        "the rules that compilers don't know: arrows, sizes, links",
+    ),
+];
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let Some((_, run, _)) = VERBS.iter().find(|(verb, ..)| *verb == name) else {
+        eprintln!("usage: cargo xtask VERB [ARGS]\n");
+        for (verb, _, help) in VERBS {
+            eprintln!("  {verb:<10} {help}");
+        }
+        return ExitCode::from(2);
+    };
+    match run(&args.collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What several verbs need: where the workspace is, and how to call cargo there.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What a verb ends with. An error is printed with the verb's name before it.
+pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// The top of the workspace.
+pub fn root() -> PathBuf {
+    // Cargo tells where the package is now; it may have moved since it was built.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map(PathBuf::from).unwrap_or(package)
+}
+
+/// Runs cargo at the top of the workspace with extra environment variables, its output passed through.
+pub fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
+    let shown = format!("cargo {}", args.join(" "));
+    eprintln!("$ {shown}");
+    let status = cargo_command()
+        .args(args)
+        .envs(envs.iter().copied())
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{shown}` failed: {status}").into())
+    }
+}
+
+/// The packages of the workspace as `cargo metadata` describes them.
+pub fn packages() -> Outcome<Vec<Value>> {
+    let output = cargo_command()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    match metadata.get("packages") {
+        Some(Value::Array(packages)) => Ok(packages.clone()),
+        _ => Err("cargo metadata has no packages".into()),
+    }
+}
+
+fn cargo_command() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
