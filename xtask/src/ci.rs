@@ -38,11 +38,7 @@ pub fn run(args: &[String]) -> Outcome {
         results.push((*name, start.elapsed(), outcome.is_ok()));
     }
     print!("{}", table(&results));
-    let failed: Vec<&str> = results
-        .iter()
-        .filter(|(.., passed)| !passed)
-        .map(|(name, ..)| *name)
-        .collect();
+    let failed: Vec<&str> = results.iter().filter(|(.., passed)| !passed).map(|(name, ..)| *name).collect();
     if failed.is_empty() {
         println!("all {} steps passed", results.len());
         Ok(())
@@ -66,10 +62,7 @@ mod tests {
 
     #[test]
     fn the_table_tells_what_failed_and_how_long_it_took() {
-        let text = table(&[
-            ("fmt", Duration::from_millis(1250), true),
-            ("doc", Duration::ZERO, false),
-        ]);
+        let text = table(&[("fmt", Duration::from_millis(1250), true), ("doc", Duration::ZERO, false)]);
         assert!(text.contains("fmt                   1.2  passed\n"), "{text}");
         assert!(text.contains("doc                   0.0  FAILED\n"), "{text}");
     }

@@ -19,26 +19,10 @@ use workspace::Outcome;
 type Verb = (&'static str, fn(&[String]) -> Outcome, &'static str);
 
 const VERBS: &[Verb] = &[
-    (
-        "ci",
-        ci::run,
-        "everything that must hold before a change lands, but for the tests",
-    ),
-    (
-        "proto",
-        proto::run,
-        "generate crates/proto from proto/; --check compares instead",
-    ),
-    (
-        "test",
-        test::run,
-        "all tests, and each format of the facade built alone",
-    ),
-    (
-        "tidy",
-        tidy::run,
-        "the rules that compilers don't know: arrows, sizes, links",
-    ),
+    ("ci", ci::run, "everything that must hold before a change lands, but for the tests"),
+    ("proto", proto::run, "generate crates/proto from proto/; --check compares instead"),
+    ("test", test::run, "all tests, and each format of the facade built alone"),
+    ("tidy", tidy::run, "the rules that compilers don't know: arrows, sizes, links"),
 ];
 
 fn main() -> ExitCode {

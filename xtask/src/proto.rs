@@ -28,18 +28,13 @@ pub fn check() -> Outcome {
     names.extend(file_names(&committed)?);
     let drifted: Vec<String> = names
         .into_iter()
-        .filter(|name| {
-            fs::read(fresh.path().join(name)).ok() != fs::read(committed.join(name)).ok()
-        })
+        .filter(|name| fs::read(fresh.path().join(name)).ok() != fs::read(committed.join(name)).ok())
         .collect();
     if drifted.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "{GENERATED} is not what {SOURCES}/ gives: {} (run `cargo xtask proto`)",
-        drifted.join(", ")
-    )
-    .into())
+    Err(format!("{GENERATED} is not what {SOURCES}/ gives: {} (run `cargo xtask proto`)", drifted.join(", "))
+        .into())
 }
 
 fn write() -> Outcome {
@@ -54,10 +49,8 @@ fn write() -> Outcome {
 
 fn generate(target: &Path) -> Outcome {
     let sources = root().join(SOURCES);
-    let files: Vec<String> = file_names(&sources)?
-        .into_iter()
-        .filter(|name| name.ends_with(".proto"))
-        .collect();
+    let files: Vec<String> =
+        file_names(&sources)?.into_iter().filter(|name| name.ends_with(".proto")).collect();
     let descriptors = protox::compile(&files, [&sources])?;
     prost_build::Config::new()
         .out_dir(target)

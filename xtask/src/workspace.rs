@@ -21,22 +21,13 @@ pub fn root() -> PathBuf {
 pub fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
     let shown = format!("cargo {}", args.join(" "));
     eprintln!("$ {shown}");
-    let status = cargo_command()
-        .args(args)
-        .envs(envs.iter().copied())
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{shown}` failed: {status}").into())
-    }
+    let status = cargo_command().args(args).envs(envs.iter().copied()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("`{shown}` failed: {status}").into()) }
 }
 
 /// The packages of the workspace as `cargo metadata` describes them.
 pub fn packages() -> Outcome<Vec<Value>> {
-    let output = cargo_command()
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .output()?;
+    let output = cargo_command().args(["metadata", "--no-deps", "--format-version", "1"]).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
     }
