@@ -13,6 +13,20 @@
 //! - [`TensorProto::tensor_content`] is a [`bytes::Bytes`]: decoded from a `Bytes` it is a view into
 //!   it, not a copy.
 //! - Fields that are not in the sources are dropped on reading.
+//!
+//! ```
+//! use modelark_proto::{BundleHeaderProto, Message, TensorProto, VersionDef, bytes::Bytes};
+//!
+//! // The header record of every checkpoint with one data file.
+//! let header = BundleHeaderProto::decode(&[0x08, 1, 0x1a, 2, 0x08, 1][..])?;
+//! assert_eq!(header.num_shards, 1);
+//! assert_eq!(header.version, Some(VersionDef { producer: 1, ..Default::default() }));
+//!
+//! let file = Bytes::from(vec![0x22, 4, 0, 0, 0x80, 0x3f]);
+//! let tensor = TensorProto::decode(file.clone())?;
+//! assert_eq!(tensor.tensor_content.as_ptr(), file[2..].as_ptr());
+//! # Ok::<(), modelark_proto::DecodeError>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
