@@ -1,0 +1,146 @@
+//! Attributes of nodes: what is fixed when a graph is built.
+
+use std::collections::BTreeMap;
+
+use modelark_tensor::{DType, PartialShape, Tensor};
+
+/// The attributes of a node or a function, by name.
+pub type Attrs = BTreeMap<String, Attr>;
+
+/// An attribute's value (TensorFlow: `AttrValue`).
+#[derive(Debug, Clone)]
+pub enum Attr {
+    /// Bytes, mostly text such as `"SAME"`.
+    String(Vec<u8>),
+    /// An integer.
+    Int(i64),
+    /// A float.
+    Float(f32),
+    /// A boolean.
+    Bool(bool),
+    /// A dtype.
+    Type(DType),
+    /// A shape, perhaps with unknown parts.
+    Shape(PartialShape),
+    /// A constant.
+    Tensor(Tensor),
+    /// A function, by name.
+    Func(FuncRef),
+    /// A list of values of one kind.
+    List(Vec<Attr>),
+    /// The name of an attribute of the enclosing function, which gives the value (TensorFlow: `placeholder`).
+    Placeholder(String),
+}
+
+/// A function by name, with attributes that instantiate it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FuncRef {
+    /// The function's name in its library.
+    pub name: String,
+    /// What instantiates it; empty for most.
+    pub attrs: Attrs,
+}
+
+impl FuncRef {
+    /// A function without attributes.
+    pub fn new(name: impl Into<String>) -> Self {
+        FuncRef { name: name.into(), attrs: Attrs::new() }
+    }
+}
+
+impl Attr {
+    /// The integer, if it is one.
+    pub fn as_int(&self) -> Option<i64> {
+        if let Attr::Int(v) = self { Some(*v) } else { None }
+    }
+
+    /// The float, if it is one.
+    pub fn as_float(&self) -> Option<f32> {
+        if let Attr::Float(v) = self { Some(*v) } else { None }
+    }
+
+    /// The boolean, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Attr::Bool(v) = self { Some(*v) } else { None }
+    }
+
+    /// The dtype, if it is one.
+    pub fn as_type(&self) -> Option<DType> {
+        if let Attr::Type(v) = self { Some(*v) } else { None }
+    }
+
+    /// The text, if it is UTF-8 text.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Attr::String(v) = self { std::str::from_utf8(v).ok() } else { None }
+    }
+
+    /// The shape, if it is one.
+    pub fn as_shape(&self) -> Option<&PartialShape> {
+        if let Attr::Shape(v) = self { Some(v) } else { None }
+    }
+
+    /// The tensor, if it is one.
+    pub fn as_tensor(&self) -> Option<&Tensor> {
+        if let Attr::Tensor(v) = self { Some(v) } else { None }
+    }
+
+    /// The function, if it is one.
+    pub fn as_func(&self) -> Option<&FuncRef> {
+        if let Attr::Func(v) = self { Some(v) } else { None }
+    }
+
+    /// The list, if it is one.
+    pub fn as_list(&self) -> Option<&[Attr]> {
+        if let Attr::List(v) = self { Some(v) } else { None }
+    }
+}
+
+impl PartialEq for Attr {
+    /// Tensors are equal when every bit is; floats likewise, so that a NaN equals itself.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Attr::String(a), Attr::String(b)) => a == b,
+            (Attr::Int(a), Attr::Int(b)) => a == b,
+            (Attr::Float(a), Attr::Float(b)) => a.to_bits() == b.to_bits(),
+            (Attr::Bool(a), Attr::Bool(b)) => a == b,
+            (Attr::Type(a), Attr::Type(b)) => a == b,
+            (Attr::Shape(a), Attr::Shape(b)) => a == b,
+            (Attr::Tensor(a), Attr::Tensor(b)) => a.bit_eq(b),
+            (Attr::Func(a), Attr::Func(b)) => a == b,
+            (Attr::List(a), Attr::List(b)) => a == b,
+            (Attr::Placeholder(a), Attr::Placeholder(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+macro_rules! from {
+    ($($t:ty => |$v:ident| $e:expr;)*) => {
+        $(impl From<$t> for Attr { fn from($v: $t) -> Attr { $e } })*
+    };
+}
+
+from! {
+    i64 => |v| Attr::Int(v);
+    i32 => |v| Attr::Int(v.into());
+    f32 => |v| Attr::Float(v);
+    bool => |v| Attr::Bool(v);
+    &str => |v| Attr::String(v.as_bytes().to_vec());
+    String => |v| Attr::String(v.into_bytes());
+    DType => |v| Attr::Type(v);
+    PartialShape => |v| Attr::Shape(v);
+    Tensor => |v| Attr::Tensor(v);
+    FuncRef => |v| Attr::Func(v);
+}
+
+impl<T: Into<Attr>> From<Vec<T>> for Attr {
+    fn from(v: Vec<T>) -> Attr {
+        Attr::List(v.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<T: Into<Attr> + Clone> From<&[T]> for Attr {
+    fn from(v: &[T]) -> Attr {
+        Attr::List(v.iter().cloned().map(Into::into).collect())
+    }
+}

@@ -1,0 +1,52 @@
+//! What computes at a node.
+
+use smallvec::SmallVec;
+
+use super::{Resources, Value};
+use crate::{FuncRef, Result};
+
+/// The values at a node's inputs or outputs, flat.
+pub type Values = SmallVec<[Value; 4]>;
+
+/// What a kernel may use beside its inputs.
+pub trait Context {
+    /// The resources of the model that runs.
+    fn resources(&self) -> &Resources;
+
+    /// The name of the node that runs.
+    fn node(&self) -> &str;
+
+    /// Calls a function of the graph's library.
+    ///
+    /// # Errors
+    /// When there is no such function, or it fails.
+    fn call(&mut self, function: &FuncRef, args: Values) -> Result<Values>;
+
+    /// To be asked now and then by whatever runs long.
+    ///
+    /// # Errors
+    /// When the run was cancelled or is over its limits.
+    fn check(&self) -> Result<()>;
+}
+
+/// Computes one op for one node. Attributes are read once, when the kernel is made.
+pub trait Kernel: Send + Sync {
+    /// From inputs to outputs. A tensor that arrives as its last holder may be worked on in place.
+    ///
+    /// # Errors
+    /// When the inputs aren't what the op takes.
+    fn run(&self, context: &mut dyn Context, inputs: Values) -> Result<Values>;
+}
+
+impl<F: Fn(&mut dyn Context, Values) -> Result<Values> + Send + Sync> Kernel for F {
+    fn run(&self, context: &mut dyn Context, inputs: Values) -> Result<Values> {
+        self(context, inputs)
+    }
+}
+
+/// A kernel from a closure.
+pub fn kernel(
+    run: impl Fn(&mut dyn Context, Values) -> Result<Values> + Send + Sync + 'static,
+) -> Box<dyn Kernel> {
+    Box::new(run)
+}

@@ -1,0 +1,92 @@
+//! What can go wrong while a graph is built or run.
+
+use std::fmt;
+
+/// The result of building or running a graph.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// There is no such op, or not for these dtypes or attributes.
+    Unsupported,
+    /// The graph isn't well formed: a missing attribute, a wrong count of inputs, a cycle.
+    Graph,
+    /// A call's arguments aren't what was expected.
+    Argument,
+    /// An op refused its inputs.
+    Compute,
+    /// A limit of the caller was reached: time, memory, depth, steps.
+    Limit,
+    /// The run was cancelled by the caller.
+    Cancelled,
+}
+
+/// An error with the node (and the functions around it) that it comes from.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    places: Vec<String>,
+}
+
+impl Error {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), places: Vec::new() }
+    }
+
+    /// Something that isn't supported.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Unsupported, message)
+    }
+
+    /// A graph that isn't well formed.
+    pub fn graph(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Graph, message)
+    }
+
+    /// A wrong argument.
+    pub fn argument(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Argument, message)
+    }
+
+    /// An op that refuses its inputs.
+    pub fn compute(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Compute, message)
+    }
+
+    /// Names the place, such as `node "dense/MatMul" (MatMul)`; an outer place goes before an inner one.
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.places.insert(0, place.into());
+        self
+    }
+
+    /// The kind, to match on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.places.is_empty() {
+            write!(f, "{}: ", self.places.join(", "))?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<modelark_tensor::Error> for Error {
+    fn from(e: modelark_tensor::Error) -> Self {
+        let kind = match e.kind() {
+            modelark_tensor::ErrorKind::TooLarge => ErrorKind::Limit,
+            modelark_tensor::ErrorKind::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Compute,
+        };
+        Error::new(kind, e.to_string())
+    }
+}
