@@ -174,8 +174,11 @@ impl From<modelark_tensor::Error> for Error {
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     const SHOWN: usize = 3;
     let limit = (wanted.len() / 2).max(2);
-    let mut near: Vec<(usize, &str)> =
-        names.into_iter().map(|n| (edit_distance(wanted, n, limit), n)).filter(|(d, _)| *d <= limit).collect();
+    let mut near: Vec<(usize, &str)> = names
+        .into_iter()
+        .map(|n| (edit_distance(wanted, n, limit), n))
+        .filter(|(d, _)| *d <= limit)
+        .collect();
     near.sort();
     near.dedup();
     if near.is_empty() {

@@ -1,1 +1,32 @@
 //! The format-neutral model: object tree, lazy variables, configs, and what a format is.
+//!
+//! An [`Artifact`] has four parts, each optional: an [`Architecture`], [`Objects`] with variables among them,
+//! [`Functions`], and [`Training`] state. A [`Format`] reads bytes into an artifact and writes an artifact as bytes.
+//! No format knows another; nothing here knows any one format or any layer's class.
+#![deny(unsafe_code)]
+
+mod architecture;
+mod artifact;
+mod error;
+mod files;
+mod format;
+mod functions;
+mod limits;
+mod objects;
+mod target;
+mod training;
+mod variable;
+
+pub use architecture::{Architecture, Dialect};
+pub use artifact::{Artifact, Asset, Source};
+pub use error::{Error, ErrorKind, Result, nearest};
+pub use files::{Files, Folder, Memory, Place};
+pub use format::{Format, Needs, Report, SaveOptions};
+pub use functions::{ConcreteFunction, Functions, Session, Signature, Structure, TensorInfo};
+pub use limits::Limits;
+pub use modelark_graph as graph;
+pub use modelark_tensor as tensor;
+pub use objects::{FunctionObject, Kind, Layer, Object, ObjectId, Objects, Role};
+pub use target::{STAGING_PREFIX, Target};
+pub use training::{OptimizerLayout, OptimizerState, OptimizerVariable, Slot, Training};
+pub use variable::{TensorSource, Value, Variable};

@@ -1,0 +1,85 @@
+//! What a format is.
+
+use crate::{Artifact, Dialect, Limits, Objects, Place, Result, Target};
+
+/// What a target format can't do without; whoever converts derives what the source lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// An architecture.
+    pub architecture: bool,
+    /// Objects as an architecture describes them: [`Kind::Layer`](crate::Kind::Layer)s with their weights.
+    pub layers: bool,
+    /// Functions.
+    pub functions: bool,
+}
+
+/// What a save is asked for.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SaveOptions {
+    /// The dialect to write; by default the artifact's own.
+    pub dialect: Option<Dialect>,
+    /// Leaves training state out.
+    pub without_training: bool,
+    /// Writes a checkpoint that `tf.train.Checkpoint.restore(...).assert_consumed()` accepts (with `save_counter`)
+    /// rather than Keras's `load_weights(...).assert_consumed()` (without): no file can satisfy both.
+    pub save_counter: bool,
+    /// Compresses where the format can; by default tensors lie in the file as they are, so that they can be mapped.
+    pub compress: bool,
+}
+
+/// What was done beyond copying: derived, changed, left behind.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// One line each.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Adds a line.
+    pub fn note(&mut self, line: impl Into<String>) {
+        self.notes.push(line.into());
+    }
+
+    /// Adds the lines of another report.
+    pub fn extend(&mut self, other: Report) {
+        self.notes.extend(other.notes);
+    }
+}
+
+/// A way of persisting models: bytes to artifact, artifact to bytes.
+pub trait Format: Send + Sync {
+    /// Its name as users say it: `saved_model`, `checkpoint`, `h5`, `weights_h5`, `keras`, `npz` and so on.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in a few words, for lists and messages.
+    fn description(&self) -> &'static str;
+
+    /// Whether the name of a file to be written asks for this format: `model.keras`, `x.weights.h5`.
+    fn claims(&self, file_name: &str) -> bool;
+
+    /// Whether what lies at `place` is of this format, judged by content.
+    fn detect(&self, place: &Place) -> bool;
+
+    /// Reads a model. Variables stay in the file until they are asked for.
+    ///
+    /// # Errors
+    /// When the bytes aren't of this format, are damaged, or ask for more than the limits allow.
+    fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact>;
+
+    /// What must be there for [`Format::write`].
+    fn needs(&self) -> Needs;
+
+    /// Writes a model into `target`, one variable in memory at a time. Nothing lands before the target's commit.
+    ///
+    /// # Errors
+    /// When the artifact lacks what the format needs or holds what it can't say, or when writing fails.
+    fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report>;
+
+    /// Puts the values that this format read (`read`) into the objects of an architecture (`model`), by the same naming
+    /// as [`Format::write`] uses, and the optimizer's variables likewise.
+    ///
+    /// # Errors
+    /// When a weight finds no value, a value no weight, or shapes differ; the message names both sides.
+    fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report>;
+}
