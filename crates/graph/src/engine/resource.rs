@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use modelark_tensor::{DType, PartialShape, Tensor};
+use modelark_tensor::{DType, PartialShape, SharedBytes, Tensor};
 
 use crate::{Error, Result};
 
@@ -132,6 +132,14 @@ impl Variable {
         Ok(value)
     }
 
+    /// The value if it is in memory: read before, or assigned.
+    pub fn in_memory(&self) -> Option<Tensor> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Ready(value) => Some(value.clone()),
+            _ => None,
+        }
+    }
+
     /// Replaces the value.
     ///
     /// # Errors
@@ -175,15 +183,29 @@ impl Variable {
 }
 
 /// The resources of one loaded model, by kind and shared name, so that two handle ops of one name mean one thing.
+///
+/// Files that go with a model are here too, by name: an op that initialises a table from a file reads it from here,
+/// never from the disk.
 #[derive(Debug, Default)]
 pub struct Resources {
     named: Mutex<HashMap<(String, String), Resource>>,
+    assets: HashMap<String, SharedBytes>,
 }
 
 impl Resources {
     /// No resources yet.
     pub fn new() -> Self {
         Resources::default()
+    }
+
+    /// Adds a file that goes with the model; graphs know it by this name.
+    pub fn add_asset(&mut self, name: impl Into<String>, bytes: SharedBytes) {
+        self.assets.insert(name.into(), bytes);
+    }
+
+    /// The content of the file of this name.
+    pub fn asset(&self, name: &str) -> Option<&SharedBytes> {
+        self.assets.get(name)
     }
 
     /// The resource of this kind (such as `variable`) and name, made by `make` if there is none yet.
