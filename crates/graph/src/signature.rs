@@ -326,7 +326,7 @@ fn parse_default(kind: &str, text: &str) -> Option<Attr> {
         "type" => Attr::Type(text.parse().ok()?),
         "string" => {
             let text = text.strip_prefix('"')?.strip_suffix('"')?;
-            Attr::String(text.replace("\\t", "\t").into_bytes())
+            Attr::String(text.replace("\\t", "\t").replace("\\n", "\n").into_bytes())
         }
         "shape" => match text {
             "?" => Attr::Shape(PartialShape::UNKNOWN),

@@ -42,37 +42,49 @@ impl Op {
 
     /// The op's name.
     pub fn name(&self) -> &'static str {
-        self.signature.split('(').next().unwrap_or_default()
+        name_of(self.signature)
     }
 }
 
+/// Signatures of TensorFlow's ops that have no kernel, one a line, so that graphs that use them can be read and written.
+const DECLARED: &str = include_str!("declared.txt");
+
 struct Entry {
-    op: &'static Op,
+    op: Option<&'static Op>,
+    text: &'static str,
     signature: OnceLock<Result<OpSignature>>,
 }
 
 static INDEX: LazyLock<HashMap<&'static str, Entry>> = LazyLock::new(|| {
-    let ops = FAMILIES.iter().flat_map(|f| f.iter());
-    ops.map(|op| (op.name(), Entry { op, signature: OnceLock::new() })).collect()
+    let declared = DECLARED.lines().filter(|l| !l.starts_with('#')).map(|text| (None, text));
+    let ops = FAMILIES.iter().flat_map(|f| f.iter()).map(|op| (Some(op), op.signature));
+    declared
+        .chain(ops)
+        .map(|(op, text)| (name_of(text), Entry { op, text, signature: OnceLock::new() }))
+        .collect()
 });
 
-/// The op of this name, if there is one.
-pub fn find(name: &str) -> Option<&'static Op> {
-    INDEX.get(name).map(|e| e.op)
+fn name_of(signature: &str) -> &str {
+    signature.split('(').next().unwrap_or_default()
 }
 
-/// The signature of the op of this name.
+/// The op of this name, if there is one that can run.
+pub fn find(name: &str) -> Option<&'static Op> {
+    INDEX.get(name)?.op
+}
+
+/// The signature of the op of this name, also of TensorFlow's ops that can't run here.
 ///
 /// # Errors
 /// When there is no such op.
 pub fn signature(name: &str) -> Result<&'static OpSignature> {
     let entry = INDEX.get(name).ok_or_else(|| Error::unsupported(format!("there is no op {name:?}")))?;
-    entry.signature.get_or_init(|| OpSignature::parse(entry.op.signature)).as_ref().map_err(Clone::clone)
+    entry.signature.get_or_init(|| OpSignature::parse(entry.text)).as_ref().map_err(Clone::clone)
 }
 
-/// The names of all ops, sorted.
+/// The names of all ops that can run, sorted.
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<_> = INDEX.keys().copied().collect();
+    let mut names: Vec<_> = INDEX.iter().filter(|(_, e)| e.op.is_some()).map(|(name, _)| *name).collect();
     names.sort_unstable();
     names
 }
@@ -166,8 +178,10 @@ mod tests {
     fn every_signature_parses_and_every_name_is_unique() {
         let all: usize = FAMILIES.iter().map(|f| f.len()).sum();
         assert_eq!(all, names().len());
-        for name in names() {
-            assert_eq!(signature(name).expect("signature").name, name);
+        let mut texts = DECLARED.lines().filter(|l| !l.starts_with('#'));
+        assert!(texts.all(|text| find(name_of(text)).is_none()), "an op is declared and has a kernel");
+        for name in INDEX.keys() {
+            assert_eq!(signature(name).expect("signature").name, *name);
         }
     }
 }
