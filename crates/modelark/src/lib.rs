@@ -1,1 +1,46 @@
 //! Save, load, run and convert TensorFlow and Keras models without TensorFlow.
+//!
+//! [`load`] takes a SavedModel's folder, an `.h5`, a `.keras`, or an architecture with weights beside it, finds the format
+//! by content, and gives a [`Model`] that runs:
+//!
+//! ```no_run
+//! let model = modelark::load("model.keras")?;
+//! let x = ndarray::Array2::<f32>::zeros((1, 784));
+//! println!("{}", model.predict(&x)?.array::<f32>()?);
+//! # Ok::<(), modelark::Error>(())
+//! ```
+//!
+//! [`convert`] moves a model from any format to any other, [`open`] reads a file's parts without running anything, and
+//! [`nn`] builds models from layers, one's own included. Nothing in a file is ever executed.
+#![forbid(unsafe_code)]
+
+mod convert;
+mod formats;
+mod model;
+mod open;
+mod program;
+mod values;
+
+pub use convert::{Convert, convert};
+pub use formats::{detect, format, formats};
+pub use model::{Load, Model, Save, load};
+pub use modelark_artifact as artifact;
+pub use modelark_artifact::{
+    Artifact, Dialect, Error, ErrorKind, Format, Limits, Memory, Place, Report, Result, SaveOptions,
+};
+#[cfg(feature = "checkpoint")]
+pub use modelark_checkpoint as checkpoint;
+pub use modelark_graph as graph;
+#[cfg(feature = "json")]
+pub use modelark_json as json;
+#[cfg(feature = "keras")]
+pub use modelark_keras as keras;
+pub use modelark_nn as nn;
+pub use modelark_nn::Registry;
+#[cfg(feature = "savedmodel")]
+pub use modelark_savedmodel as savedmodel;
+pub use modelark_tensor as tensor;
+pub use modelark_tensor::{DType, PartialShape, Tensor};
+pub use open::{Open, open};
+pub use program::{Endpoint, Port};
+pub use values::{Argument, Inputs, Outputs, describe};

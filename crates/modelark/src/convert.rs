@@ -1,0 +1,190 @@
+//! From any format to any other: read, derive what the target needs, write.
+
+use std::path::{Path, PathBuf};
+
+use modelark_artifact::{
+    Artifact, Error, ErrorKind, Format, Kind, Objects, Place, Report, Result, SaveOptions, Target,
+};
+use modelark_nn as nn;
+
+use crate::model::{Load, Save};
+use crate::{Open, formats};
+
+/// How to convert: what [`Load`] and [`Save`] take.
+///
+/// ```no_run
+/// use modelark::{Convert, Dialect, Save};
+/// let report = Convert::new().save(Save::new().dialect(Dialect::Keras2)).run("model.keras", "model.h5")?;
+/// for note in &report.notes {
+///     println!("{note}");
+/// }
+/// # Ok::<(), modelark::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Convert {
+    open: Open,
+    load: Load,
+    save: Save,
+    weights: Option<PathBuf>,
+}
+
+impl Convert {
+    /// Formats found by content and by name, the source's dialect.
+    pub fn new() -> Self {
+        Convert::default()
+    }
+
+    /// How to read the source.
+    pub fn open(mut self, open: Open) -> Self {
+        self.load = self.load.open(open.clone());
+        self.open = open;
+        self
+    }
+
+    /// Custom layers that the source may have.
+    pub fn registry(mut self, registry: crate::Registry) -> Self {
+        self.load = self.load.registry(registry);
+        self
+    }
+
+    /// Takes the weights from this file.
+    pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.load = self.load.weights(path.clone());
+        self.weights = Some(path);
+        self
+    }
+
+    /// How to write the target.
+    pub fn save(mut self, save: Save) -> Self {
+        self.save = save;
+        self
+    }
+
+    /// Converts the model at `from` into `to`, one variable in memory at a time.
+    ///
+    /// # Errors
+    /// When the source can't be read, the target's format needs what the source lacks and can't be derived, or
+    /// writing fails; then what was at `to` stays.
+    pub fn run(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Report> {
+        let (place, to) = (Place::of_path(from), to.as_ref());
+        let (artifact, source) = self.open.place(&place)?;
+        let target = match &self.save.format {
+            Some(name) => formats::format(name)?,
+            None => formats::format_for_path(to)?,
+        };
+        let mut report = Report::default();
+        let artifact = self.derive(artifact, source, target, &mut report).map_err(|e| e.in_file(place.label()))?;
+        report.extend(write(&artifact, target, to, &self.save.options)?);
+        Ok(report)
+    }
+
+    /// What `target` writes from: the artifact as it is, or rebuilt through its layers.
+    fn derive(
+        &self,
+        artifact: Artifact,
+        source: &'static dyn Format,
+        target: &'static dyn Format,
+        report: &mut Report,
+    ) -> Result<Artifact> {
+        let dialect = artifact.architecture.as_ref().map(|a| a.dialect);
+        let other_dialect = self.save.options.dialect.is_some_and(|d| Some(d) != dialect);
+        let same = source.name() == target.name() && self.weights.is_none() && !(other_dialect && dialect.is_some());
+        if same {
+            return Ok(artifact);
+        }
+        if artifact.architecture.is_none() {
+            if self.weights.is_some() {
+                return Err(Error::invalid("there is no architecture here that weights could go into"));
+            }
+            return lacks(&artifact, target).map_or(Ok(artifact), Err);
+        }
+        let kept = artifact.clone();
+        match self.load.layers(artifact, source) {
+            Ok(layers) => assemble(kept, Some(&layers), target, &self.save.options, report),
+            // Tensors can be moved without knowing what the layers do.
+            Err(e) if e.kind() == ErrorKind::UnknownClass && self.weights.is_none() && lacks(&kept, target).is_none() => {
+                report.note(format!("kept the source's names for the weights, since {e}"));
+                Ok(kept)
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Converts the model at `from` into `to`, formats found by content and by name.
+///
+/// # Errors
+/// As [`Convert::run`].
+pub fn convert(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Report> {
+    Convert::new().run(from, to)
+}
+
+/// What `artifact` lacks for `format`, as an error that says so.
+fn lacks(artifact: &Artifact, format: &dyn Format) -> Option<Error> {
+    let needs = format.needs();
+    let missing = |what: &str| {
+        Error::unsupported(format!("{} needs {what}, which the source doesn't have", format.description()))
+            .help("convert to a checkpoint, .npz or .safetensors, or give the architecture")
+    };
+    let is_layers =
+        matches!(artifact.objects.get(Objects::ROOT).map(|o| &o.kind), Some(Kind::Layer(_)));
+    if needs.architecture && artifact.architecture.is_none() {
+        return Some(missing("an architecture"));
+    }
+    if needs.layers && !is_layers {
+        return Some(missing("the layers that its weights belong to"));
+    }
+    (needs.functions && artifact.functions.is_none()).then(|| missing("functions"))
+}
+
+/// What is written: the artifact as read, or what its layers give in the dialect asked for.
+pub(crate) fn assemble(
+    artifact: Artifact,
+    layers: Option<&nn::Model>,
+    format: &'static dyn Format,
+    options: &SaveOptions,
+    report: &mut Report,
+) -> Result<Artifact> {
+    let Some(layers) = layers else {
+        return match lacks(&artifact, format) {
+            Some(lack) => Err(lack),
+            None => Ok(artifact),
+        };
+    };
+    let dialect = options.dialect.unwrap_or_else(|| layers.dialect());
+    let mut made = layers.to_artifact(dialect)?;
+    report.notes.extend(layers.changes(dialect));
+    if artifact.functions.is_none() && format.needs().functions {
+        report.note("traced functions from the layers");
+    }
+    if artifact.functions.is_some() && !format.needs().functions {
+        report.note(format!("left the functions behind: {} can't hold them", format.description()));
+    }
+    made.source = artifact.source;
+    made.assets = artifact.assets;
+    // A model that runs may have changed its variables since; both trees are the layers' own, in one order.
+    for (id, object) in artifact.objects.iter() {
+        if let (Kind::Variable(now), Some(variable)) = (&object.kind, made.objects.variable_mut(id))
+            && now.name == variable.name
+            && now.shape == variable.shape
+            && let modelark_artifact::Value::Tensor(_) = now.value
+        {
+            variable.value = now.value.clone();
+        }
+    }
+    Ok(made)
+}
+
+/// Writes an artifact whole or not at all.
+pub(crate) fn write(
+    artifact: &Artifact,
+    format: &dyn Format,
+    path: &Path,
+    options: &SaveOptions,
+) -> Result<Report> {
+    let target = Target::new(path)?;
+    let report = format.write(artifact, &target, options).map_err(|e| e.in_file(path))?;
+    target.commit()?;
+    Ok(report)
+}

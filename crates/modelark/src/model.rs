@@ -1,0 +1,354 @@
+//! A model that runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use modelark_artifact::{Artifact, Dialect, Error, Limits, ObjectId, Place, Report, Result, SaveOptions, nearest};
+use modelark_nn as nn;
+use modelark_tensor::Tensor;
+
+use crate::convert::{assemble, write};
+use crate::program::{Endpoint, Program};
+use crate::values::{Argument, Inputs, Outputs};
+use crate::{Open, Registry, formats};
+
+/// A model that was loaded or built: it runs, its variables can be read and changed, and it can be saved in any format.
+///
+/// Many threads may call one model at once.
+///
+/// ```no_run
+/// let model = modelark::load("model.keras")?;
+/// let x = ndarray::Array2::<f32>::zeros((1, 784));
+/// let y = model.predict(&x)?.array::<f32>()?;
+/// println!("{y}");
+/// # Ok::<(), modelark::Error>(())
+/// ```
+pub struct Model {
+    artifact: Artifact,
+    layers: Option<nn::Model>,
+    program: Program,
+    /// Variables by path, in the artifact's order.
+    variables: Vec<(String, ObjectId)>,
+}
+
+impl Model {
+    /// A model from its parts, which must hold functions, or an architecture with values for its weights.
+    ///
+    /// # Errors
+    /// When there is nothing to run, or the parts don't fit each other.
+    pub fn from_artifact(artifact: Artifact) -> Result<Self> {
+        let program = Program::new(&artifact)?;
+        let variables = artifact.objects.variables().into_iter().map(|(id, path, _)| (path, id)).collect();
+        Ok(Model { artifact, layers: None, program, variables })
+    }
+
+    /// A model of layers, as the builder makes it.
+    ///
+    /// # Errors
+    /// When a layer's call can't be traced.
+    pub fn from_layers(layers: nn::Model) -> Result<Self> {
+        let artifact = layers.to_artifact(layers.dialect())?;
+        let mut model = Model::from_artifact(artifact)?;
+        model.layers = Some(layers);
+        Ok(model)
+    }
+
+    /// The layers, for a model that has them.
+    pub fn layers(&self) -> Option<&nn::Model> {
+        self.layers.as_ref()
+    }
+
+    /// The model's parts. Changes of variables since loading aren't in it.
+    pub fn artifact(&self) -> &Artifact {
+        &self.artifact
+    }
+
+    /// Everything that can be called by name: signatures, and functions of objects.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.program.endpoints()
+    }
+
+    /// What [`Model::predict`] takes and gives.
+    ///
+    /// # Errors
+    /// When the model has no default function.
+    pub fn default_endpoint(&self) -> Result<Endpoint> {
+        let name = self.default_name()?;
+        self.program.endpoint(&name).ok_or_else(|| Error::missing(format!("{name:?} has no concrete function")))
+    }
+
+    fn default_name(&self) -> Result<String> {
+        // A model of layers keeps its inputs' and outputs' order in its call; a signature sorts them by name.
+        if self.layers.is_some() { Ok("__call__".to_owned()) } else { self.program.default_endpoint() }
+    }
+
+    /// Runs the model in inference mode.
+    ///
+    /// # Errors
+    /// When the inputs aren't what the model takes, or an op refuses them; the message names which.
+    pub fn predict(&self, inputs: impl Into<Inputs>) -> Result<Outputs> {
+        self.program.call(&self.default_name()?, inputs.into())
+    }
+
+    /// Calls a signature, or a function by its path, with tensors alone.
+    ///
+    /// # Errors
+    /// When there is none of that name (the message lists those there are), or as [`Model::predict`].
+    pub fn call(&self, endpoint: &str, inputs: impl Into<Inputs>) -> Result<Outputs> {
+        self.program.call(endpoint, inputs.into())
+    }
+
+    /// Calls a function by its path as Python would, with nested arguments, plain values and keywords. Which of its
+    /// traces runs follows from the arguments' structure, dtypes and shapes.
+    ///
+    /// # Errors
+    /// When no trace takes these arguments; the message lists those there are.
+    pub fn call_with(
+        &self,
+        path: &str,
+        positional: Vec<Argument>,
+        keywords: BTreeMap<String, Argument>,
+    ) -> Result<Outputs> {
+        self.program.call_with(path, positional, keywords)
+    }
+
+    /// The paths of all variables.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().map(|(path, _)| path.as_str())
+    }
+
+    /// The value of the variable at `path`.
+    ///
+    /// # Errors
+    /// When there is none (the message offers the nearest), or it can't be read.
+    pub fn variable(&self, path: &str) -> Result<Tensor> {
+        self.run_time(path)?.read().map_err(|e| Error::mismatch(e.to_string()))
+    }
+
+    /// Replaces the value of the variable at `path`; the next call uses it.
+    ///
+    /// # Errors
+    /// When there is none, or dtype or shape differ.
+    pub fn assign(&self, path: &str, value: Tensor) -> Result<()> {
+        self.run_time(path)?.assign(value).map_err(|e| Error::mismatch(e.to_string()))
+    }
+
+    fn run_time(&self, path: &str) -> Result<&Arc<modelark_graph::engine::Variable>> {
+        let found = self.variables.iter().find(|(p, _)| p == path).and_then(|(_, id)| self.program.variable(*id));
+        found.ok_or_else(|| {
+            let help = nearest(path, self.variables());
+            Error::invalid(format!("there is no variable {path:?}"))
+                .help(help.unwrap_or_else(|| "`Model::variables` lists them".to_owned()))
+        })
+    }
+
+    /// Saves the model, with the variables as they are now, in the format that the path's name asks for: `m.keras`,
+    /// `m.h5`, `m.weights.h5`, a folder for a SavedModel.
+    ///
+    /// # Errors
+    /// When the name asks for no format, the format can't hold the model, or writing fails; then what was there stays.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<Report> {
+        self.save_with(path, &Save::new())
+    }
+
+    /// Saves as [`Model::save`], with options.
+    ///
+    /// # Errors
+    /// As [`Model::save`].
+    pub fn save_with(&self, path: impl AsRef<Path>, save: &Save) -> Result<Report> {
+        let path = path.as_ref();
+        let format = match &save.format {
+            Some(name) => formats::format(name)?,
+            None => formats::format_for_path(path)?,
+        };
+        let artifact = self.current()?;
+        let mut report = Report::default();
+        let artifact = assemble(artifact, self.layers.as_ref(), format, &save.options, &mut report)?;
+        report.extend(write(&artifact, format, path, &save.options)?);
+        Ok(report)
+    }
+
+    /// The artifact with the variables' present values.
+    fn current(&self) -> Result<Artifact> {
+        let mut artifact = self.artifact.clone();
+        for (path, id) in &self.variables {
+            let Some(now) = self.program.variable(*id) else { continue };
+            // One that was never read still lies in the file, where the writer finds it.
+            if let (Some(value), Some(variable)) = (now.in_memory(), artifact.objects.variable_mut(*id)) {
+                if value.shape() != variable.shape {
+                    variable.shape = value.shape().to_vec();
+                }
+                variable.value = modelark_artifact::Value::Tensor(value);
+            } else if !now.is_initialized() {
+                return Err(Error::missing(format!("variable {path:?} has no value to save")));
+            }
+        }
+        Ok(artifact)
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.artifact.source.path.display();
+        write!(f, "Model({name}, {} variables, {} endpoints)", self.variables.len(), self.endpoints().len())
+    }
+}
+
+/// How to save a model: the format and its options.
+#[derive(Debug, Clone, Default)]
+pub struct Save {
+    pub(crate) format: Option<String>,
+    pub(crate) options: SaveOptions,
+}
+
+impl Save {
+    /// The format that the name asks for, in the model's own dialect.
+    pub fn new() -> Self {
+        Save::default()
+    }
+
+    /// Writes this format, whatever the name.
+    pub fn format(mut self, name: impl Into<String>) -> Self {
+        self.format = Some(name.into());
+        self
+    }
+
+    /// Writes configs in this dialect.
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.options.dialect = Some(dialect);
+        self
+    }
+
+    /// Leaves compile config and optimizer state out.
+    pub fn without_training(mut self) -> Self {
+        self.options.without_training = true;
+        self
+    }
+
+    /// Writes a checkpoint for `tf.train.Checkpoint.restore` rather than for Keras's `load_weights`.
+    pub fn save_counter(mut self) -> Self {
+        self.options.save_counter = true;
+        self
+    }
+
+    /// Compresses where the format can.
+    pub fn compress(mut self) -> Self {
+        self.options.compress = true;
+        self
+    }
+}
+
+/// How to load a model that runs: what [`Open`] takes, custom layers, and weights from another file.
+///
+/// ```no_run
+/// let model = modelark::Load::new().weights("model.weights.h5").path("model.json")?;
+/// # Ok::<(), modelark::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Load {
+    open: Open,
+    registry: Option<Arc<Registry>>,
+    weights: Option<PathBuf>,
+}
+
+impl Load {
+    /// Default limits, Keras's own layers.
+    pub fn new() -> Self {
+        Load::default()
+    }
+
+    /// Bounds on what the file may ask for.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.open = self.open.limits(limits);
+        self
+    }
+
+    /// Whether checksums are compared; they are by default.
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.open = self.open.verify(verify);
+        self
+    }
+
+    /// Reads as this format, whatever the content looks like.
+    pub fn format(mut self, name: impl Into<String>) -> Self {
+        self.open = self.open.format(name);
+        self
+    }
+
+    /// Knows these custom layers beside Keras's own.
+    pub fn registry(mut self, registry: impl Into<Arc<Registry>>) -> Self {
+        self.registry = Some(registry.into());
+        self
+    }
+
+    /// Takes the weights from this file: a checkpoint's prefix, `.h5`, `.npy` and so on.
+    pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
+        self.weights = Some(path.into());
+        self
+    }
+
+    /// Loads the model at `path`.
+    ///
+    /// # Errors
+    /// When nothing is there, no format knows it, it is damaged, a class is unknown, or it holds weights alone.
+    pub fn path(&self, path: impl AsRef<Path>) -> Result<Model> {
+        self.place(&Place::of_path(path))
+    }
+
+    /// Loads the model at a place, which may be in memory.
+    ///
+    /// # Errors
+    /// As [`Load::path`].
+    pub fn place(&self, place: &Place) -> Result<Model> {
+        let (artifact, format) = self.open.place(place)?;
+        if artifact.functions.is_some() && self.weights.is_none() {
+            return Model::from_artifact(artifact).map_err(|e| e.in_file(place.label()));
+        }
+        if artifact.architecture.is_none() {
+            return Err(Error::missing("this holds weights alone, no architecture and no functions to run")
+                .in_file(place.label())
+                .help("load the architecture (a .json, .h5 or .keras file) and name this file as its weights"));
+        }
+        let layers = self.layers(artifact, format).map_err(|e| e.in_file(place.label()))?;
+        let mut model = Model::from_layers(layers)?;
+        model.artifact.source.path = place.label();
+        model.artifact.source.format = format.name();
+        Ok(model)
+    }
+
+    /// The layers of an architecture with their weights bound.
+    pub(crate) fn layers(
+        &self,
+        artifact: Artifact,
+        format: &'static dyn modelark_artifact::Format,
+    ) -> Result<nn::Model> {
+        let architecture =
+            artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
+        let registry = self.registry.clone().unwrap_or_default();
+        let mut layers = nn::Model::from_architecture(&architecture, &registry)?;
+        let mut objects = layers.skeleton();
+        match &self.weights {
+            Some(path) => {
+                let place = Place::of_path(path);
+                let (weights, weights_format) = Open { ..self.open.clone() }.any_format().place(&place)?;
+                weights_format.bind(&mut objects, &weights).map_err(|e| e.in_file(place.label()))?;
+                layers.set_training(artifact.training);
+            }
+            None => {
+                format.bind(&mut objects, &artifact)?;
+                layers.set_training(artifact.training);
+            }
+        }
+        layers.set_objects(objects)?;
+        Ok(layers)
+    }
+}
+
+/// Loads the model at `path`, whatever its format, ready to run.
+///
+/// # Errors
+/// When nothing is there, no format knows it, it is damaged, or a class is unknown.
+pub fn load(path: impl AsRef<Path>) -> Result<Model> {
+    Load::new().path(path)
+}
