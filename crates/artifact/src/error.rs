@@ -170,6 +170,20 @@ impl From<modelark_tensor::Error> for Error {
     }
 }
 
+impl From<modelark_graph::Error> for Error {
+    fn from(e: modelark_graph::Error) -> Self {
+        use modelark_graph::ErrorKind as K;
+        let kind = match e.kind() {
+            K::Unsupported => ErrorKind::Unsupported,
+            K::Graph => ErrorKind::Corrupt,
+            K::Argument => ErrorKind::Invalid,
+            K::Limit => ErrorKind::Limit,
+            _ => ErrorKind::Mismatch,
+        };
+        Error::new(kind, e.to_string())
+    }
+}
+
 /// The names nearest to `wanted` among `names`, as a remedy: `did you mean "a", "b"?`; `None` when none is near.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     const SHOWN: usize = 3;
