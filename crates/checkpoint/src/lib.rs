@@ -2,5 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bundle;
+mod crc;
+mod payload;
+mod region;
+pub mod slice;
+mod table;
 mod varint;
 pub mod wire;
+
+pub use bundle::{Bundle, BundleWriter, OBJECT_GRAPH_KEY};
