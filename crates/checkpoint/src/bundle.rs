@@ -11,20 +11,18 @@ use modelark_artifact::{Error, Limits, Place, Result, Target, Variable, nearest}
 use modelark_proto::{
     BundleEntryProto, BundleHeaderProto, Message, TrackableObjectGraph, VersionDef, bundle_header_proto,
 };
-use modelark_tensor::{ByteString, DType, SharedBytes, Tensor, checked_elements};
+use modelark_tensor::{DType, SharedBytes, Tensor};
 
+use crate::region::{assemble, full};
 use crate::slice::Slice;
 use crate::table::{Table, TableWriter};
-use crate::{crc, payload, region, wire};
+use crate::{crc, payload, wire};
 
 /// The key of the object graph, a scalar string, in object-based checkpoints.
 pub const OBJECT_GRAPH_KEY: &str = "_CHECKPOINTABLE_OBJECT_GRAPH";
 
 /// What the version of a bundle's format is; a bundle that needs a newer reader says so.
 const VERSION: i32 = 1;
-
-/// Slices of one tensor that are compared with each other, to find overlaps.
-const COMPARED_SLICES: usize = 4096;
 
 /// A checkpoint that is read: the index in memory, the data files mapped when they are first needed.
 ///
@@ -255,53 +253,23 @@ impl Inner {
         shape: &[usize],
         wanted: &[Range<usize>],
     ) -> Result<Tensor> {
-        let slices: Vec<Slice> = entry.slices.iter().map(Slice::from_proto).collect::<Result<_>>()?;
-        let parts: Vec<(Vec<Range<usize>>, &BundleEntryProto)> = if slices.is_empty() {
-            vec![(full(shape), entry)]
-        } else {
-            let part = |slice: &Slice| {
-                let part = self.slices.get(&slice.key(key)).ok_or_else(|| {
-                    Error::corrupt(format!("its slice {slice} isn't in the index")).help("copy the index again")
-                })?;
-                Ok((slice.ranges(shape)?, part))
-            };
-            slices.iter().map(part).collect::<Result<_>>()?
+        if entry.slices.is_empty() {
+            return assemble(dtype, shape, wanted, &[full(shape)], |_| self.read(entry));
+        }
+        let mut parts = Vec::new();
+        let mut entries = Vec::new();
+        for slice in &entry.slices {
+            let slice = Slice::from_proto(slice)?;
+            entries.push(self.slices.get(&slice.key(key)).ok_or_else(|| {
+                Error::corrupt(format!("its slice {slice} isn't in the index")).help("copy the index again")
+            })?);
+            parts.push(slice.ranges(shape)?);
+        }
+        let read = |i: usize| match entries.get(i) {
+            Some(entry) => self.read(entry),
+            None => Err(Error::corrupt("a slice is missing")),
         };
-        check_cover(&parts, shape)?;
-        let out_shape: Vec<usize> = wanted.iter().map(Range::len).collect();
-        let elements = checked_elements(&out_shape)?;
-        let mut strings = Vec::<ByteString>::new();
-        let mut bytes = SharedBytes::default();
-        match dtype.size() {
-            Some(width) => bytes = SharedBytes::zeroed(elements.saturating_mul(width)),
-            None => strings = vec![[].into(); elements],
-        }
-        for (from, part) in &parts {
-            let Some(what) = region::intersection(from, wanted) else { continue };
-            let tensor = self.read(part)?;
-            let lengths: Vec<usize> = from.iter().map(Range::len).collect();
-            let outside = || {
-                Error::corrupt(format!(
-                    "a slice is {} {:?} where {dtype} {lengths:?} belongs",
-                    tensor.dtype(),
-                    tensor.shape()
-                ))
-            };
-            if tensor.dtype() != dtype || tensor.shape() != lengths {
-                return Err(outside());
-            }
-            match dtype.size() {
-                Some(width) => {
-                    region::copy(&what, (tensor.bytes()?, from), (bytes.make_mut(), wanted), width)
-                }
-                None => region::copy(&what, (tensor.strings()?, from), (&mut strings, wanted), 1),
-            }
-            .ok_or_else(outside)?;
-        }
-        match dtype {
-            DType::String => Ok(Tensor::from_strings(strings, out_shape)?),
-            _ => Ok(Tensor::from_bytes(dtype, out_shape, bytes)?),
-        }
+        assemble(dtype, shape, wanted, &parts, read)
     }
 
     fn data_file(&self, shard: i32) -> Place {
@@ -329,29 +297,6 @@ impl Inner {
         shards.insert(shard, bytes.clone());
         Ok(bytes)
     }
-}
-
-/// Fails unless the parts fill the tensor and none lies over another.
-fn check_cover(parts: &[(Vec<Range<usize>>, &BundleEntryProto)], shape: &[usize]) -> Result<()> {
-    let mut covered = 0usize;
-    for (ranges, _) in parts {
-        let lengths: Vec<usize> = ranges.iter().map(Range::len).collect();
-        covered = covered.saturating_add(checked_elements(&lengths)?);
-    }
-    let overlap = || {
-        let some = parts.get(..COMPARED_SLICES).unwrap_or(parts);
-        some.iter()
-            .enumerate()
-            .any(|(i, (a, _))| some[..i].iter().any(|(b, _)| region::intersection(a, b).is_some()))
-    };
-    if covered != checked_elements(shape)? || (!shape.is_empty() && overlap()) {
-        return Err(Error::corrupt(format!("its {} slices don't fill the shape {shape:?}", parts.len())));
-    }
-    Ok(())
-}
-
-fn full(shape: &[usize]) -> Vec<Range<usize>> {
-    shape.iter().map(|&d| 0..d).collect()
 }
 
 /// The place of a checkpoint's file: its prefix and what follows.

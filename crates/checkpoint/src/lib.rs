@@ -8,7 +8,9 @@ mod payload;
 mod region;
 pub mod slice;
 mod table;
+pub mod v1;
 mod varint;
 pub mod wire;
 
 pub use bundle::{Bundle, BundleWriter, OBJECT_GRAPH_KEY};
+pub use v1::V1;

@@ -2,8 +2,80 @@
 
 use std::ops::Range;
 
+use modelark_artifact::{Error, Result};
+use modelark_tensor::{ByteString, DType, SharedBytes, Tensor, checked_elements};
+
+/// Parts of one tensor that are compared with each other, to find overlaps.
+const COMPARED_PARTS: usize = 4096;
+
+/// The box of a whole tensor.
+pub(crate) fn full(shape: &[usize]) -> Vec<Range<usize>> {
+    shape.iter().map(|&d| 0..d).collect()
+}
+
+/// The box `wanted` of a tensor that is stored in `parts`, of which `read` reads those that are needed.
+///
+/// # Errors
+/// When the parts don't fill the tensor, lie over each other, or one isn't what its box says.
+pub(crate) fn assemble(
+    dtype: DType,
+    shape: &[usize],
+    wanted: &[Range<usize>],
+    parts: &[Vec<Range<usize>>],
+    read: impl Fn(usize) -> Result<Tensor>,
+) -> Result<Tensor> {
+    check_cover(parts, shape)?;
+    let lengths = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).collect::<Vec<usize>>();
+    let out_shape = lengths(wanted);
+    let elements = checked_elements(&out_shape)?;
+    let mut strings = Vec::<ByteString>::new();
+    let mut bytes = SharedBytes::default();
+    match dtype.size() {
+        Some(width) => bytes = SharedBytes::zeroed(elements.saturating_mul(width)),
+        None => strings = vec![[].into(); elements],
+    }
+    for (i, from) in parts.iter().enumerate() {
+        let Some(what) = intersection(from, wanted) else { continue };
+        let tensor = read(i)?;
+        let expected = lengths(from);
+        let differs = || {
+            let (d, s) = (tensor.dtype(), tensor.shape());
+            Error::corrupt(format!("a slice is {d} {s:?} where {dtype} {expected:?} belongs"))
+        };
+        if tensor.dtype() != dtype || tensor.shape() != expected {
+            return Err(differs());
+        }
+        match dtype.size() {
+            Some(width) => copy(&what, (tensor.bytes()?, from), (bytes.make_mut(), wanted), width),
+            None => copy(&what, (tensor.strings()?, from), (&mut strings, wanted), 1),
+        }
+        .ok_or_else(differs)?;
+    }
+    match dtype {
+        DType::String => Ok(Tensor::from_strings(strings, out_shape)?),
+        _ => Ok(Tensor::from_bytes(dtype, out_shape, bytes)?),
+    }
+}
+
+/// Fails unless the parts fill the tensor and none lies over another.
+fn check_cover(parts: &[Vec<Range<usize>>], shape: &[usize]) -> Result<()> {
+    let mut covered = 0usize;
+    for ranges in parts {
+        let lengths: Vec<usize> = ranges.iter().map(Range::len).collect();
+        covered = covered.saturating_add(checked_elements(&lengths)?);
+    }
+    let overlap = || {
+        let some = parts.get(..COMPARED_PARTS).unwrap_or(parts);
+        some.iter().enumerate().any(|(i, a)| some[..i].iter().any(|b| intersection(a, b).is_some()))
+    };
+    if covered != checked_elements(shape)? || overlap() {
+        return Err(Error::corrupt(format!("its {} slices don't fill the shape {shape:?}", parts.len())));
+    }
+    Ok(())
+}
+
 /// What two boxes share, or `None` when they share nothing.
-pub(crate) fn intersection(a: &[Range<usize>], b: &[Range<usize>]) -> Option<Vec<Range<usize>>> {
+fn intersection(a: &[Range<usize>], b: &[Range<usize>]) -> Option<Vec<Range<usize>>> {
     a.iter()
         .zip(b)
         .map(|(a, b)| {
@@ -16,7 +88,7 @@ pub(crate) fn intersection(a: &[Range<usize>], b: &[Range<usize>]) -> Option<Vec
 /// Copies the box `what` from the array that covers the box `from` to the one that covers the box `to`.
 ///
 /// All boxes are in the coordinates of one tensor; `what` must lie within both. An element is `width` items.
-pub(crate) fn copy<T: Clone>(
+fn copy<T: Clone>(
     what: &[Range<usize>],
     (source, from): (&[T], &[Range<usize>]),
     (sink, to): (&mut [T], &[Range<usize>]),

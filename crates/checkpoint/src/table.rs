@@ -425,7 +425,7 @@ mod tests {
         let packed = snap::raw::Encoder::new().compress_vec(&data.finish()).expect("compress");
         let mut bytes = packed.clone();
         bytes.push(SNAPPY);
-        bytes.extend(crc::masked(&bytes).to_le_bytes());
+        bytes.extend(crc::mask(crc::extend(0, &bytes)).to_le_bytes());
         let mut handle = Vec::new();
         write_handle(&mut handle, &(0..packed.len() as u64));
         index.add(b"key", &handle);

@@ -242,6 +242,24 @@ pub(crate) fn values_from(p: &TensorProto, dtype: DType, shape: &[usize]) -> Res
     Ok(Tensor::from_bytes(dtype, shape, bytes)?)
 }
 
+/// How many elements the field of the dtype holds.
+pub(crate) fn values_len(p: &TensorProto, dtype: DType) -> usize {
+    match dtype {
+        DType::String => p.string_val.len(),
+        DType::F32 => p.float_val.len(),
+        DType::F64 => p.double_val.len(),
+        DType::C64 => p.scomplex_val.len() / 2,
+        DType::C128 => p.dcomplex_val.len() / 2,
+        DType::I64 => p.int64_val.len(),
+        DType::U64 => p.uint64_val.len(),
+        DType::U32 => p.uint32_val.len(),
+        DType::F16 | DType::BF16 => p.half_val.len(),
+        DType::Bool => p.bool_val.len(),
+        d if d.is_float() => p.float8_val.len(),
+        _ => p.int_val.len(),
+    }
+}
+
 /// Strings as raw content holds them: every length as a varint, then the bytes of all.
 fn strings_from_content(content: &[u8], n: usize) -> Result<Vec<ByteString>> {
     let short = || Error::corrupt("a string tensor's content is cut short");
