@@ -71,6 +71,7 @@ elements! {
 ///
 /// Groups: `numeric` (floats, integers, complex), `real` (floats, integers), `float` (`f16`, `bf16`, `f32`, `f64`),
 /// `float_complex` (floats and complex), `integer`, `pod` (all of them and `bool`), `wide_float` (`f32`, `f64`).
+/// Without half precision: `native` (`numeric`), `native_real` (`real`), `native_float` (`float_complex`).
 ///
 /// ```
 /// use modelark_tensor::{DType, dispatch};
@@ -87,6 +88,21 @@ macro_rules! dispatch {
     };
     (wide_float $d:expr, $T:ident => $body:expr, else => $other:expr) => {
         $crate::dispatch!(@arms $d, $T, $body, $other, [F32: f32, F64: f64,])
+    };
+    (native $d:expr, $T:ident => $body:expr, else => $other:expr) => {
+        $crate::dispatch!(@arms $d, $T, $body, $other,
+            [F32: f32, F64: f64,
+             I8: i8, I16: i16, I32: i32, I64: i64, U8: u8, U16: u16, U32: u32, U64: u64,
+             C64: $crate::Complex32, C128: $crate::Complex64,])
+    };
+    (native_real $d:expr, $T:ident => $body:expr, else => $other:expr) => {
+        $crate::dispatch!(@arms $d, $T, $body, $other,
+            [F32: f32, F64: f64,
+             I8: i8, I16: i16, I32: i32, I64: i64, U8: u8, U16: u16, U32: u32, U64: u64,])
+    };
+    (native_float $d:expr, $T:ident => $body:expr, else => $other:expr) => {
+        $crate::dispatch!(@arms $d, $T, $body, $other,
+            [F32: f32, F64: f64, C64: $crate::Complex32, C128: $crate::Complex64,])
     };
     (float $d:expr, $T:ident => $body:expr, else => $other:expr) => {
         $crate::dispatch!(@arms $d, $T, $body, $other,

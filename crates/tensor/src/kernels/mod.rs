@@ -1,1 +1,15 @@
 //! The math kernels: pure functions over tensors, with TensorFlow's numerics.
+//!
+//! [`elementwise`] holds what works element by element, with broadcasting; [`matmul`] products of matrices;
+//! [`reduce`] what combines elements along axes, and running sums; [`array`] what only moves elements, and casts.
+//! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
+//! when threads are worth it, and `broadcast` walks operands that repeat. Axes, paddings and other arguments come
+//! resolved and typed: names and attributes of ops are the callers' matter.
+
+pub mod array;
+pub(crate) mod broadcast;
+pub mod elementwise;
+pub(crate) mod parallel;
+pub(crate) mod simd;
+
+pub use broadcast::broadcast_shape;

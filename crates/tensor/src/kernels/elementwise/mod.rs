@@ -1,0 +1,32 @@
+//! Element by element: arithmetic, comparisons, logic, bits, and the functions of one number.
+//!
+//! Functions take tensors by value: where an operand is the last holder of its elements and has the result's
+//! shape, they are overwritten instead of allocating. Cloning a tensor to keep it costs nothing. Operands
+//! broadcast by NumPy's rules. Half precision is computed in `float32` and rounded once.
+
+mod arith;
+mod bits;
+mod compare;
+mod complex;
+mod float;
+mod map;
+mod math;
+mod number;
+mod special;
+
+pub use arith::{
+    abs, add, div, div_no_nan, floor_div, floor_mod, maximum, minimum, mul, mul_no_nan, neg, pow, sign,
+    square, squared_difference, sub, truncated_mod,
+};
+pub use bits::{
+    bitwise_and, bitwise_not, bitwise_or, bitwise_xor, logical_and, logical_not, logical_or, shift_left,
+    shift_right,
+};
+pub use compare::{approximate_equal, equal, greater, greater_equal, less, less_equal, not_equal};
+pub use complex::{angle, complex, conj, imag, magnitude, real};
+pub use float::{
+    acos, acosh, asin, asinh, atan, atan2, atanh, ceil, cos, cosh, digamma, elu, erf, erfc, erfinv, exp,
+    expm1, floor, is_finite, is_inf, is_nan, leaky_relu, lgamma, log, log1p, ndtri, next_after, reciprocal,
+    relu, relu6, round_half_even, rsqrt, selu, sigmoid, sin, sinh, softplus, softsign, sqrt, tan, tanh,
+    xdivy, xlog1py, xlogy,
+};

@@ -1,0 +1,50 @@
+//! When work is worth sharing between threads, and how it is cut.
+
+use rayon::prelude::*;
+
+/// Element-operations under which starting threads costs more than it saves.
+pub(crate) const THRESHOLD: usize = 32 * 1024;
+
+/// Whether work of so many element-operations should be shared.
+pub(crate) fn worth(operations: usize) -> bool {
+    operations >= THRESHOLD && rayon::current_num_threads() > 1
+}
+
+/// Calls `f(start, part)` for consecutive parts of `out` that cover it, on several threads when worth it.
+///
+/// `cost` is the element-operations that one element of `out` takes; parts are whole multiples of `unit` long.
+pub(crate) fn for_parts<T: Send>(
+    out: &mut [T],
+    unit: usize,
+    cost: usize,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    if out.is_empty() {
+        return;
+    }
+    if !worth(out.len().saturating_mul(cost)) {
+        return f(0, out);
+    }
+    let unit = unit.max(1);
+    // A few parts a thread evens out what threads get; no part so small that handing it out would show.
+    let wanted = out.len().div_ceil(rayon::current_num_threads() * 4);
+    let part = wanted.max(THRESHOLD / 4 / cost.max(1)).div_ceil(unit).saturating_mul(unit).max(1);
+    out.par_chunks_mut(part).enumerate().for_each(|(i, chunk)| f(i * part, chunk));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_everything_once() {
+        for n in [0, 1, 7, 100, THRESHOLD, THRESHOLD * 3 + 21] {
+            let mut out = vec![0usize; n];
+            for_parts(&mut out, 7, 1, |start, part| {
+                assert_eq!(start % 7, 0);
+                part.iter_mut().enumerate().for_each(|(i, o)| *o += start + i + 1);
+            });
+            assert!(out.iter().enumerate().all(|(i, &v)| v == i + 1));
+        }
+    }
+}
