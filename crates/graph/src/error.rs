@@ -63,6 +63,17 @@ impl Error {
         self
     }
 
+    /// Names the node, and on the innermost one tells what it was given.
+    pub(crate) fn at_node(mut self, name: &str, op: &str, inputs: impl FnOnce() -> String) -> Self {
+        if self.places.is_empty() {
+            let inputs = inputs();
+            if !inputs.is_empty() {
+                self.message = format!("{} (inputs: {inputs})", self.message);
+            }
+        }
+        self.at(format!("node {name:?} ({op})"))
+    }
+
     /// The kind, to match on.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! An argument's type is a dtype, an attribute that holds one, `N * T` for a list of one dtype, or `[T]` for a list
-//! of which attribute `T` lists the dtypes. The word `stateful` marks side effects.
+//! of which attribute `T` lists the dtypes; `&` before it marks a reference to a variable, as TensorFlow 1 has them.
+//! The word `stateful` marks side effects.
 
 use modelark_tensor::{DType, PartialShape};
 
@@ -35,6 +36,8 @@ pub struct ArgDef {
     pub name: String,
     /// Its type.
     pub ty: ArgType,
+    /// Whether it is a reference to a variable of TensorFlow 1, as `Assign` takes one.
+    pub is_ref: bool,
 }
 
 /// An attribute that an op has.
@@ -161,6 +164,26 @@ impl OpSignature {
             rest -= group.len();
         }
         Err(Error::graph(format!("{} has no output {index}", self.name)))
+    }
+
+    /// Whether the flat input `index` is a reference to a variable.
+    pub(crate) fn input_is_ref(&self, attrs: &Attrs, index: usize) -> bool {
+        self.is_ref(&self.inputs, attrs, index)
+    }
+
+    /// Whether the flat output `index` is a reference to a variable.
+    pub(crate) fn output_is_ref(&self, attrs: &Attrs, index: usize) -> bool {
+        self.is_ref(&self.outputs, attrs, index)
+    }
+
+    fn is_ref(&self, args: &[ArgDef], attrs: &Attrs, index: usize) -> bool {
+        if args.iter().all(|a| !a.is_ref) {
+            return false;
+        }
+        let groups = self.flat(args, attrs).unwrap_or_default();
+        let flags =
+            args.iter().zip(groups).flat_map(|(arg, group)| std::iter::repeat_n(arg.is_ref, group.len()));
+        flags.skip(index).next().unwrap_or_default()
     }
 
     /// The attributes that follow from inputs of these dtypes, beside those given; checks the inputs' count and types.
@@ -292,7 +315,9 @@ fn parse_args(text: &str) -> Option<Vec<ArgDef>> {
         .filter(|a| !a.is_empty())
         .map(|a| {
             let (name, ty) = a.split_once(':')?;
-            Some(ArgDef { name: name.trim().to_owned(), ty: parse_type(ty.trim())? })
+            let ty = ty.trim();
+            let (is_ref, ty) = ty.strip_prefix('&').map_or((false, ty), |ty| (true, ty));
+            Some(ArgDef { name: name.trim().to_owned(), ty: parse_type(ty)?, is_ref })
         })
         .collect()
 }

@@ -1,9 +1,15 @@
 //! The engine: what flows along a graph's edges, what computes at its nodes, and what runs it all.
 
+mod check;
 mod kernel;
+mod plan;
+mod program;
 mod resource;
+mod run;
 mod value;
 
 pub use kernel::{Context, Kernel, Values, kernel};
-pub use resource::{Resource, Resources, Variable};
+pub use program::{Executable, Program};
+pub use resource::{Loader, Resource, Resources, Variable};
+pub use run::RunOptions;
 pub use value::{Value, Variant};

@@ -2,12 +2,7 @@
 
 use super::Op;
 use crate::Error;
-use crate::engine::{Kernel, kernel};
-
-/// Passes its inputs on.
-fn identity() -> Box<dyn Kernel> {
-    kernel(|_, inputs| Ok(inputs))
-}
+use crate::engine::{Values, kernel};
 
 pub(super) const OPS: &[Op] = &[
     Op::new("Const() -> (output: dtype); value: tensor; dtype: type", |a| {
@@ -15,9 +10,9 @@ pub(super) const OPS: &[Op] = &[
         let value = value.ok_or_else(|| Error::graph("attribute \"value\" is missing"))?;
         Ok(kernel(move |_, _| Ok([value.clone().into()].into_iter().collect())))
     }),
-    Op::new("Identity(input: T) -> (output: T); T: type", |_| Ok(identity())),
-    Op::new("IdentityN(input: [T]) -> (output: [T]); T: list(type)", |_| Ok(identity())),
-    Op::new("StopGradient(input: T) -> (output: T); T: type", |_| Ok(identity())),
-    Op::new("PreventGradient(input: T) -> (output: T); T: type; message: string = \"\"", |_| Ok(identity())),
-    Op::new("NoOp() -> ()", |_| Ok(identity())),
+    Op::passing("Identity(input: T) -> (output: T); T: type"),
+    Op::passing("IdentityN(input: [T]) -> (output: [T]); T: list(type)"),
+    Op::passing("StopGradient(input: T) -> (output: T); T: type"),
+    Op::passing("PreventGradient(input: T) -> (output: T); T: type; message: string = \"\""),
+    Op::new("NoOp() -> ()", |_| Ok(kernel(|_, _| Ok(Values::new())))),
 ];

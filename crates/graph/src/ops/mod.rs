@@ -16,8 +16,15 @@ macro_rules! families {
     };
 }
 
+mod args;
+
 families! {
+    activations
+    arithmetic
     basic
+    compare
+    functions
+    variables
 }
 
 /// What an op is: its signature as text, what makes a kernel from a node's attributes, and, for a composite op of our
@@ -29,6 +36,8 @@ pub struct Op {
     pub kernel: fn(&NodeAttrs<'_>) -> Result<Box<dyn Kernel>>,
     /// Traces TensorFlow's own ops in place of this one, for saving; `None` for TensorFlow's ops.
     pub expand: Option<Expand>,
+    /// Whether its outputs are its inputs, so that no kernel need run.
+    pub(crate) passes: bool,
 }
 
 /// Traces what a composite op means with TensorFlow's ops: from its attributes and inputs to its outputs.
@@ -37,7 +46,17 @@ pub type Expand = fn(&mut Builder, &NodeAttrs<'_>, &[Sym]) -> Result<Vec<Sym>>;
 impl Op {
     /// An op of TensorFlow's.
     pub const fn new(signature: &'static str, kernel: fn(&NodeAttrs<'_>) -> Result<Box<dyn Kernel>>) -> Self {
-        Op { signature, kernel, expand: None }
+        Op { signature, kernel, expand: None, passes: false }
+    }
+
+    /// An op of TensorFlow's that passes its inputs on as they are.
+    pub(crate) const fn passing(signature: &'static str) -> Self {
+        Op {
+            signature,
+            kernel: |_| Ok(crate::engine::kernel(|_, inputs| Ok(inputs))),
+            expand: None,
+            passes: true,
+        }
     }
 
     /// The op's name.

@@ -1,0 +1,506 @@
+//! Plans: which kernels run in which order, and where each value lives until its last use.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use modelark_tensor::DType;
+use smallvec::SmallVec;
+
+use super::{Context, Kernel, Resources, Value, Values, kernel};
+use crate::ops::{self, NodeAttrs};
+use crate::{ARG, Attr, Attrs, Error, FuncRef, Graph, Library, Node, Output, Result};
+
+/// What is to be compiled.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) library: &'a Library,
+    pub(super) feeds: &'a [Output],
+    pub(super) fetches: &'a [Output],
+    pub(super) targets: &'a [usize],
+    /// What instantiates the function that the graph is the body of.
+    pub(super) attrs: &'a Attrs,
+}
+
+/// Where a step takes a value from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Source {
+    /// From the plan's constants.
+    Const(u32),
+    /// From a slot that is read again later.
+    Copy(u32),
+    /// From a slot, for the last time: the kernel may be its only holder.
+    Move(u32),
+}
+
+/// One kernel with its wiring.
+pub(super) struct Step {
+    pub(super) kernel: Box<dyn Kernel>,
+    pub(super) inputs: SmallVec<[Source; 4]>,
+    /// The slot for each output; `None` where nobody reads it.
+    pub(super) outputs: SmallVec<[Option<u32>; 2]>,
+    pub(super) name: String,
+    pub(super) op: String,
+}
+
+/// An input of a plan.
+pub(super) struct Input {
+    pub(super) name: String,
+    pub(super) dtype: Option<DType>,
+    /// Where it goes; `None` when nothing reads it.
+    pub(super) slot: Option<u32>,
+}
+
+/// A graph ready to run.
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    pub(super) slots: usize,
+    pub(super) constants: Vec<Value>,
+    pub(super) inputs: Vec<Input>,
+    pub(super) outputs: Vec<Source>,
+}
+
+/// Results of constant folding larger than this are computed anew in each run.
+const MOST_FOLDED: usize = 64 << 20;
+
+impl Plan {
+    /// Compiles what `request` asks for.
+    pub(super) fn compile(request: &Request<'_>) -> Result<Plan> {
+        let order = order(request)?;
+        let mut draft = Draft::new(request)?;
+        for index in order {
+            let node = &request.graph.nodes[index];
+            draft.node(index, node).map_err(|e| e.at_node(&node.name, &node.op, String::new))?;
+        }
+        let outputs = request.fetches.iter().map(|o| draft.fetch(*o)).collect::<Result<Vec<_>>>()?;
+        Ok(draft.finish(outputs))
+    }
+
+    /// Refuses a wrong number of inputs or wrong dtypes.
+    pub(super) fn check_inputs(&self, inputs: &[Value]) -> Result<()> {
+        if inputs.len() != self.inputs.len() {
+            let names: Vec<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
+            return Err(Error::argument(format!(
+                "takes {} inputs ({}), got {}",
+                self.inputs.len(),
+                names.join(", "),
+                inputs.len()
+            )));
+        }
+        for (input, value) in self.inputs.iter().zip(inputs) {
+            if let Some(want) = input.dtype
+                && want != value.dtype()
+            {
+                return Err(Error::argument(format!(
+                    "input {:?} must be {want}, got {}",
+                    input.name,
+                    value.dtype()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The nodes that must run for what is fetched and targeted, by index.
+pub(super) fn needed(request: &Request<'_>) -> Result<Vec<usize>> {
+    let fed: HashSet<Output> = request.feeds.iter().copied().collect();
+    let fed_nodes: HashSet<usize> = fed.iter().map(|f| f.node).collect();
+    let mut seen = vec![false; request.graph.nodes.len()];
+    let mut waiting: Vec<usize> =
+        request.fetches.iter().filter(|o| !fed.contains(o)).map(|o| o.node).collect();
+    waiting.extend(request.targets.iter().filter(|t| !fed_nodes.contains(t)));
+    while let Some(index) = waiting.pop() {
+        let flag = seen.get_mut(index).ok_or_else(|| {
+            Error::graph(format!("there is no node {index} in a graph of {}", request.graph.nodes.len()))
+        })?;
+        if std::mem::replace(flag, true) {
+            continue;
+        }
+        let node = &request.graph.nodes[index];
+        waiting.extend(node.inputs.iter().filter(|i| !fed.contains(i)).map(|i| i.node));
+        waiting.extend(node.controls.iter().filter(|c| !fed_nodes.contains(c)));
+    }
+    Ok((0..seen.len()).filter(|&i| seen[i]).collect())
+}
+
+/// The needed nodes so that each comes after what it depends on; else in the graph's own order.
+fn order(request: &Request<'_>) -> Result<Vec<usize>> {
+    let nodes = &request.graph.nodes;
+    let needed = needed(request)?;
+    let fed: HashSet<Output> = request.feeds.iter().copied().collect();
+    let mut is_needed = vec![false; nodes.len()];
+    needed.iter().for_each(|&i| is_needed[i] = true);
+    let mut waits = vec![0usize; nodes.len()];
+    let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for &index in &needed {
+        let inputs = nodes[index].inputs.iter().filter(|i| !fed.contains(i)).map(|i| i.node);
+        for on in inputs.chain(nodes[index].controls.iter().copied()).filter(|&n| is_needed[n]) {
+            waits[index] += 1;
+            users[on].push(index);
+        }
+    }
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        needed.iter().copied().filter(|&i| waits[i] == 0).map(Reverse).collect();
+    let mut order = Vec::with_capacity(needed.len());
+    while let Some(Reverse(index)) = ready.pop() {
+        order.push(index);
+        for &user in &users[index] {
+            waits[user] -= 1;
+            if waits[user] == 0 {
+                ready.push(Reverse(user));
+            }
+        }
+    }
+    if order.len() < needed.len() {
+        let stuck =
+            needed.iter().find(|&&i| waits[i] > 0).map(|&i| nodes[i].name.as_str()).unwrap_or_default();
+        return Err(Error::graph(format!("the graph has a cycle through node {stuck:?}")));
+    }
+    Ok(order)
+}
+
+/// A value while a plan is drafted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Val {
+    Const(usize),
+    /// The index of a value that a run makes: an input or a step's output.
+    Made(usize),
+}
+
+struct DraftStep {
+    kernel: Box<dyn Kernel>,
+    inputs: Vec<Val>,
+    /// The first of its outputs' values, and how many there are.
+    outputs: (usize, usize),
+    name: String,
+    op: String,
+}
+
+struct Draft<'a> {
+    request: Request<'a>,
+    constants: Vec<Value>,
+    steps: Vec<DraftStep>,
+    /// How many values are made.
+    made: usize,
+    values: HashMap<Output, Val>,
+    /// Values that are references to TensorFlow 1 variables, to be read where a plain value is wanted.
+    references: HashSet<Output>,
+    inputs: Vec<Input>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(request: &Request<'a>) -> Result<Self> {
+        let mut draft = Draft {
+            request: *request,
+            constants: Vec::new(),
+            steps: Vec::new(),
+            made: 0,
+            values: HashMap::new(),
+            references: HashSet::new(),
+            inputs: Vec::new(),
+        };
+        for feed in request.feeds {
+            let node = request
+                .graph
+                .nodes
+                .get(feed.node)
+                .ok_or_else(|| Error::graph(format!("there is no node {} to feed", feed.node)))?;
+            let attr = match node.op.as_str() {
+                ARG => Some("T"),
+                "Placeholder" | "PlaceholderV2" | "PlaceholderWithDefault" => Some("dtype"),
+                _ => None,
+            };
+            let dtype = attr.and_then(|a| node.attr(a)).and_then(Attr::as_type);
+            draft.inputs.push(Input { name: node.name.clone(), dtype, slot: None });
+            draft.values.insert(*feed, Val::Made(draft.made));
+            draft.made += 1;
+        }
+        Ok(draft)
+    }
+
+    fn node(&mut self, index: usize, node: &Node) -> Result<()> {
+        let instantiated;
+        let node = if has_placeholder(&node.attrs) {
+            instantiated = instantiate(node, self.request.attrs)?;
+            &instantiated
+        } else {
+            node
+        };
+        let Some(op) = ops::find(&node.op) else {
+            return self.call_by_name(index, node);
+        };
+        let signature = ops::signature(&node.op)?;
+        let count = signature.output_dtypes(&node.attrs)?.len();
+        let inputs = self.inputs_of(node, |i| signature.input_is_ref(&node.attrs, i))?;
+        if op.passes {
+            if inputs.len() < count {
+                return Err(Error::graph(format!("takes {count} inputs, the node has {}", inputs.len())));
+            }
+            for (i, value) in inputs.into_iter().take(count).enumerate() {
+                self.define(Output::new(index, i), value);
+            }
+            return Ok(());
+        }
+        if node.op == "Const"
+            && let Some(tensor) = node.attr("value").and_then(Attr::as_tensor)
+        {
+            let value = self.constant(tensor.clone().aligned().into());
+            self.define(Output::new(index, 0), value);
+            return Ok(());
+        }
+        let made = (op.kernel)(&NodeAttrs::of(signature, node))?;
+        let foldable = !signature.stateful
+            && !inputs.is_empty()
+            && count > 0
+            && !node
+                .attrs
+                .values()
+                .any(|a| matches!(a, Attr::Func(_) | Attr::List(_)) && mentions_function(a));
+        if foldable
+            && let Some(outputs) = self.fold(&*made, &inputs)
+            && outputs.len() >= count
+        {
+            for (i, value) in outputs.into_iter().take(count).enumerate() {
+                let value = self.constant(value);
+                self.define(Output::new(index, i), value);
+            }
+            return Ok(());
+        }
+        for i in (0..count).filter(|&i| signature.output_is_ref(&node.attrs, i)) {
+            self.references.insert(Output::new(index, i));
+        }
+        self.step(index, node, made, inputs, count);
+        Ok(())
+    }
+
+    /// A function called as if it were an op, as graphs of old have it.
+    fn call_by_name(&mut self, index: usize, node: &Node) -> Result<()> {
+        let Some(function) = self.request.library.get(&node.op) else {
+            if node.op == ARG {
+                return Err(Error::graph("an argument must be fed"));
+            }
+            return Err(Error::unsupported(format!("there is no kernel for {}", node.op)));
+        };
+        let count = function.results.len();
+        let inputs = self.inputs_of(node, |_| false)?;
+        let attrs = node.attrs.iter().filter(|(name, _)| !name.starts_with('_'));
+        let function =
+            FuncRef { name: node.op.clone(), attrs: attrs.map(|(k, v)| (k.clone(), v.clone())).collect() };
+        let made = kernel(move |context, inputs| context.call(&function, inputs));
+        self.step(index, node, made, inputs, count);
+        Ok(())
+    }
+
+    fn inputs_of(&mut self, node: &Node, wants_ref: impl Fn(usize) -> bool) -> Result<Vec<Val>> {
+        node.inputs
+            .iter()
+            .enumerate()
+            .map(|(i, input)| if wants_ref(i) { self.value(*input) } else { self.plain(*input) })
+            .collect()
+    }
+
+    fn value(&self, output: Output) -> Result<Val> {
+        self.values.get(&output).copied().ok_or_else(|| {
+            let name = self.request.graph.nodes.get(output.node).map(|n| n.name.as_str()).unwrap_or_default();
+            Error::graph(format!("node {name:?} has no output {}", output.index))
+        })
+    }
+
+    /// The value; of a reference to a variable, what it holds at this point.
+    fn plain(&mut self, output: Output) -> Result<Val> {
+        let value = self.value(output)?;
+        if !self.references.contains(&output) {
+            return Ok(value);
+        }
+        let read = kernel(|_, inputs| {
+            let first = inputs.first().ok_or_else(|| Error::graph("a reference is missing"))?;
+            Ok([first.resource()?.variable()?.read()?.into()].into_iter().collect())
+        });
+        let name = self.request.graph.nodes.get(output.node).map(|n| n.name.clone()).unwrap_or_default();
+        let made = self.made;
+        self.steps.push(DraftStep {
+            kernel: read,
+            inputs: vec![value],
+            outputs: (made, 1),
+            name,
+            op: "read".to_owned(),
+        });
+        self.made += 1;
+        Ok(Val::Made(made))
+    }
+
+    fn fetch(&mut self, output: Output) -> Result<Val> {
+        self.plain(output)
+    }
+
+    /// Names a value; a fed output keeps what is fed.
+    fn define(&mut self, output: Output, value: Val) {
+        self.values.entry(output).or_insert(value);
+    }
+
+    fn constant(&mut self, value: Value) -> Val {
+        self.constants.push(value);
+        Val::Const(self.constants.len() - 1)
+    }
+
+    fn step(&mut self, index: usize, node: &Node, kernel: Box<dyn Kernel>, inputs: Vec<Val>, count: usize) {
+        let first = self.made;
+        self.made += count;
+        for i in 0..count {
+            self.define(Output::new(index, i), Val::Made(first + i));
+        }
+        self.steps.push(DraftStep {
+            kernel,
+            inputs,
+            outputs: (first, count),
+            name: node.name.clone(),
+            op: node.op.clone(),
+        });
+    }
+
+    /// What a kernel gives on constants; `None` when an input isn't one, or the kernel had better run each time.
+    fn fold(&self, kernel: &dyn Kernel, inputs: &[Val]) -> Option<Values> {
+        let values = inputs
+            .iter()
+            .map(|v| match v {
+                Val::Const(i) => self.constants.get(*i).cloned(),
+                Val::Made(_) => None,
+            })
+            .collect::<Option<Values>>()?;
+        // An error shows when the node runs, with its place; it may never run.
+        let outputs = kernel.run(&mut Folding(Resources::new()), values).ok()?;
+        let bytes: Option<usize> = outputs
+            .iter()
+            .map(|v| match v {
+                Value::Tensor(t) => Some(t.nbytes()),
+                _ => None,
+            })
+            .sum();
+        (bytes? <= MOST_FOLDED).then_some(outputs)
+    }
+
+    /// Gives every value a slot for as long as it is used.
+    fn finish(mut self, outputs: Vec<Val>) -> Plan {
+        const KEPT: usize = usize::MAX;
+        let mut last_use: Vec<Option<usize>> = vec![None; self.made];
+        for (index, step) in self.steps.iter().enumerate() {
+            for value in &step.inputs {
+                if let Val::Made(v) = value {
+                    last_use[*v] = Some(index);
+                }
+            }
+        }
+        for value in &outputs {
+            if let Val::Made(v) = value {
+                last_use[*v] = Some(KEPT);
+            }
+        }
+        let mut slot_of: Vec<u32> = vec![0; self.made];
+        let mut free: Vec<u32> = Vec::new();
+        let mut slots = 0u32;
+        let mut place = |free: &mut Vec<u32>, slot_of: &mut Vec<u32>, value: usize| {
+            last_use[value]?;
+            let slot = free.pop().unwrap_or_else(|| {
+                slots += 1;
+                slots - 1
+            });
+            slot_of[value] = slot;
+            Some(slot)
+        };
+        for (i, input) in self.inputs.iter_mut().enumerate() {
+            input.slot = place(&mut free, &mut slot_of, i);
+        }
+        let mut steps = Vec::with_capacity(self.steps.len());
+        let last_use = &last_use;
+        for (index, step) in self.steps.into_iter().enumerate() {
+            let sources = sources(&step.inputs, &slot_of, |v| last_use[v] == Some(index));
+            for source in &sources {
+                if let Source::Move(slot) = source {
+                    free.push(*slot);
+                }
+            }
+            let (first, count) = step.outputs;
+            let placed = (first..first + count).map(|v| place(&mut free, &mut slot_of, v)).collect();
+            steps.push(Step {
+                kernel: step.kernel,
+                inputs: sources,
+                outputs: placed,
+                name: step.name,
+                op: step.op,
+            });
+        }
+        let outputs = sources(&outputs, &slot_of, |_| true).into_vec();
+        Plan { steps, slots: slots as usize, constants: self.constants, inputs: self.inputs, outputs }
+    }
+}
+
+/// Where to take values from: the last mention of one that `ends` here moves it.
+fn sources(values: &[Val], slot_of: &[u32], ends: impl Fn(usize) -> bool) -> SmallVec<[Source; 4]> {
+    let source = |(i, value): (usize, &Val)| match *value {
+        Val::Const(c) => Source::Const(c as u32),
+        Val::Made(v) if ends(v) && !values[i + 1..].contains(value) => Source::Move(slot_of[v]),
+        Val::Made(v) => Source::Copy(slot_of[v]),
+    };
+    values.iter().enumerate().map(source).collect()
+}
+
+fn has_placeholder(attrs: &Attrs) -> bool {
+    fn any(attr: &Attr) -> bool {
+        match attr {
+            Attr::Placeholder(_) => true,
+            Attr::List(items) => items.iter().any(any),
+            Attr::Func(f) => has_placeholder(&f.attrs),
+            _ => false,
+        }
+    }
+    attrs.values().any(any)
+}
+
+/// The node with what its function was instantiated with in place of placeholders.
+fn instantiate(node: &Node, with: &Attrs) -> Result<Node> {
+    fn fill(attr: &Attr, with: &Attrs) -> Result<Attr> {
+        Ok(match attr {
+            Attr::Placeholder(name) => with
+                .get(name)
+                .cloned()
+                .ok_or_else(|| Error::graph(format!("the function's attribute {name:?} isn't given")))?,
+            Attr::List(items) => Attr::List(items.iter().map(|a| fill(a, with)).collect::<Result<_>>()?),
+            Attr::Func(f) => Attr::Func(FuncRef { name: f.name.clone(), attrs: all(&f.attrs, with)? }),
+            other => other.clone(),
+        })
+    }
+    fn all(attrs: &Attrs, with: &Attrs) -> Result<Attrs> {
+        attrs.iter().map(|(name, attr)| Ok((name.clone(), fill(attr, with)?))).collect()
+    }
+    Ok(Node { attrs: all(&node.attrs, with)?, ..node.clone() })
+}
+
+fn mentions_function(attr: &Attr) -> bool {
+    match attr {
+        Attr::Func(_) => true,
+        Attr::List(items) => items.iter().any(mentions_function),
+        _ => false,
+    }
+}
+
+/// What a kernel sees while constants are folded: nothing.
+struct Folding(Resources);
+
+impl Context for Folding {
+    fn resources(&self) -> &Resources {
+        &self.0
+    }
+
+    fn node(&self) -> &str {
+        ""
+    }
+
+    fn call(&mut self, function: &FuncRef, _: Values) -> Result<Values> {
+        Err(Error::graph(format!("function {:?} isn't called while constants are folded", function.name)))
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}

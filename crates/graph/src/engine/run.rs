@@ -1,0 +1,163 @@
+//! Running a plan: what a run may use and spend, and the loop over the steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use modelark_tensor::{DType, PartialShape, Shape};
+use smallvec::SmallVec;
+
+use super::plan::{Plan, Source, Step};
+use super::program::Shared;
+use super::{Context, Resources, Value, Values};
+use crate::{Error, ErrorKind, FuncRef, Result};
+
+/// What a run may spend, and how it is stopped.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// When to give up.
+    pub deadline: Option<Instant>,
+    /// Set by another thread to stop the run.
+    pub cancel: Option<Arc<AtomicBool>>,
+    /// How many loop iterations and function calls the run may make in all.
+    pub max_steps: Option<u64>,
+    /// How deep functions may call each other.
+    pub max_depth: usize,
+}
+
+impl Default for RunOptions {
+    /// No time limit, no step limit, and calls as deep as a thread's usual stack holds.
+    fn default() -> Self {
+        RunOptions { deadline: None, cancel: None, max_steps: None, max_depth: 128 }
+    }
+}
+
+/// One call of one function (or of the graph) in a run.
+pub(super) struct Run<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) resources: &'a Resources,
+    pub(super) options: &'a RunOptions,
+    pub(super) steps: &'a AtomicU64,
+    pub(super) depth: usize,
+    pub(super) node: &'a str,
+}
+
+impl Context for Run<'_> {
+    fn resources(&self) -> &Resources {
+        self.resources
+    }
+
+    fn node(&self) -> &str {
+        self.node
+    }
+
+    fn call(&mut self, function: &FuncRef, args: Values) -> Result<Values> {
+        if self.depth >= self.options.max_depth {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("functions call each other more than {} deep", self.options.max_depth),
+            ));
+        }
+        self.check()?;
+        let plan = self.shared.plan(function)?;
+        let callee = Run {
+            shared: self.shared,
+            resources: self.resources,
+            options: self.options,
+            steps: self.steps,
+            depth: self.depth + 1,
+            node: "",
+        };
+        callee.run(&plan, args).map_err(|e| e.at(format!("function {:?}", function.name)))
+    }
+
+    fn check(&self) -> Result<()> {
+        let spent = self.steps.fetch_add(1, Ordering::Relaxed);
+        if self.options.max_steps.is_some_and(|max| spent >= max) {
+            return Err(Error::new(ErrorKind::Limit, "the run is over its limit of steps"));
+        }
+        if self.options.cancel.as_ref().is_some_and(|c| c.load(Ordering::Relaxed)) {
+            return Err(Error::new(ErrorKind::Cancelled, "the run was cancelled"));
+        }
+        if self.options.deadline.is_some_and(|d| Instant::now() >= d) {
+            return Err(Error::new(ErrorKind::Limit, "the run is over its time limit"));
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Runs the steps of `plan` on `inputs`.
+    pub(super) fn run(self, plan: &'a Plan, inputs: Values) -> Result<Values> {
+        plan.check_inputs(&inputs)?;
+        let mut run = self;
+        let mut slots: Vec<Option<Value>> = Vec::new();
+        slots.resize_with(plan.slots, || None);
+        for (slot, value) in plan.inputs.iter().zip(inputs) {
+            if let Some(slot) = slot.slot {
+                slots[slot as usize] = Some(value);
+            }
+        }
+        let timed = run.options.deadline.is_some() || run.options.cancel.is_some();
+        for step in &plan.steps {
+            let mut inputs = Values::new();
+            for source in &step.inputs {
+                inputs.push(take(*source, &mut slots, plan)?);
+            }
+            if timed {
+                run.check()?;
+            }
+            run.node = &step.name;
+            let outputs = run.step(step, inputs)?;
+            for (slot, value) in step.outputs.iter().zip(outputs) {
+                if let Some(slot) = slot {
+                    slots[*slot as usize] = Some(value);
+                }
+            }
+        }
+        plan.outputs.iter().map(|source| take(*source, &mut slots, plan)).collect()
+    }
+
+    /// Runs one kernel; an error says where and on what.
+    pub(super) fn step(&mut self, step: &Step, inputs: Values) -> Result<Values> {
+        let given: SmallVec<[Given; 4]> = inputs.iter().map(Given::of).collect();
+        let outputs = step
+            .kernel
+            .run(self, inputs)
+            .map_err(|e| e.at_node(&step.name, &step.op, || describe(&given)))?;
+        if outputs.len() < step.outputs.len() {
+            return Err(Error::graph(format!("gave {} outputs, not {}", outputs.len(), step.outputs.len()))
+                .at_node(&step.name, &step.op, || describe(&given)));
+        }
+        Ok(outputs)
+    }
+}
+
+fn take(source: Source, slots: &mut [Option<Value>], plan: &Plan) -> Result<Value> {
+    match source {
+        Source::Const(index) => plan.constants.get(index as usize).cloned(),
+        Source::Copy(slot) => slots.get(slot as usize).cloned().flatten(),
+        Source::Move(slot) => slots.get_mut(slot as usize).and_then(Option::take),
+    }
+    .ok_or_else(|| Error::graph("a value is missing where the plan expects one"))
+}
+
+/// What an error tells of an input; taken before the kernel owns the value.
+struct Given(DType, Option<Shape>);
+
+impl Given {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Tensor(t) => Given(t.dtype(), Some(t.shape().into())),
+            other => Given(other.dtype(), None),
+        }
+    }
+}
+
+fn describe(given: &[Given]) -> String {
+    let one = |Given(dtype, shape): &Given| match shape {
+        Some(shape) => format!("{dtype}{}", PartialShape::from(&shape[..])),
+        None => dtype.to_string(),
+    };
+    given.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,41 @@
+//! Functions of one number, element by element.
+
+use super::Op;
+use super::args::{reading, unary};
+use crate::tensor::kernels::elementwise as e;
+
+pub(super) const OPS: &[Op] = &[
+    Op::new("Exp(x: T) -> (y: T); T: type", |_| unary(e::exp)),
+    Op::new("Expm1(x: T) -> (y: T); T: type", |_| unary(e::expm1)),
+    Op::new("Log(x: T) -> (y: T); T: type", |_| unary(e::log)),
+    Op::new("Log1p(x: T) -> (y: T); T: type", |_| unary(e::log1p)),
+    Op::new("Sqrt(x: T) -> (y: T); T: type", |_| unary(e::sqrt)),
+    Op::new("Rsqrt(x: T) -> (y: T); T: type", |_| unary(e::rsqrt)),
+    Op::new("Reciprocal(x: T) -> (y: T); T: type", |_| unary(e::reciprocal)),
+    Op::new("Inv(x: T) -> (y: T); T: type", |_| unary(e::reciprocal)),
+    Op::new("Sin(x: T) -> (y: T); T: type", |_| unary(e::sin)),
+    Op::new("Cos(x: T) -> (y: T); T: type", |_| unary(e::cos)),
+    Op::new("Tan(x: T) -> (y: T); T: type", |_| unary(e::tan)),
+    Op::new("Asin(x: T) -> (y: T); T: type", |_| unary(e::asin)),
+    Op::new("Acos(x: T) -> (y: T); T: type", |_| unary(e::acos)),
+    Op::new("Atan(x: T) -> (y: T); T: type", |_| unary(e::atan)),
+    Op::new("Sinh(x: T) -> (y: T); T: type", |_| unary(e::sinh)),
+    Op::new("Cosh(x: T) -> (y: T); T: type", |_| unary(e::cosh)),
+    Op::new("Tanh(x: T) -> (y: T); T: type", |_| unary(e::tanh)),
+    Op::new("Asinh(x: T) -> (y: T); T: type", |_| unary(e::asinh)),
+    Op::new("Acosh(x: T) -> (y: T); T: type", |_| unary(e::acosh)),
+    Op::new("Atanh(x: T) -> (y: T); T: type", |_| unary(e::atanh)),
+    Op::new("Erf(x: T) -> (y: T); T: type", |_| unary(e::erf)),
+    Op::new("Erfc(x: T) -> (y: T); T: type", |_| unary(e::erfc)),
+    Op::new("Erfinv(x: T) -> (y: T); T: type", |_| unary(e::erfinv)),
+    Op::new("Ndtri(x: T) -> (y: T); T: type", |_| unary(e::ndtri)),
+    Op::new("Lgamma(x: T) -> (y: T); T: type", |_| unary(e::lgamma)),
+    Op::new("Digamma(x: T) -> (y: T); T: type", |_| unary(e::digamma)),
+    Op::new("Floor(x: T) -> (y: T); T: type", |_| unary(e::floor)),
+    Op::new("Ceil(x: T) -> (y: T); T: type", |_| unary(e::ceil)),
+    Op::new("Round(x: T) -> (y: T); T: type", |_| unary(e::round_half_even)),
+    Op::new("Rint(x: T) -> (y: T); T: type", |_| unary(e::round_half_even)),
+    Op::new("IsNan(x: T) -> (y: bool); T: type", |_| reading(e::is_nan)),
+    Op::new("IsInf(x: T) -> (y: bool); T: type", |_| reading(e::is_inf)),
+    Op::new("IsFinite(x: T) -> (y: bool); T: type", |_| reading(e::is_finite)),
+];
