@@ -6,10 +6,16 @@
 //! when threads are worth it, and `broadcast` walks operands that repeat. Axes, paddings and other arguments come
 //! resolved and typed: names and attributes of ops are the callers' matter.
 
+pub mod activation;
 pub mod array;
 pub(crate) mod broadcast;
+pub mod conv;
 pub mod elementwise;
+pub mod matmul;
+pub mod norm;
 pub(crate) mod parallel;
+pub mod pool;
 pub(crate) mod simd;
+pub mod window;
 
 pub use broadcast::broadcast_shape;

@@ -27,9 +27,6 @@ macro_rules! functions {
     )* };
 }
 
-const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
-const SELU_SCALE_ALPHA: f64 = 1.758_099_340_847_376_9;
-
 functions! {
     /// `e^x` (`tf.exp`).
     exp: f32 math::exp_f32, f64 |_, v| v.exp(), complex Complex::exp;
@@ -84,38 +81,34 @@ functions! {
     /// `1 / (1 + e^-x)` (`tf.sigmoid`).
     sigmoid: f32 math::sigmoid_f32, f64 |_, v| sigmoid_f64(v), complex complex_sigmoid;
     /// `x`, or `e^x - 1` where `x` is negative (`tf.nn.elu`).
-    elu: f32 |isa, v: f32| { let e = math::expm1_f32(isa, v); if v < 0.0 { e } else { v } },
-        f64 |_, v| if v < 0.0 { v.exp_m1() } else { v };
+    elu: f32 math::elu_f32, f64 |_, v| if v < 0.0 { v.exp_m1() } else { v };
     /// [`elu`] with the two scales of self-normalising networks (`tf.nn.selu`).
-    selu: f32 |isa, v: f32| {
-            let e = SELU_SCALE_ALPHA as f32 * math::expm1_f32(isa, v);
-            if v < 0.0 { e } else { SELU_SCALE as f32 * v }
-        },
-        f64 |_, v| if v < 0.0 { SELU_SCALE_ALPHA * v.exp_m1() } else { SELU_SCALE * v };
+    selu: f32 math::selu_f32, f64 |_, v| selu_f64(v);
     /// `ln(1 + e^x)` (`tf.nn.softplus`).
-    softplus: f32 softplus_f32,
-        f64 |_, v| if v > -SOFTPLUS_F64 { v } else if v < SOFTPLUS_F64 { v.exp() } else { v.exp().ln_1p() };
+    softplus: f32 math::softplus_f32, f64 |_, v| softplus_f64(v);
     /// `x / (1 + |x|)` (`tf.nn.softsign`).
     softsign: f32 |_, v| v / (v.abs() + 1.0), f64 |_, v| v / (v.abs() + 1.0);
 }
 
-/// Beyond it, in either direction, `ln(1 + e^x)` is `x` or `e^x` to the last bit: `ln ε + 2`.
-const SOFTPLUS_F32: f32 = -13.942_385;
-const SOFTPLUS_F64: f64 = -34.043_653_389_117_155;
-
-#[inline(always)]
-fn softplus_f32(isa: crate::kernels::simd::Isa, v: f32) -> f32 {
-    let e = math::exp_f32(isa, v);
-    // ln(1 + e), the rounding of the sum made good.
-    let sum = 1.0 + e;
-    let middle = math::log_f32(isa, sum) + (e - (sum - 1.0)) / sum;
-    let y = if v < SOFTPLUS_F32 { e } else { middle };
-    if v > -SOFTPLUS_F32 { v } else { y }
+pub(crate) fn softplus_f64(v: f64) -> f64 {
+    /// Beyond it, in either direction, the result is `x` or `e^x` to the last bit: `ln ε + 2`.
+    const FAR: f64 = -34.043_653_389_117_155;
+    if v > -FAR {
+        v
+    } else if v < FAR {
+        v.exp()
+    } else {
+        v.exp().ln_1p()
+    }
 }
 
-fn sigmoid_f64(v: f64) -> f64 {
+pub(crate) fn sigmoid_f64(v: f64) -> f64 {
     let e = (-v.abs()).exp();
     (if v >= 0.0 { 1.0 } else { e }) / (1.0 + e)
+}
+
+pub(crate) fn selu_f64(v: f64) -> f64 {
+    if v < 0.0 { math::SELU_SCALE_ALPHA * v.exp_m1() } else { math::SELU_SCALE * v }
 }
 
 fn complex_expm1<F: num_traits::Float>(z: Complex<F>) -> Complex<F> {
@@ -328,7 +321,7 @@ mod tests {
         check(relu, &[-1.0, 0.0, 2.0, f64::NAN], &[0.0, 0.0, 2.0, f64::NAN], 0.0);
         check(relu6, &[-1.0, 3.0, 8.0, f64::NAN], &[0.0, 3.0, 6.0, f64::NAN], 0.0);
         check(elu, &[-1.0, 2.0, -inf], &[(-1f64).exp_m1(), 2.0, -1.0], 1e-6);
-        check(selu, &[-1.0, 2.0], &[SELU_SCALE_ALPHA * (-1f64).exp_m1(), SELU_SCALE * 2.0], 1e-6);
+        check(selu, &[-1.0, 2.0], &[math::SELU_SCALE_ALPHA * (-1f64).exp_m1(), math::SELU_SCALE * 2.0], 1e-6);
         check(softsign, &[-1.0, 3.0], &[-0.5, 0.75], 1e-6);
         let sp = |v: f64| v.exp().ln_1p();
         check(

@@ -154,6 +154,38 @@ pub(crate) fn erf_f32(isa: Isa, x: f32) -> f32 {
     y.copysign(x)
 }
 
+/// The scale of `tf.nn.selu`.
+pub(crate) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+/// The scale of `tf.nn.selu` times its alpha.
+pub(crate) const SELU_SCALE_ALPHA: f64 = 1.758_099_340_847_376_9;
+
+/// `x`, or `e^x - 1` where it is negative.
+#[inline(always)]
+pub(crate) fn elu_f32(isa: Isa, x: f32) -> f32 {
+    let e = expm1_f32(isa, x);
+    if x < 0.0 { e } else { x }
+}
+
+/// [`elu_f32`] with the scales of `tf.nn.selu`.
+#[inline(always)]
+pub(crate) fn selu_f32(isa: Isa, x: f32) -> f32 {
+    let e = SELU_SCALE_ALPHA as f32 * expm1_f32(isa, x);
+    if x < 0.0 { e } else { SELU_SCALE as f32 * x }
+}
+
+/// `ln(1 + e^x)`.
+#[inline(always)]
+pub(crate) fn softplus_f32(isa: Isa, x: f32) -> f32 {
+    /// Beyond it, in either direction, the result is `x` or `e^x` to the last bit: `ln ε + 2`.
+    const FAR: f32 = -13.942_385;
+    let e = exp_f32(isa, x);
+    // ln(1 + e), the rounding of the sum made good.
+    let sum = 1.0 + e;
+    let middle = log_f32(isa, sum) + (e - (sum - 1.0)) / sum;
+    let y = if x < FAR { e } else { middle };
+    if x > -FAR { x } else { y }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

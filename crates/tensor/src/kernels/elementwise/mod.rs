@@ -10,7 +10,7 @@ mod compare;
 mod complex;
 mod float;
 mod map;
-mod math;
+pub(crate) mod math;
 mod number;
 mod special;
 
@@ -30,3 +30,6 @@ pub use float::{
     relu, relu6, round_half_even, rsqrt, selu, sigmoid, sin, sinh, softplus, softsign, sqrt, tan, tanh,
     xdivy, xlog1py, xlogy,
 };
+pub(crate) use float::{selu_f64, sigmoid_f64, softplus_f64};
+pub(crate) use map::same_dtype;
+pub(crate) use number::{Number, Real};
