@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::workspace::{Outcome, cargo};
-use crate::{proto, tidy};
+use crate::{proto, roundtrip, tidy};
 
 type Step = (&'static str, fn() -> Outcome);
 
@@ -20,6 +20,7 @@ const STEPS: &[Step] = &[
         let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
         cargo(&doc, &[("RUSTDOCFLAGS", "-D warnings")])
     }),
+    ("roundtrip", || roundtrip::run(&[])),
 ];
 
 /// Runs every step, also after one failed, and fails if any did.

@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
+mod interop;
 mod proto;
+mod roundtrip;
 mod test;
 mod tidy;
 mod workspace;
@@ -19,8 +22,11 @@ use workspace::Outcome;
 type Verb = (&'static str, fn(&[String]) -> Outcome, &'static str);
 
 const VERBS: &[Verb] = &[
+    ("bench", bench::run, "benchmarks of the crates, and figures beside those of Python with TensorFlow"),
     ("ci", ci::run, "everything that must hold before a change lands, but for the tests"),
+    ("interop", interop::run, "real TensorFlow and Keras load what Modelark wrote, and the other way round"),
     ("proto", proto::run, "generate crates/proto from proto/; --check compares instead"),
+    ("roundtrip", roundtrip::run, "the main job: models through every source and target format, compared"),
     ("test", test::run, "all tests, and each format of the facade built alone"),
     ("tidy", tidy::run, "the rules that compilers don't know: arrows, sizes, links"),
 ];

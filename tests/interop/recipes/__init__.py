@@ -1,0 +1,23 @@
+"""One file a recipe; each has `checks(world)`."""
+
+from . import (
+    archive,
+    compiled_saved_model,
+    custom_layer,
+    json_npy,
+    pickles,
+    saver,
+    weights,
+    whole_h5,
+)
+
+ALL = (
+    custom_layer.checks,
+    weights.checks,
+    saver.checks,
+    compiled_saved_model.checks,
+    whole_h5.checks,
+    json_npy.checks,
+    archive.checks,
+    pickles.checks,
+)

@@ -1,0 +1,71 @@
+"""What whole-model files have in common: a model of layers, compiled or not, loaded by one of the Kerases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from world import Fresh, all_close, custom_objects, iterations, major, optimizer_arrays, predictions, rebuilt, same_bits
+
+# Models of Keras's own layers.
+CASES = ("mlp", "deferred", "functional", "conv", "conv_groups", "lstm", "nested", "activations")
+
+
+def load(path: Path, keras: Any) -> Any:
+    """`load_model`; the result is a real model of the given Keras."""
+    model = keras.models.load_model(str(path), custom_objects=custom_objects(keras))
+    rebuilt(model, keras)
+    return model
+
+
+def gives(model: Any, x: np.ndarray, y: np.ndarray) -> str:
+    """An example's model must give what Modelark gave."""
+    return all_close(predictions(model, [x]), [y])
+
+
+def is_compiled(model: Any) -> str:
+    """Compile config and optimizer state arrived."""
+    assert getattr(model, "optimizer", None) is not None, "the model isn't compiled"
+    steps = iterations(model)
+    assert steps > 0, "the optimizer has taken no step"
+    slots = [a for a in optimizer_arrays(model) if a.ndim]
+    assert slots, "the optimizer has no slots"
+    assert any(np.any(slot) for slot in slots), "the optimizer's slots are all zero"
+    return f"{type(model.optimizer).__name__} at step {steps} with {len(slots)} slots; loss {model.loss}"
+
+
+def trains_on(model: Any, inputs: list[np.ndarray], targets: list[np.ndarray]) -> str:
+    """`fit` takes a step from where the optimizer was."""
+    before, start = [np.array(w) for w in model.get_weights()], iterations(model)
+    batch = len(inputs[0])
+    x = inputs if len(inputs) > 1 else inputs[0]
+    y = targets if len(targets) > 1 else targets[0]
+    history = model.fit(x, y, batch_size=batch, epochs=2, verbose=0, shuffle=False)
+    losses = history.history["loss"]
+    assert np.all(np.isfinite(losses)), f"losses {losses}"
+    assert iterations(model) == start + 2, f"{iterations(model)} steps after {start} and 2"
+    assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights())), "no weight changed"
+    return f"losses {', '.join(f'{loss:.4g}' for loss in losses)}"
+
+
+def is_the_same(fresh: Fresh, path: Path, keras: Any, training: bool) -> str:
+    """A file that Modelark made from one of Keras's: weights bit for bit, outputs, and the optimizer where it can be."""
+    model = load(path, keras)
+    same_bits(model.get_weights(), fresh.model.get_weights())
+    seen = all_close(predictions(model, fresh.inputs), fresh.outputs)
+    original = getattr(fresh.model, "optimizer", None)
+    if not training or original is None:
+        return seen
+    assert getattr(model, "optimizer", None) is not None, "the model isn't compiled"
+    assert type(model.optimizer).__name__ == type(original).__name__, type(model.optimizer).__name__
+    rate, wanted = (float(np.asarray(o.learning_rate)) for o in (model.optimizer, original))
+    assert np.isclose(rate, wanted), f"learning rate {rate} instead of {wanted}"
+    assert iterations(model) == iterations(fresh.model), f"step {iterations(model)} instead of {iterations(fresh.model)}"
+    ours, theirs = optimizer_arrays(model), optimizer_arrays(fresh.model)
+    if major(keras) == fresh.world.environment.keras_major:
+        return f"{seen}; optimizer {same_bits(ours, theirs)}"
+    # The generations order and shape an optimizer's variables differently; its slots hold the same values.
+    slots = [sorted((a.shape, a.tobytes()) for a in arrays if a.ndim) for arrays in (ours, theirs)]
+    assert slots[0] == slots[1], "the slots differ"
+    return f"{seen}; optimizer {len(slots[0])} slots bit for bit"
