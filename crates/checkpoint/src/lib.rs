@@ -2,18 +2,25 @@
 
 #![forbid(unsafe_code)]
 
+mod bind;
 mod bundle;
 mod crc;
+mod format;
+mod keras;
+mod object_graph;
+mod optimizer;
 mod payload;
 mod reader;
 mod region;
 pub mod slice;
 pub mod state;
 mod table;
+mod trackable;
 pub mod v1;
 mod varint;
 pub mod wire;
 
 pub use bundle::{Bundle, BundleWriter, OBJECT_GRAPH_KEY};
+pub use format::Checkpoint;
 pub use reader::Reader;
 pub use v1::V1;

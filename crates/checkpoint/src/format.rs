@@ -1,0 +1,188 @@
+//! Checkpoints as one of the formats of models.
+
+use modelark_artifact::{
+    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Source,
+    Target, Training, Variable,
+};
+use modelark_proto::Message;
+use modelark_tensor::{DType, SharedBytes, Tensor};
+
+use crate::bundle::BundleWriter;
+use crate::keras::Model;
+use crate::reader::{Reader, locate, prefix_of};
+use crate::state::{self, CheckpointState, STATE_FILE};
+use crate::trackable::{Node, Tree, Written};
+use crate::{bind, object_graph, optimizer};
+
+/// Where an artifact keeps the object graph that it was read with.
+const KEPT_GRAPH: &str = "checkpoint/object_graph";
+
+/// TensorFlow checkpoints: `save_weights("x.ckpt")` of Keras 2, `tf.train.Checkpoint`, `tf.compat.v1.train.Saver`.
+///
+/// What is read has the tree of the object graph, or all tensors under their keys when there is none. What is written:
+///
+/// - a model with layers, as Keras 2's `save_weights` writes it. With [`SaveOptions::save_counter`] it is instead what
+///   `tf.train.Checkpoint(model=model).save` writes, in the given dialect of Keras; the root holds the model as `model`
+///   and all that the model holds, so that `tf.train.Checkpoint(model).restore` takes it as well.
+/// - what was read from an object-based checkpoint, under the same graph and keys;
+/// - variables that are the root's own, under their names, as `tf.compat.v1.train.Saver` does;
+/// - any other tree, as `tf.train.Checkpoint` would name it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Checkpoint;
+
+impl Format for Checkpoint {
+    fn name(&self) -> &'static str {
+        "checkpoint"
+    }
+
+    fn description(&self) -> &'static str {
+        "TensorFlow checkpoint"
+    }
+
+    fn claims(&self, file_name: &str) -> bool {
+        file_name.ends_with(".ckpt") || file_name.contains(".ckpt-") || file_name.ends_with(".index")
+    }
+
+    fn detect(&self, place: &Place) -> bool {
+        if place.is_folder() && place.files.exists(&place.child("saved_model.pb").name) {
+            return false;
+        }
+        locate(place, &Limits::default()).is_ok() || prefix_of(place).is_some_and(|p| p.name != place.name && place.files.exists(&place.name) && place.name.contains(".data-"))
+    }
+
+    fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
+        let reader = Reader::open(place, limits)?;
+        let read = || -> Result<Artifact> {
+            let graph = reader.object_graph()?;
+            let objects = object_graph::read(&reader, graph.as_ref(), limits)?;
+            let mut artifact = Artifact {
+                source: Source { format: self.name(), path: place.label(), writers: Vec::new() },
+                ..Artifact::default()
+            };
+            if let Some(graph) = graph {
+                let optimizer = optimizer::read(&objects, &graph);
+                artifact.training = optimizer.map(|o| Training { compile: None, optimizer: Some(o) });
+                artifact.extras.insert(KEPT_GRAPH.to_owned(), SharedBytes::from(graph.encode_to_vec()));
+            }
+            artifact.objects = objects;
+            Ok(artifact)
+        };
+        read().map_err(|e| e.in_file(place.label()))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
+        let mut report = Report::default();
+        let name = target.name();
+        let prefix = name.strip_suffix(".index").unwrap_or(&name);
+        let objects = &artifact.objects;
+        let is_model = objects.get(Objects::ROOT).is_some_and(|r| matches!(r.kind, Kind::Layer(_)));
+        let kept = artifact.extras.get(KEPT_GRAPH).filter(|_| !is_model);
+        let kept = match kept {
+            Some(graph) => object_graph::rewrite(objects, graph)?,
+            None => None,
+        };
+        if is_model {
+            let written = model_tree(artifact, options, &mut report).write();
+            save(target, prefix, written, true, &mut report)?;
+        } else if let Some(written) = kept {
+            if options.save_counter && objects.get(Objects::ROOT).is_none_or(|r| r.child("save_counter").is_none()) {
+                report.note("the checkpoint keeps the object graph that it was read with, which has no save_counter");
+            }
+            save(target, prefix, written, true, &mut report)?;
+        } else if object_graph::is_flat(objects) {
+            let mut tensors: Vec<(String, Variable)> =
+                objects.variables().into_iter().map(|(_, path, v)| (path, v.clone())).collect();
+            if tensors.is_empty() {
+                return Err(Error::missing("there are no variables to save").in_file(target.path()));
+            }
+            tensors.sort_by(|a, b| a.0.cmp(&b.0));
+            save(target, prefix, Written { graph: Default::default(), tensors }, false, &mut report)?;
+        } else {
+            let mut tree = object_graph::tree(objects);
+            if options.save_counter {
+                add_save_counter(&mut tree);
+            }
+            save(target, prefix, tree.write(), true, &mut report)?;
+        }
+        let state = CheckpointState {
+            model_checkpoint_path: prefix.to_owned(),
+            all_model_checkpoint_paths: vec![prefix.to_owned()],
+            ..CheckpointState::default()
+        };
+        target.write(STATE_FILE, state::to_text(&state).as_bytes())?;
+        if artifact.architecture.is_some() {
+            report.note("the architecture was left out: a checkpoint holds none");
+        }
+        if artifact.functions.is_some() {
+            report.note("the functions were left out: a checkpoint holds none");
+        }
+        if !options.without_training && artifact.training.as_ref().is_some_and(|t| t.compile.is_some()) {
+            report.note("the compile config was left out: a checkpoint holds none");
+        }
+        Ok(report)
+    }
+
+    fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
+        bind::bind(model, read).map_err(|e| e.in_file(read.source.path.clone()))
+    }
+}
+
+/// The tree of a model with layers, as the options ask.
+fn model_tree(artifact: &Artifact, options: &SaveOptions, report: &mut Report) -> Tree {
+    let own = artifact.architecture.as_ref().map(|a| a.dialect);
+    let keras3 = options.save_counter && options.dialect.or(own) == Some(Dialect::Keras3);
+    let mut model = Model::new(&artifact.objects, if keras3 { Dialect::Keras3 } else { Dialect::Keras2 });
+    if let Some(training) = artifact.training.as_ref().filter(|_| !options.without_training) {
+        optimizer::write(&mut model, training, keras3, report);
+    }
+    let mut tree = model.tree;
+    if !options.save_counter {
+        tree.link(Tree::ROOT, "root", Tree::ROOT);
+        return tree;
+    }
+    // The model becomes the root's `model`; references to the model itself follow it.
+    let own = tree.nodes.first().cloned().unwrap_or_default();
+    let edges = own.edges.clone();
+    let moved = tree.push(own);
+    if let Some(root) = tree.nodes.first_mut() {
+        *root = Node::default();
+    }
+    tree.link(Tree::ROOT, "model", moved);
+    add_save_counter(&mut tree);
+    // Keys have the model's path, which is what `Checkpoint(model=model)` gives them: these come after.
+    tree.later = edges;
+    tree
+}
+
+/// Counts this save as the first.
+fn add_save_counter(tree: &mut Tree) {
+    if tree.nodes.first().is_some_and(|root| root.edges.iter().any(|(name, _)| name == "save_counter")) {
+        return;
+    }
+    let counter = Variable::new("save_counter", Tensor::scalar(1i64));
+    tree.variable(Tree::ROOT, "save_counter", "save_counter", counter);
+}
+
+/// Writes the tensors, and the graph when there is one; a variable is in memory while it is written.
+fn save(target: &Target, prefix: &str, written: Written, graph: bool, report: &mut Report) -> Result<()> {
+    let mut writer = BundleWriter::new(target, prefix)?;
+    let mut left = Vec::new();
+    for (key, variable) in &written.tensors {
+        if matches!(variable.dtype, DType::Variant | DType::Resource) {
+            left.push(key.as_str());
+            continue;
+        }
+        writer.add(key, &variable.load().map_err(|e| e.in_file(target.path()))?)?;
+    }
+    if !left.is_empty() {
+        report.note(format!("variants were left out (iterators' state): {}", left.join(", ")));
+    }
+    if graph {
+        writer.add_object_graph(&written.graph)?;
+    }
+    writer.finish()
+}

@@ -1,0 +1,263 @@
+//! An optimizer's variables in a checkpoint, by the generation that named them.
+//!
+//! - `OptimizerV2`: `iter` and hyperparameters are the optimizer's; slots belong to their weights.
+//! - Keras 2.11 and later: all in the list `_variables`, the first of which is `_iterations`.
+//! - Keras 3: the same, and `_learning_rate` is the second.
+
+use std::collections::HashMap;
+
+use modelark_artifact::{
+    ObjectId, Objects, OptimizerLayout, OptimizerState, OptimizerVariable, Report, Slot, Training, Variable,
+};
+use modelark_proto::TrackableObjectGraph;
+use modelark_tensor::Tensor;
+
+use crate::keras::Model;
+use crate::trackable::{Node, NodeId, VALUE};
+
+/// What `OptimizerV2` keeps as variables besides its slots, when the config has a number for it.
+const HYPERPARAMETERS: &[&str] =
+    &["beta_1", "beta_2", "decay", "learning_rate", "momentum", "rho", "learning_rate_power"];
+
+/// The optimizer's state in the objects of a graph, whose ids are the graph's nodes.
+pub(crate) fn read(objects: &Objects, graph: &TrackableObjectGraph) -> Option<OptimizerState> {
+    let (id, _) = objects
+        .walk()
+        .into_iter()
+        .find(|(_, path)| path.last() == Some(&"optimizer") || path.last() == Some(&"_optimizer"))?;
+    let own = Optimizer { id, objects };
+    let state = if own.child("_variables").is_some() { own.listed() } else { own.slots(graph) }?;
+    (!state.variables.is_empty()).then_some(state)
+}
+
+struct Optimizer<'a> {
+    id: ObjectId,
+    objects: &'a Objects,
+}
+
+impl Optimizer<'_> {
+    fn child(&self, name: &str) -> Option<ObjectId> {
+        self.objects.get(self.id)?.child(name)
+    }
+
+    /// The ids in a list, in order.
+    fn list(&self, id: ObjectId) -> Vec<ObjectId> {
+        let mut items: Vec<(usize, ObjectId)> = self
+            .objects
+            .get(id)
+            .map_or(&[][..], |o| &o.children)
+            .iter()
+            .filter_map(|(name, id)| Some((name.parse().ok()?, *id)))
+            .collect();
+        items.sort_unstable();
+        items.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn variable(&self, id: ObjectId, slot: Option<Slot>) -> Option<OptimizerVariable> {
+        Some(OptimizerVariable { variable: self.objects.variable(id)?.clone().trainable(false), slot })
+    }
+
+    /// State as `OptimizerV2` keeps it.
+    fn slots(&self, graph: &TrackableObjectGraph) -> Option<OptimizerState> {
+        let iterations = self.child("iter")?;
+        let mut variables = vec![self.variable(iterations, None)?];
+        let slots = &graph.nodes.get(self.id)?.slot_variables;
+        let mut names: Vec<&str> = Vec::new();
+        for slot in slots {
+            if !names.contains(&slot.slot_name.as_str()) {
+                names.push(&slot.slot_name);
+            }
+        }
+        for name in names {
+            for slot in slots.iter().filter(|s| s.slot_name == name) {
+                let weight = usize::try_from(slot.original_variable_node_id).ok()?;
+                let id = usize::try_from(slot.slot_variable_node_id).ok()?;
+                variables.extend(self.variable(id, Some(Slot { name: name.to_owned(), weight })));
+            }
+        }
+        for (name, id) in &self.objects.get(self.id)?.children {
+            if *id != iterations && HYPERPARAMETERS.contains(&name.as_str()) {
+                variables.extend(self.variable(*id, None));
+            }
+        }
+        let class = self.class(iterations);
+        Some(OptimizerState { layout: OptimizerLayout::Legacy, class, variables })
+    }
+
+    /// State as Keras 2.11 and later keep it.
+    fn listed(&self) -> Option<OptimizerState> {
+        let all = self.list(self.child("_variables")?);
+        let learning_rate = self.child("_learning_rate");
+        let keras3 = self.child("_trainable_variables").is_some()
+            || (learning_rate.is_some() && all.get(1).copied() == learning_rate);
+        let trainable = self.child("_trainable_variables").map(|id| self.list(id)).unwrap_or_default();
+        // Which of its lists a slot is in, and where.
+        let mut lists = HashMap::new();
+        for (name, id) in &self.objects.get(self.id)?.children {
+            if !matches!(name.as_str(), "_variables" | "_trainable_variables") {
+                for (i, slot) in self.list(*id).into_iter().enumerate() {
+                    lists.entry(slot).or_insert((name.as_str(), i));
+                }
+            }
+        }
+        let mut by_name: HashMap<&str, Option<ObjectId>> = HashMap::new();
+        for (id, _, variable) in self.objects.variables() {
+            // A name that two variables have tells nothing.
+            by_name.entry(&variable.name).and_modify(|id| *id = None).or_insert(Some(id));
+        }
+        let slot_of = |id: ObjectId| -> Option<Slot> {
+            let full_name = &self.objects.variable(id)?.name;
+            let (class, rest) = full_name.split_once('/')?;
+            if let Some((name, weight)) = rest.split_once('/')
+                && let Some(Some(weight)) = by_name.get(weight)
+                && !class.is_empty()
+            {
+                return Some(Slot { name: name.to_owned(), weight: *weight });
+            }
+            let (list, i) = lists.get(&id)?;
+            let weight = *trainable.get(*i)?;
+            let start = format!("{}_", self.objects.variable(weight)?.name.replace('/', "_"));
+            let name = rest.strip_prefix(&start).unwrap_or_else(|| list.trim_matches('_'));
+            Some(Slot { name: name.to_owned(), weight })
+        };
+        let mut variables: Vec<OptimizerVariable> = Vec::new();
+        let mut class = None;
+        for (i, id) in all.iter().enumerate() {
+            let slot = if i == 0 || Some(*id) == learning_rate { None } else { slot_of(*id) };
+            if slot.is_some() && class.is_none() && !keras3 {
+                class = self.class(*id);
+            }
+            variables.extend(self.variable(*id, slot));
+        }
+        if !keras3 && let Some(id) = learning_rate {
+            variables.extend(self.variable(id, None));
+        }
+        let layout = if keras3 { OptimizerLayout::Keras3 } else { OptimizerLayout::Keras2 };
+        Some(OptimizerState { layout, class, variables })
+    }
+
+    /// The class that a full name starts with: `Adam/iter`.
+    fn class(&self, id: ObjectId) -> Option<String> {
+        let (class, _) = self.objects.variable(id)?.name.split_once('/')?;
+        Some(class.to_owned()).filter(|c| !c.is_empty())
+    }
+}
+
+/// Adds the optimizer to a model's tree, below the model.
+pub(crate) fn write(model: &mut Model, training: &Training, keras3: bool, report: &mut Report) {
+    let Some(state) = &training.optimizer else { return };
+    let Some((iterations, rest)) = state.variables.split_first() else { return };
+    let config = config_of(training);
+    let class = state
+        .class
+        .clone()
+        .or_else(|| Some(config?.get("class_name")?.as_str()?.rsplit('>').next()?.to_owned()))
+        .unwrap_or_else(|| "optimizer".to_owned());
+    let number = |name: &str| {
+        let value = config?.get("config")?.get(name)?.as_f64()?;
+        Some(Variable::new(name, Tensor::scalar(value as f32)))
+    };
+    // In Keras 3's layout the place tells what the learning rate is, whatever a format calls it.
+    let second = rest
+        .first()
+        .filter(|v| state.layout == OptimizerLayout::Keras3 && v.slot.is_none() && v.variable.shape.is_empty());
+    let rest = if second.is_some() { rest.get(1..).unwrap_or_default() } else { rest };
+    let (slots, own): (Vec<_>, Vec<_>) =
+        rest.iter().partition(|v| v.slot.is_some() || own_name(&v.variable).is_none());
+    let hyperparameter = |name: &str| {
+        let kept = own.iter().copied().find(|v| own_name(&v.variable) == Some(name));
+        let kept = kept.or(second.filter(|_| name == "learning_rate"));
+        kept.map(|v| v.variable.clone()).or_else(|| number(name))
+    };
+    let legacy = state.layout == OptimizerLayout::Legacy;
+    if keras3 && legacy {
+        report.note("the optimizer's state was left out: its layout is older than Keras 3");
+        return;
+    }
+    let learning_rate = hyperparameter("learning_rate");
+    if keras3 && learning_rate.is_none() {
+        report.note("the optimizer's state was left out: its learning rate isn't known");
+        return;
+    }
+    let optimizer = model.tree.add(crate::trackable::Tree::ROOT, "optimizer", Node::default());
+    if legacy {
+        let lost = slots.iter().filter(|v| v.slot.as_ref().is_none_or(|s| !model.nodes.contains_key(&s.weight)));
+        let lost: Vec<&str> = lost.map(|v| v.variable.name.as_str()).collect();
+        if !lost.is_empty() {
+            report.note(format!("optimizer variables of no known weight were left out: {}", lost.join(", ")));
+        }
+        write_slots(model, optimizer, &class, iterations, &slots, &hyperparameter);
+        return;
+    }
+    let list = model.tree.add(optimizer, "_variables", Node::default());
+    let scope = if keras3 { format!("{}/", class.to_lowercase()) } else { String::new() };
+    let first = value(model, &format!("{scope}iteration"), &iterations.variable);
+    model.tree.link(list, "0", first);
+    model.tree.link(optimizer, "_iterations", first);
+    let mut position = 1;
+    if let Some(learning_rate) = learning_rate {
+        let node = value(model, &format!("{scope}learning_rate"), &learning_rate);
+        if keras3 {
+            model.tree.link(list, "1", node);
+            position += 1;
+        }
+        model.tree.link(optimizer, "_learning_rate", node);
+    }
+    for v in slots {
+        let full_name = match &v.slot {
+            Some(slot) if keras3 => {
+                format!("{scope}{}_{}", model.full_name(slot.weight).replace('/', "_"), slot.name)
+            }
+            Some(slot) => format!("{class}/{}/{}", slot.name, model.full_name(slot.weight)),
+            None => v.variable.name.strip_suffix(":0").unwrap_or(&v.variable.name).to_owned(),
+        };
+        let node = value(model, &full_name, &v.variable);
+        model.tree.link(list, &position.to_string(), node);
+        position += 1;
+    }
+}
+
+fn write_slots(
+    model: &mut Model,
+    optimizer: NodeId,
+    class: &str,
+    iterations: &OptimizerVariable,
+    slots: &[&OptimizerVariable],
+    hyperparameter: &dyn Fn(&str) -> Option<Variable>,
+) {
+    let node = value(model, &format!("{class}/iter"), &iterations.variable);
+    model.tree.link(optimizer, "iter", node);
+    for name in HYPERPARAMETERS {
+        if let Some(variable) = hyperparameter(name) {
+            let node = value(model, &format!("{class}/{name}"), &variable);
+            model.tree.link(optimizer, name, node);
+        }
+    }
+    for v in slots {
+        let Some(slot) = &v.slot else { continue };
+        let Some(&weight) = model.nodes.get(&slot.weight) else { continue };
+        let full_name = format!("{class}/{}/{}", model.full_name(slot.weight), slot.name);
+        let node = value(model, &full_name, &v.variable);
+        if let Some(optimizer) = model.tree.nodes.get_mut(optimizer) {
+            optimizer.slots.push((weight, slot.name.clone(), node));
+        }
+    }
+}
+
+fn value(model: &mut Model, full_name: &str, variable: &Variable) -> NodeId {
+    let values = vec![(VALUE.to_owned(), full_name.to_owned(), variable.clone())];
+    model.tree.push(Node { values, ..Node::default() })
+}
+
+/// The hyperparameter that a variable without a slot is, by the last part of its name.
+fn own_name(variable: &Variable) -> Option<&'static str> {
+    let name = variable.name.strip_suffix(":0").unwrap_or(&variable.name);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    HYPERPARAMETERS.iter().copied().find(|h| *h == last && variable.shape.is_empty())
+}
+
+/// The optimizer's node in a compile config, however it is spelled.
+fn config_of(training: &Training) -> Option<&serde_json::Value> {
+    let compile = training.compile.as_ref()?;
+    ["optimizer_config", "optimizer"].iter().filter_map(|k| compile.get(k)).find(|v| v.is_object())
+}
