@@ -1,1 +1,13 @@
-//! The cross-format matrix and the fixtures.
+//! Every model through every format: what TensorFlow and Keras wrote (`fixtures/`), what Rust built, and what they
+//! must hold and give, whichever way they went.
+#![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod fixtures;
+pub mod forms;
+pub mod gated;
+pub mod matrix;
+pub mod models;
+
+/// What a comparison ends with: what was compared, or what is wrong.
+pub type Outcome<T = String> = Result<T, String>;
