@@ -1,8 +1,10 @@
 //! What training left behind.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
-use crate::{ObjectId, Variable};
+use crate::{ObjectId, Objects, Variable};
 
 /// How a model was compiled, and its optimizer's state.
 #[derive(Debug, Clone, Default)]
@@ -52,4 +54,58 @@ pub struct Slot {
     pub name: String,
     /// The weight, among the artifact's objects.
     pub weight: ObjectId,
+}
+
+impl Training {
+    /// Points the optimizer's slots, whose weights are among `read`, at the variables of `bound` with the same values,
+    /// as [`Format::bind`](crate::Format::bind) put them there. A slot whose weight isn't among them loses it.
+    pub fn follow(&mut self, read: &Objects, bound: &Objects) {
+        let Some(state) = &mut self.optimizer else { return };
+        let values: HashMap<usize, ObjectId> = bound
+            .variables()
+            .into_iter()
+            .filter_map(|(id, _, variable)| Some((variable.value.address()?, id)))
+            .collect();
+        for variable in &mut state.variables {
+            let weight = variable.slot.as_ref().and_then(|s| read.variable(s.weight)?.value.address());
+            match weight.and_then(|address| values.get(&address)) {
+                Some(&id) => variable.slot.iter_mut().for_each(|slot| slot.weight = id),
+                None => variable.slot = None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use modelark_tensor::Tensor;
+
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn slots_follow_their_weights_values() {
+        let lazy =
+            |name: &str| Variable::lazy(name, modelark_tensor::DType::F32, [], || Ok(Tensor::scalar(1f32)));
+        let (a, b) = (lazy("a"), lazy("b"));
+        let mut read = Objects::default();
+        let ids = [&a, &b].map(|v| read.add(Objects::ROOT, v.name.clone(), Kind::Variable(v.clone())));
+        let mut bound = Objects::default();
+        let dense = bound.add(Objects::ROOT, "dense", Kind::object());
+        let kernel =
+            bound.add(dense, "kernel", Kind::Variable(Variable { value: b.value.clone(), ..lazy("kernel") }));
+        let slot =
+            |weight| OptimizerVariable { variable: lazy("m"), slot: Some(Slot { name: "m".into(), weight }) };
+        let state =
+            OptimizerState { layout: OptimizerLayout::Keras2, class: None, variables: ids.map(slot).into() };
+        let mut training = Training { compile: None, optimizer: Some(state) };
+        training.follow(&read, &bound);
+        let slots: Vec<Option<ObjectId>> = training
+            .optimizer
+            .iter()
+            .flat_map(|o| &o.variables)
+            .map(|v| v.slot.as_ref().map(|s| s.weight))
+            .collect();
+        assert_eq!(slots, [None, Some(kernel)]);
+    }
 }
