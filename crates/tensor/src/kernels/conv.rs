@@ -200,7 +200,7 @@ fn plain<T: Float>(x: &Tensor, filter: &Tensor, slide: &Slide, bias: Option<&Ten
                 let a = if e.pointwise() {
                     Rows { data: &xs[first * e.channels + g * e.seen..], step: e.channels }
                 } else {
-                    let mut from = Positions { axes: at_axes(&e), batch: at.batch, at: at.at.clone() };
+                    let mut from = at.clone();
                     for window in windows.chunks_exact_mut(e.window).take(rows) {
                         gather(&xs, &e, g, &from, window);
                         from.advance();
@@ -222,10 +222,6 @@ fn plain<T: Float>(x: &Tensor, filter: &Tensor, slide: &Slide, bias: Option<&Ten
     Ok(result)
 }
 
-fn at_axes(e: &Extents) -> &[Axis] {
-    &e.axes
-}
-
 /// Copies the window of group `g` at a position, zeros where it leaves the input.
 #[inline(always)]
 fn gather<T: Float>(xs: &[T], e: &Extents, g: usize, at: &Positions<'_>, window: &mut [T]) {
@@ -236,6 +232,9 @@ fn gather<T: Float>(xs: &[T], e: &Extents, g: usize, at: &Positions<'_>, window:
     let xs = &xs[at.batch * image..];
     if !whole || e.axes.len() > 1 {
         window.fill(T::zero());
+    }
+    if taps.is_empty() {
+        return;
     }
     outer_taps(&e.axes, &at.at, |kernel_row, input_row| {
         let to = &mut window[(kernel_row * last.kernel + taps.start) * e.seen..];

@@ -176,14 +176,14 @@ mod tests {
 
     #[test]
     fn softmax_sums_to_one_however_large_the_values() {
-        let values: Vec<f32> = (0..74).map(|i| (i % 37) as f32 * 20.0).collect();
+        let values: Vec<f32> = (0..74).map(|i| (i % 37) as f32 * 2.0 + 500.0).collect();
         let y = softmax(t(&values, &[2, 37])).expect("float");
         let log = log_softmax(t(&values, &[2, 37])).expect("float");
         for row in y.as_slice::<f32>().expect("f32").chunks(37) {
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         }
         for (p, l) in y.as_slice::<f32>().expect("f32").iter().zip(log.as_slice::<f32>().expect("f32")) {
-            assert!((p.ln() - l).abs() < 1e-4 || *p == 0.0, "{p} {l}");
+            assert!((p.ln() - l).abs() < 1e-4, "{p} {l}");
         }
         assert!(softmax(Tensor::scalar(1.0f32)).is_err() && softmax(Tensor::scalar(1i32)).is_err());
         let nan = softmax(t(&[f32::NAN, 1.0], &[2])).expect("float");

@@ -29,6 +29,11 @@ pub(crate) fn for_parts<T: Send>(
     // A few parts a thread evens out what threads get; no part so small that handing it out would show.
     let wanted = out.len().div_ceil(rayon::current_num_threads() * 4);
     let part = wanted.max(THRESHOLD / 4 / cost.max(1)).div_ceil(unit).saturating_mul(unit).max(1);
+    shared(out, part, &f);
+}
+
+/// Behind a pointer, so that the machinery of threads is compiled once an element type, not once a kernel.
+fn shared<T: Send>(out: &mut [T], part: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
     out.par_chunks_mut(part).enumerate().for_each(|(i, chunk)| f(i * part, chunk));
 }
 

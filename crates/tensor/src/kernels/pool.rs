@@ -10,8 +10,12 @@ use crate::{DType, Element, Error, Result, Tensor, dispatch};
 /// # Errors
 /// When the dtype has no order, or the window doesn't fit.
 pub fn max_pool(x: &Tensor, window: &[usize], slide: &Slide) -> Result<Tensor> {
-    dispatch!(real x.dtype(), T => pool::<T>(x, window, slide, T::LEAST, |a, b| b.greater(a), |_, _| {}),
-        else => Err(Error::dtype("a real one", x.dtype())))
+    if let Some(half) = half(x.dtype()) {
+        return super::array::cast(&max_pool(&super::array::cast(x, DType::F32)?, window, slide)?, half);
+    }
+    dispatch!(wide_float x.dtype(), T => pool::<T>(x, window, slide, T::LEAST, |a, b| b.greater(a), |_, _| {}),
+        else => dispatch!(integer x.dtype(), T => pool::<T>(x, window, slide, T::LEAST, |a, b| b.greater(a), |_, _| {}),
+        else => Err(Error::dtype("a real one", x.dtype()))))
 }
 
 /// The mean of each window of `[batch, spatial.., channels]` (`tf.nn.avg_pool`), over the elements inside the input.
@@ -19,15 +23,19 @@ pub fn max_pool(x: &Tensor, window: &[usize], slide: &Slide) -> Result<Tensor> {
 /// # Errors
 /// When the dtype isn't a float, or the window doesn't fit.
 pub fn avg_pool(x: &Tensor, window: &[usize], slide: &Slide) -> Result<Tensor> {
+    if let Some(half) = half(x.dtype()) {
+        return super::array::cast(&avg_pool(&super::array::cast(x, DType::F32)?, window, slide)?, half);
+    }
     match x.dtype() {
         DType::F32 => pool::<f32>(x, window, slide, 0.0, |a, b| a + b, |v, n| *v /= n as f32),
         DType::F64 => pool::<f64>(x, window, slide, 0.0, |a, b| a + b, |v, n| *v /= n as f64),
-        half @ (DType::F16 | DType::BF16) => {
-            let wide = super::array::cast(x, DType::F32)?;
-            super::array::cast(&avg_pool(&wide, window, slide)?, half)
-        }
         other => Err(Error::dtype("a float", other)),
     }
+}
+
+/// The dtype if it is of half precision, which is computed in `float32`.
+fn half(dtype: DType) -> Option<DType> {
+    matches!(dtype, DType::F16 | DType::BF16).then_some(dtype)
 }
 
 fn pool<T: Element>(

@@ -118,6 +118,7 @@ pub(crate) fn output_shape(batch: usize, axes: &[Axis], channels: usize) -> Shap
 }
 
 /// Goes through output positions in C order from a flat start.
+#[derive(Clone)]
 pub(crate) struct Positions<'a> {
     axes: &'a [Axis],
     pub batch: usize,
@@ -153,7 +154,11 @@ impl<'a> Positions<'a> {
 /// the kernel and of the input's row, both in units of the last axis.
 #[inline(always)]
 pub(crate) fn outer_taps(axes: &[Axis], at: &[usize], mut f: impl FnMut(usize, usize)) {
-    let Some((_, outer)) = axes.split_last() else { return };
+    let Some((last, outer)) = axes.split_last() else { return };
+    // Far padding: nothing of the window lies within the input.
+    if at.last().is_none_or(|&o| last.taps(o).1.is_empty()) {
+        return;
+    }
     match outer {
         [] => f(0, 0),
         [a] => {
