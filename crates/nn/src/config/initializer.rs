@@ -1,0 +1,383 @@
+//! What weights start from (Keras: `keras.initializers`).
+
+use modelark_artifact::tensor::{DType, Tensor, checked_elements};
+use modelark_artifact::{Error, Result};
+use serde_json::Value;
+
+use super::{ConfigValue, Fields, Reader, Serialized, Writer};
+use crate::random::Random;
+
+/// How the scale of a [`Initializer::VarianceScaling`] follows from the shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scaling {
+    /// Multiplies the variance.
+    pub scale: f64,
+    /// `fan_in`, `fan_out` or `fan_avg`.
+    pub mode: String,
+    /// `truncated_normal`, `untruncated_normal` (also called `normal`) or `uniform`.
+    pub distribution: String,
+}
+
+/// What a weight starts from. Seeds are kept; values are drawn by a generator of Modelark's own, so they follow Keras's
+/// distributions but aren't Keras's numbers.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Initializer {
+    /// Zeros.
+    Zeros,
+    /// Ones.
+    Ones,
+    /// One value.
+    Constant(f64),
+    /// A normal distribution.
+    RandomNormal(f64, f64, Value),
+    /// A normal distribution without what is over two deviations away.
+    TruncatedNormal(f64, f64, Value),
+    /// A uniform distribution between the two.
+    RandomUniform(f64, f64, Value),
+    /// Normal or uniform with a variance that follows from the shape; with the class, such as `GlorotUniform`.
+    VarianceScaling(&'static str, Scaling, Value),
+    /// An orthogonal matrix, times a gain.
+    Orthogonal(f64, Value),
+    /// The identity matrix, times a gain.
+    Identity(f64),
+    /// A class that isn't Keras's own: kept, not computed.
+    Other(Serialized),
+}
+
+/// Keras's shorthands of `VarianceScaling`: class, scale, mode, distribution.
+const SCALINGS: &[(&str, f64, &str, &str)] = &[
+    ("GlorotUniform", 1.0, "fan_avg", "uniform"),
+    ("GlorotNormal", 1.0, "fan_avg", "truncated_normal"),
+    ("HeUniform", 2.0, "fan_in", "uniform"),
+    ("HeNormal", 2.0, "fan_in", "truncated_normal"),
+    ("LecunUniform", 1.0, "fan_in", "uniform"),
+    ("LecunNormal", 1.0, "fan_in", "truncated_normal"),
+    ("VarianceScaling", 1.0, "fan_in", "truncated_normal"),
+];
+
+impl Initializer {
+    /// Keras's default for kernels.
+    pub fn glorot_uniform() -> Self {
+        Initializer::named("GlorotUniform")
+    }
+
+    /// Keras's default for recurrent kernels.
+    pub fn orthogonal() -> Self {
+        Initializer::Orthogonal(1.0, Value::Null)
+    }
+
+    /// Keras's default for embeddings: uniform within ±0.05.
+    pub fn uniform() -> Self {
+        Initializer::RandomUniform(-0.05, 0.05, Value::Null)
+    }
+
+    /// The initializer of this class or short name (`HeNormal`, `he_normal`) with its default config; a name that isn't
+    /// Keras's is kept as it is.
+    pub fn named(name: &str) -> Self {
+        let key: String = name.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
+        let none = Value::Null;
+        match key.as_str() {
+            "zeros" | "zero" => Initializer::Zeros,
+            "ones" | "one" => Initializer::Ones,
+            "constant" => Initializer::Constant(0.0),
+            "randomnormal" | "normal" => Initializer::RandomNormal(0.0, 0.05, none),
+            "truncatednormal" => Initializer::TruncatedNormal(0.0, 0.05, none),
+            "randomuniform" | "uniform" => Initializer::RandomUniform(-0.05, 0.05, none),
+            "orthogonal" | "orthogonalinitializer" => Initializer::Orthogonal(1.0, none),
+            "identity" | "identityinitializer" | "eye" => Initializer::Identity(1.0),
+            _ => match SCALINGS.iter().find(|(class, ..)| class.eq_ignore_ascii_case(&key)) {
+                Some(&(class, scale, mode, distribution)) => {
+                    let (mode, distribution) = (mode.to_owned(), distribution.to_owned());
+                    Initializer::VarianceScaling(class, Scaling { scale, mode, distribution }, none)
+                }
+                None => Initializer::Other(Serialized {
+                    class: name.to_owned(),
+                    short: true,
+                    ..Serialized::default()
+                }),
+            },
+        }
+    }
+
+    /// The class's name; empty for classes that aren't Keras's own.
+    fn class(&self) -> &'static str {
+        match self {
+            Initializer::Zeros => "Zeros",
+            Initializer::Ones => "Ones",
+            Initializer::Constant(_) => "Constant",
+            Initializer::RandomNormal(..) => "RandomNormal",
+            Initializer::TruncatedNormal(..) => "TruncatedNormal",
+            Initializer::RandomUniform(..) => "RandomUniform",
+            Initializer::VarianceScaling(class, ..) => class,
+            Initializer::Orthogonal(..) => "Orthogonal",
+            Initializer::Identity(_) => "Identity",
+            Initializer::Other(_) => "",
+        }
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        match self {
+            Initializer::Zeros | Initializer::Ones | Initializer::Other(_) => {}
+            Initializer::Constant(value) => f.field("value", value),
+            Initializer::RandomNormal(mean, deviation, seed)
+            | Initializer::TruncatedNormal(mean, deviation, seed) => {
+                f.field("mean", mean);
+                f.aliased("stddev", &["scale"], deviation);
+                f.field("seed", seed);
+            }
+            Initializer::RandomUniform(low, high, seed) => {
+                f.field("minval", low);
+                f.field("maxval", high);
+                f.field("seed", seed);
+            }
+            Initializer::VarianceScaling(class, scaling, seed) => {
+                if *class == "VarianceScaling" {
+                    f.field("scale", &mut scaling.scale);
+                    f.field("mode", &mut scaling.mode);
+                    f.field("distribution", &mut scaling.distribution);
+                }
+                f.field("seed", seed);
+            }
+            Initializer::Orthogonal(gain, seed) => {
+                f.field("gain", gain);
+                f.field("seed", seed);
+            }
+            Initializer::Identity(gain) => f.field("gain", gain),
+        }
+    }
+
+    /// Draws a weight's first value.
+    ///
+    /// # Errors
+    /// When the initializer isn't Keras's own, can't make this shape or dtype, or the shape is too large.
+    pub fn tensor(&self, shape: &[usize], dtype: DType, random: &mut Random) -> Result<Tensor> {
+        let count = checked_elements(shape)?;
+        if matches!(self, Initializer::Zeros) {
+            return Ok(Tensor::zeros(dtype, shape)?);
+        }
+        let values = match self {
+            Initializer::Zeros => vec![0.0; count],
+            Initializer::Ones => vec![1.0; count],
+            Initializer::Constant(value) => vec![*value; count],
+            Initializer::RandomNormal(mean, deviation, _) => {
+                (0..count).map(|_| mean + deviation * random.normal()).collect()
+            }
+            Initializer::TruncatedNormal(mean, deviation, _) => {
+                (0..count).map(|_| mean + deviation * truncated(random)).collect()
+            }
+            Initializer::RandomUniform(low, high, _) => {
+                (0..count).map(|_| low + (high - low) * random.uniform()).collect()
+            }
+            Initializer::VarianceScaling(_, scaling, _) => scaling.draw(shape, count, random)?,
+            Initializer::Orthogonal(gain, _) => orthogonal(*gain, shape, count, random)?,
+            Initializer::Identity(gain) => match shape {
+                &[rows, columns] => (0..rows * columns)
+                    .map(|i| if i / columns == i % columns { *gain } else { 0.0 })
+                    .collect(),
+                _ => {
+                    return Err(Error::mismatch(format!("an identity matrix can't have the shape {shape:?}")));
+                }
+            },
+            Initializer::Other(other) => {
+                return Err(Error::unsupported(format!("the initializer {:?} isn't known", other.class))
+                    .help("give the weight a value, or choose one of Keras's initializers"));
+            }
+        };
+        cast(&values, shape, dtype)
+    }
+}
+
+impl Scaling {
+    fn draw(&self, shape: &[usize], count: usize, random: &mut Random) -> Result<Vec<f64>> {
+        /// The deviation of a standard normal distribution cut off at two deviations.
+        const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
+        let (fan_in, fan_out) = fans(shape);
+        let fan = match self.mode.as_str() {
+            "fan_in" => fan_in,
+            "fan_out" => fan_out,
+            "fan_avg" => (fan_in + fan_out) / 2.0,
+            mode => return Err(Error::unsupported(format!("VarianceScaling has no mode {mode:?}"))),
+        };
+        let variance = self.scale / fan.max(1.0);
+        Ok(match self.distribution.as_str() {
+            "truncated_normal" | "normal" => {
+                let deviation = variance.sqrt() / TRUNCATED_DEVIATION;
+                (0..count).map(|_| deviation * truncated(random)).collect()
+            }
+            "untruncated_normal" => (0..count).map(|_| variance.sqrt() * random.normal()).collect(),
+            "uniform" => {
+                let limit = (3.0 * variance).sqrt();
+                (0..count).map(|_| limit * (2.0 * random.uniform() - 1.0)).collect()
+            }
+            other => {
+                return Err(Error::unsupported(format!("VarianceScaling has no distribution {other:?}")));
+            }
+        })
+    }
+}
+
+/// A standard normal number within two deviations.
+fn truncated(random: &mut Random) -> f64 {
+    loop {
+        let value = random.normal();
+        if value.abs() <= 2.0 {
+            return value;
+        }
+    }
+}
+
+/// How many values a unit takes and gives, as Keras counts them for a kernel of this shape.
+fn fans(shape: &[usize]) -> (f64, f64) {
+    match *shape {
+        [] => (1.0, 1.0),
+        [n] => (n as f64, n as f64),
+        [ref window @ .., inputs, outputs] => {
+            let field: f64 = window.iter().map(|&d| d as f64).product();
+            (field * inputs as f64, field * outputs as f64)
+        }
+    }
+}
+
+/// A matrix of `[all but the last, last]` whose rows or columns (the fewer) are orthonormal, by Gram and Schmidt.
+fn orthogonal(gain: f64, shape: &[usize], count: usize, random: &mut Random) -> Result<Vec<f64>> {
+    let Some((&columns, _)) = shape.split_last().filter(|(_, rest)| !rest.is_empty()) else {
+        return Err(Error::mismatch(format!("an orthogonal matrix can't have the shape {shape:?}")));
+    };
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let rows = count / columns;
+    let (vectors, length) = if rows < columns { (rows, columns) } else { (columns, rows) };
+    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(vectors);
+    while basis.len() < vectors {
+        let mut v: Vec<f64> = (0..length).map(|_| random.normal()).collect();
+        // Twice, because once leaves what rounding left.
+        for _ in 0..2 {
+            for b in &basis {
+                let along: f64 = v.iter().zip(b).map(|(x, y)| x * y).sum();
+                v.iter_mut().zip(b).for_each(|(x, y)| *x -= along * y);
+            }
+        }
+        let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
+        if norm > 1e-6 {
+            v.iter_mut().for_each(|x| *x /= norm);
+            basis.push(v);
+        }
+    }
+    let at = |row: usize, column: usize| if rows < columns { basis[row][column] } else { basis[column][row] };
+    Ok((0..count).map(|i| gain * at(i / columns, i % columns)).collect())
+}
+
+fn cast(values: &[f64], shape: &[usize], dtype: DType) -> Result<Tensor> {
+    use modelark_artifact::tensor::{Bool, bf16, f16};
+    macro_rules! each {
+        ($t:ty, $f:expr) => {
+            Tensor::from_vec(values.iter().map($f).collect::<Vec<$t>>(), shape)?
+        };
+    }
+    Ok(match dtype {
+        DType::F32 => each!(f32, |v| *v as f32),
+        DType::F64 => each!(f64, |v| *v),
+        DType::F16 => each!(f16, |v| f16::from_f64(*v)),
+        DType::BF16 => each!(bf16, |v| bf16::from_f64(*v)),
+        DType::I32 => each!(i32, |v| *v as i32),
+        DType::I64 => each!(i64, |v| *v as i64),
+        DType::U8 => each!(u8, |v| *v as u8),
+        DType::I8 => each!(i8, |v| *v as i8),
+        DType::Bool => each!(Bool, |v| Bool::from(*v != 0.0)),
+        other => return Err(Error::unsupported(format!("weights of dtype {other} can't be initialized"))),
+    })
+}
+
+impl ConfigValue for Initializer {
+    fn read(value: &Value, reader: &Reader<'_>) -> Result<Self> {
+        let node = Serialized::read(value, reader)?;
+        let class = if node.class == "function" {
+            node.config.get("name").and_then(Value::as_str).unwrap_or_default()
+        } else {
+            &node.class
+        };
+        let custom = node.registered_name.as_ref().is_some_and(|n| n.contains('>'));
+        let mut initializer = match Initializer::named(class) {
+            Initializer::Other(_) => return Ok(Initializer::Other(node)),
+            _ if custom => return Ok(Initializer::Other(node)),
+            known => known,
+        };
+        // A value may be a whole array, as for embeddings: it is kept, the file's weights are what counts.
+        if node.config.get("value").is_some_and(|v| !v.is_number()) {
+            return Ok(Initializer::Other(node));
+        }
+        let mut fields = Fields::reading(&node.config, *reader);
+        initializer.visit(&mut fields);
+        fields.finish_reading()?;
+        Ok(initializer)
+    }
+
+    fn write(&self, writer: &mut Writer) -> Value {
+        if let Initializer::Other(node) = self {
+            return node.write(writer);
+        }
+        let mut fields = Fields::writing(writer);
+        self.clone().visit(&mut fields);
+        let config = fields.finish_writing().unwrap_or_default();
+        Serialized::new("keras.initializers", self.class(), config).write(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::Dialect;
+    use serde_json::json;
+
+    use super::*;
+    use crate::Registry;
+
+    fn draw(name: &str, shape: &[usize]) -> Vec<f32> {
+        let t = Initializer::named(name).tensor(shape, DType::F32, &mut Random::new(7)).unwrap();
+        t.as_slice::<f32>().unwrap().to_vec()
+    }
+
+    #[test]
+    fn draws_follow_the_distributions() {
+        let glorot = draw("glorot_uniform", &[300, 200]);
+        let limit = (6.0f32 / 500.0).sqrt();
+        let variance = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>() / v.len() as f32;
+        assert!(glorot.iter().all(|v| v.abs() <= limit));
+        assert!((variance(&glorot) / (limit * limit / 3.0) - 1.0).abs() < 0.02);
+        let he = draw("HeNormal", &[200, 300]);
+        assert!((variance(&he) / (2.0 / 200.0) - 1.0).abs() < 0.02);
+        assert_eq!(draw("ones", &[2]), [1.0, 1.0]);
+        assert_eq!(draw("identity", &[2, 2]), [1.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn orthogonal_rows_are() {
+        let m = draw("orthogonal", &[3, 5]);
+        for i in 0..3 {
+            for j in 0..3 {
+                let dot: f32 = (0..5).map(|k| m[i * 5 + k] * m[j * 5 + k]).sum();
+                assert!((dot - if i == j { 1.0 } else { 0.0 }).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let registry = Registry::default();
+        let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+        let node = json!({"module": "keras.initializers", "class_name": "RandomNormal",
+            "config": {"mean": 0.0, "stddev": 0.5, "seed": 3}, "registered_name": null});
+        let read = Initializer::read(&node, &reader).unwrap();
+        assert_eq!(read, Initializer::RandomNormal(0.0, 0.5, json!(3)));
+        assert_eq!(read.write(&mut Writer::new(Dialect::Keras3)), node);
+        assert_eq!(Initializer::read(&json!("zeros"), &reader).unwrap(), Initializer::Zeros);
+        let young = json!({"class_name": "GlorotUniform", "config": {"seed": null, "input_axes": null}});
+        assert_eq!(Initializer::read(&young, &reader).unwrap(), Initializer::glorot_uniform());
+        let custom =
+            json!({"module": null, "class_name": "Mine", "config": {"a": 1}, "registered_name": "P>Mine"});
+        let kept = Initializer::read(&custom, &reader).unwrap();
+        assert_eq!(kept.write(&mut Writer::new(Dialect::Keras3)), custom);
+        assert!(kept.tensor(&[1], DType::F32, &mut Random::new(0)).is_err());
+    }
+}

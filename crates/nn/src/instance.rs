@@ -1,0 +1,482 @@
+//! A layer as it stands in a model.
+
+use std::fmt;
+use std::sync::Arc;
+
+use modelark_artifact::graph::Sym;
+use modelark_artifact::{Error, Kind, ObjectId, Result, Role, Variable};
+use serde_json::{Value, json};
+
+use crate::call::Frame;
+use crate::config::{DTypePolicy, Fields, Object, Reader, Writer, expected};
+use crate::{Argument, Call, Inputs, Layer, Model, Spec, Tree};
+
+/// A layer, or a model used as one, with its name and dtype policy. Cloning an instance gives the same one: applied
+/// twice, it shares its weights.
+#[derive(Clone)]
+pub struct Instance(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    /// Empty until a model gives one.
+    name: String,
+    trainable: bool,
+    dtype: DTypePolicy,
+    /// Keras 2 lets the first layer of a Sequential say the input's shape.
+    batch_input_shape: Option<Vec<Option<usize>>>,
+    /// The name it is registered under, `Package>Class`, for custom layers.
+    registered_name: Option<String>,
+    /// Keys of the config that the class doesn't have.
+    unknown: Object,
+    body: Body,
+}
+
+#[derive(Clone)]
+enum Body {
+    Layer(Box<dyn Layer>),
+    Model(Box<Model>),
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({:?})", self.class_name(), self.0.name)
+    }
+}
+
+impl<L: Layer> From<L> for Instance {
+    fn from(layer: L) -> Self {
+        Instance::of(Body::Layer(Box::new(layer)))
+    }
+}
+
+impl From<Model> for Instance {
+    fn from(model: Model) -> Self {
+        let name = model.name().to_owned();
+        Instance::of(Body::Model(Box::new(model))).named(&name)
+    }
+}
+
+impl Instance {
+    fn of(body: Body) -> Self {
+        Instance(Arc::new(Inner {
+            name: String::new(),
+            trainable: true,
+            dtype: DTypePolicy::default(),
+            batch_input_shape: None,
+            registered_name: None,
+            unknown: Object::new(),
+            body,
+        }))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Instance(Arc::new(inner))
+    }
+
+    /// A layer of this name; it must be unique in its model.
+    pub fn named(self, name: &str) -> Self {
+        self.with(|i| i.name = name.to_owned())
+    }
+
+    /// A layer of this dtype policy: a dtype's name, `mixed_float16` or `mixed_bfloat16`.
+    pub fn dtype(self, policy: impl Into<String>) -> Self {
+        self.with(|i| i.dtype = DTypePolicy::new(policy))
+    }
+
+    /// A layer whose weights training may change, or not.
+    pub fn trainable(self, trainable: bool) -> Self {
+        self.with(|i| i.trainable = trainable)
+    }
+
+    /// A layer that is registered under this name (`Package>Class`), as Keras's `register_keras_serializable` has it.
+    pub fn registered(self, name: impl Into<String>) -> Self {
+        self.with(|i| i.registered_name = Some(name.into()))
+    }
+
+    /// The layer's name; empty while no model has it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The class's name.
+    pub fn class_name(&self) -> &str {
+        match &self.0.body {
+            Body::Layer(layer) => layer.class_name(),
+            Body::Model(model) => model.class_name(),
+        }
+    }
+
+    /// Whether training may change its weights.
+    pub fn is_trainable(&self) -> bool {
+        self.0.trainable
+    }
+
+    /// The dtype policy.
+    pub fn policy(&self) -> &DTypePolicy {
+        &self.0.dtype
+    }
+
+    /// The layer as its class, when it is of that class.
+    pub fn downcast<L: Layer>(&self) -> Option<&L> {
+        match &self.0.body {
+            Body::Layer(layer) => (&**layer as &dyn std::any::Any).downcast_ref(),
+            Body::Model(_) => None,
+        }
+    }
+
+    /// The model, when a model is used as a layer.
+    pub fn model(&self) -> Option<&Model> {
+        match &self.0.body {
+            Body::Layer(_) => None,
+            Body::Model(model) => Some(model),
+        }
+    }
+
+    /// The layer, unless it is a model.
+    pub fn layer(&self) -> Option<&dyn Layer> {
+        match &self.0.body {
+            Body::Layer(layer) => Some(&**layer),
+            Body::Model(_) => None,
+        }
+    }
+
+    /// Keys of the config that its class doesn't have; they are kept and written back.
+    pub fn unknown_keys(&self) -> &Object {
+        &self.0.unknown
+    }
+
+    /// The shape of the input with its batch, which Keras 2 lets the first layer say.
+    pub fn batch_input_shape(&self) -> Option<&[Option<usize>]> {
+        self.0.batch_input_shape.as_deref()
+    }
+
+    /// Whether two handles mean one layer.
+    pub fn is(&self, other: &Instance) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn key(&self) -> usize {
+        Arc::as_ptr(&self.0) as *const () as usize
+    }
+
+    /// `layer "dense_1" (Dense)`.
+    pub(crate) fn place(&self) -> String {
+        format!("layer {:?} ({})", self.0.name, self.class_name())
+    }
+
+    /// Reads a layer's or a model's node of a config.
+    ///
+    /// # Errors
+    /// When the class isn't known, or the config isn't what the class takes; the message names the layer.
+    pub fn read(node: &Value, reader: &Reader<'_>) -> Result<Self> {
+        let text = |key: &str| node.get(key).and_then(Value::as_str);
+        let class = text("class_name").ok_or_else(|| expected("a layer with a class_name", node))?;
+        let empty = Object::new();
+        let config = match node.get("config") {
+            Some(Value::Object(config)) => config,
+            // Keras 1 has a Sequential's config as a bare list of its layers.
+            Some(Value::Array(_)) => &empty,
+            _ => return Err(expected("a layer with a config", node)),
+        };
+        let name = config.get("name").and_then(Value::as_str).or(text("name")).unwrap_or_default();
+        let at = |e: Error| e.at(format!("layer {name:?} ({class})"));
+        if Model::is_class(class) {
+            let model = Model::read(node, reader).map_err(at)?;
+            let trainable = config.get("trainable").and_then(Value::as_bool).unwrap_or(true);
+            return Ok(Instance::from(model).trainable(trainable).with(|i| i.name = name.to_owned()));
+        }
+        let registered = text("registered_name");
+        let mut layer = reader.registry.make(class, registered, text("module")).map_err(at)?;
+        let mut inner = Inner {
+            name: name.to_owned(),
+            trainable: true,
+            dtype: DTypePolicy::default(),
+            batch_input_shape: None,
+            registered_name: registered.filter(|r| r.contains('>')).map(str::to_owned),
+            unknown: Object::new(),
+            body: Body::Layer(layer.clone()),
+        };
+        let mut fields = Fields::reading(config, *reader);
+        inner.visit_base(&mut fields);
+        layer.visit(&mut fields);
+        inner.unknown = fields.finish_reading().map_err(at)?;
+        inner.body = Body::Layer(layer);
+        Ok(Instance(Arc::new(inner)))
+    }
+
+    /// Writes the layer's node.
+    ///
+    /// # Errors
+    /// When the dialect can't say what the layer is.
+    pub fn write(&self, writer: &mut Writer) -> Result<Value> {
+        let notes = writer.report.notes.len();
+        let node = self.write_node(writer).map_err(|e| e.at(self.place()))?;
+        for note in writer.report.notes.get_mut(notes..).unwrap_or_default() {
+            if !note.starts_with("layer ") {
+                *note = format!("{}: {note}", self.place());
+            }
+        }
+        Ok(node)
+    }
+
+    fn write_node(&self, writer: &mut Writer) -> Result<Value> {
+        let layer = match &self.0.body {
+            Body::Model(model) => return model.write(&self.0.name, writer),
+            Body::Layer(layer) => layer,
+        };
+        let mut inner = (*self.0).clone();
+        let mut layer = layer.clone();
+        let mut fields = Fields::writing(writer);
+        inner.visit_base(&mut fields);
+        layer.visit(&mut fields);
+        let mut config = fields.finish_writing()?;
+        config.extend(inner.unknown);
+        let registered = &self.0.registered_name;
+        Ok(json!({
+            "module": if registered.is_some() { Value::Null } else { json!("keras.layers") },
+            "class_name": layer.class_name(),
+            "config": config,
+            "registered_name": registered,
+        }))
+    }
+
+    /// Shapes and dtypes of the outputs.
+    ///
+    /// # Errors
+    /// When the inputs don't fit.
+    pub fn output(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        match &self.0.body {
+            Body::Layer(layer) => layer.output(&self.inputs(inputs)?),
+            Body::Model(model) => model.output(inputs),
+        }
+        .map_err(|e| e.at(self.place()))
+    }
+
+    /// The inputs as the layer sees them: floats cast to the dtype in which it computes.
+    fn inputs(&self, given: &[Spec]) -> Result<Inputs> {
+        let compute = self.0.dtype.compute()?;
+        let casts = compute.is_float() && self.layer().is_some_and(Layer::autocasts);
+        let cast = |s: &Spec| match s.dtype.is_float() && casts {
+            true => Spec { shape: s.shape.clone(), dtype: compute },
+            false => s.clone(),
+        };
+        Ok(Inputs::new(given.iter().map(cast).collect(), compute))
+    }
+
+    /// Adds the layer's object, with its variables and sublayers, to a tree. The variables have no values yet.
+    pub(crate) fn attach(&self, tree: &mut Tree<'_>, inputs: &[Spec]) -> Result<ObjectId> {
+        if let Some(&id) = tree.known.get(&self.key()) {
+            return Ok(id);
+        }
+        let role = match &self.0.body {
+            Body::Model(model) => model.role(),
+            Body::Layer(layer) if layer.class_name() == "InputLayer" => Role::Input,
+            Body::Layer(_) => Role::Layer,
+        };
+        let id = tree.objects.push(Kind::Layer(modelark_artifact::Layer {
+            class: self.class_name().to_owned(),
+            name: self.0.name.clone(),
+            role,
+            config: String::new(),
+        }));
+        tree.known.insert(self.key(), id);
+        tree.attached.push((id, self.clone()));
+        if let (Some(object), Some(name)) = (tree.objects.get_mut(id), &self.0.registered_name) {
+            object.registered_name.clone_from(name);
+        }
+        tree.frozen += usize::from(!self.0.trainable);
+        match &self.0.body {
+            Body::Model(model) => model.attach(tree, id, inputs),
+            Body::Layer(layer) => self.attach_layer(&**layer, tree, id, inputs),
+        }
+        .map_err(|e| e.at(self.place()))?;
+        tree.frozen -= usize::from(!self.0.trainable);
+        Ok(id)
+    }
+
+    fn attach_layer(
+        &self,
+        layer: &dyn Layer,
+        tree: &mut Tree<'_>,
+        id: ObjectId,
+        inputs: &[Spec],
+    ) -> Result<()> {
+        let inputs = self.inputs(inputs)?;
+        for weight in layer.weights(&inputs)? {
+            let dtype = match weight.dtype {
+                Some(dtype) => dtype,
+                None => self.0.dtype.variable()?,
+            };
+            let variable = Variable {
+                name: weight.name.clone(),
+                dtype,
+                trainable: weight.trainable && tree.frozen == 0,
+                value: tree.initial(&weight, dtype)?,
+                shape: weight.shape,
+            };
+            tree.objects.add(id, weight.name, Kind::Variable(variable));
+        }
+        for sublayer in layer.sublayers(&inputs)? {
+            let mut parent = id;
+            let mut segments: Vec<&str> = sublayer.attribute.split('/').collect();
+            let last = segments.pop().unwrap_or_default();
+            for segment in segments {
+                let known = tree.objects.get(parent).and_then(|o| o.child(segment));
+                parent = known.unwrap_or_else(|| tree.objects.add(parent, segment, Kind::List));
+            }
+            let child = sublayer.layer.attach(tree, &sublayer.inputs)?;
+            tree.objects.link(parent, last, child);
+        }
+        Ok(())
+    }
+
+    /// The tensors of a call in the order in which the layer takes them: positional ones, then keyword arguments by the
+    /// order of [`Layer::arguments`]. Masks go beside.
+    pub(crate) fn flatten<T: Clone>(
+        &self,
+        positional: &[Argument<T>],
+        keywords: &[(String, Argument<T>)],
+    ) -> Vec<T> {
+        let mut given: Vec<T> = positional.iter().flat_map(Argument::tensors).collect();
+        let order = self.layer().map(Layer::arguments).unwrap_or_default();
+        let mut named: Vec<_> = keywords.iter().filter(|(n, _)| n != "mask" && n != "training").collect();
+        named.sort_by_key(|(n, _)| order.iter().position(|a| a == n).unwrap_or(usize::MAX));
+        given.extend(named.into_iter().flat_map(|(_, a)| a.tensors()));
+        given
+    }
+
+    /// Traces a call. `object` is the layer's own among the call's objects.
+    pub(crate) fn trace(
+        &self,
+        call: &mut Call<'_>,
+        object: ObjectId,
+        positional: &[Argument<Sym>],
+        keywords: &[(String, Argument<Sym>)],
+    ) -> Result<Vec<Sym>> {
+        let given = self.flatten(positional, keywords);
+        let layer = match &self.0.body {
+            Body::Model(model) => return model.call(call, object, &given).map_err(|e| e.at(self.place())),
+            Body::Layer(layer) => layer,
+        };
+        self.trace_layer(&**layer, call, object, &given, keywords).map_err(|e| e.at(self.place()))
+    }
+
+    fn trace_layer(
+        &self,
+        layer: &dyn Layer,
+        call: &mut Call<'_>,
+        object: ObjectId,
+        given: &[Sym],
+        keywords: &[(String, Argument<Sym>)],
+    ) -> Result<Vec<Sym>> {
+        let specs: Vec<Spec> = given.iter().map(|&x| call.spec(x)).collect();
+        let inputs = self.inputs(&specs)?;
+        let cast = given
+            .iter()
+            .zip(inputs.all())
+            .map(|(&x, spec)| call.cast(x, spec.dtype))
+            .collect::<Result<Vec<_>>>()?;
+        // A mask given by keyword stands for the one that the input carries.
+        let explicit = keywords.iter().find(|(n, _)| n == "mask");
+        if let (Some((_, Argument::Tensor(mask))), Some(&x)) = (explicit, cast.first()) {
+            call.masks.insert(x, *mask);
+        }
+        let outputs_known = layer.output(&inputs)?;
+        let frame = Frame { object, inputs, keywords: keywords.to_vec() };
+        let outer = std::mem::replace(&mut call.frame, frame);
+        let result = call.builder_scope(&self.0.name, |call| {
+            let outputs = layer.call(call, &cast)?;
+            let masks = layer.masks(call, &cast)?;
+            Ok((outputs, masks))
+        });
+        call.frame = outer;
+        let (outputs, masks) = result?;
+        for (i, &y) in outputs.iter().enumerate() {
+            // An output may be an input itself (identities), with what is known of it already.
+            if let Some(spec) = outputs_known.get(i) {
+                call.specs.insert(y, spec.clone());
+            }
+            call.set_mask(y, masks.get(i).copied().flatten());
+        }
+        Ok(outputs)
+    }
+}
+
+impl Inner {
+    /// The keys that all layers have. An InputLayer has but some of them.
+    fn visit_base(&mut self, f: &mut Fields<'_>) {
+        let is_input = matches!(&self.body, Body::Layer(l) if l.class_name() == "InputLayer");
+        f.field("name", &mut self.name);
+        if is_input {
+            return;
+        }
+        f.field("trainable", &mut self.trainable);
+        f.field("dtype", &mut self.dtype);
+        if f.is_reading() {
+            let mut shape: Option<Vec<Option<usize>>> = None;
+            f.read_only("batch_input_shape", &mut self.batch_input_shape);
+            f.read_only("input_shape", &mut shape);
+            // `input_shape` has no batch.
+            if let (Some(shape), None) = (shape, &self.batch_input_shape) {
+                self.batch_input_shape = Some(std::iter::once(None).chain(shape).collect());
+            }
+        } else if self.batch_input_shape.is_some() {
+            let mut shape = self.batch_input_shape.clone().unwrap_or_default();
+            if f.dialect() != modelark_artifact::Dialect::Keras3 {
+                f.field("batch_input_shape", &mut shape);
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Calls a layer that this one holds, by the attribute under which [`Layer::sublayers`] names it.
+    ///
+    /// # Errors
+    /// When there is no such sublayer, or its call fails.
+    pub fn sublayer(&mut self, attribute: &str, layer: &Instance, inputs: &[Sym]) -> Result<Vec<Sym>> {
+        let object = attribute
+            .split('/')
+            .try_fold(self.frame.object, |id, name| self.objects.get(id)?.child(name))
+            .ok_or_else(|| Error::missing(format!("the layer holds no layer {attribute:?}")))?;
+        let arguments: Vec<Argument<Sym>> = inputs.iter().map(|&x| Argument::Tensor(x)).collect();
+        layer.trace(self, object, &arguments, &[])
+    }
+
+    /// Puts the names of the nodes that `body` makes under `scope`.
+    pub(crate) fn builder_scope<T>(
+        &mut self,
+        scope: &str,
+        body: impl FnOnce(&mut Call<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Call { builder, objects, variables, specs, masks, frame } = self;
+        builder.scoped(&node_name(scope), |builder| {
+            let mut inner = Call {
+                builder,
+                objects,
+                variables,
+                specs: std::mem::take(specs),
+                masks: std::mem::take(masks),
+                frame: frame.clone(),
+            };
+            let result = body(&mut inner);
+            *specs = inner.specs;
+            *masks = inner.masks;
+            Ok(result)
+        })?
+    }
+}
+
+/// A name that TensorFlow takes for a node.
+pub(crate) fn node_name(name: &str) -> String {
+    let mut out: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/') { c } else { '_' })
+        .collect();
+    if !out.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.') {
+        out.insert(0, 'x');
+    }
+    out
+}

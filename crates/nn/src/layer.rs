@@ -1,0 +1,293 @@
+//! What a layer is.
+
+use std::any::Any;
+use std::fmt;
+
+use modelark_artifact::graph::Sym;
+use modelark_artifact::tensor::{DType, PartialShape};
+use modelark_artifact::{Error, Result};
+
+use crate::{Call, Constraint, Fields, Initializer, Instance, Regularizer};
+
+/// What is known of a tensor before a call: its shape and dtype.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The shape, the batch first; unknown extents are `None`.
+    pub shape: PartialShape,
+    /// The dtype.
+    pub dtype: DType,
+}
+
+impl Spec {
+    /// A tensor of this shape and dtype.
+    pub fn new(shape: impl Into<Vec<Option<usize>>>, dtype: DType) -> Self {
+        Spec { shape: PartialShape::new(shape), dtype }
+    }
+
+    /// A tensor of which only the dtype is known.
+    pub fn unknown(dtype: DType) -> Self {
+        Spec { shape: PartialShape::UNKNOWN, dtype }
+    }
+
+    /// The same dtype with another shape.
+    pub fn with_shape(&self, shape: impl Into<Vec<Option<usize>>>) -> Self {
+        Spec::new(shape, self.dtype)
+    }
+
+    /// The extents.
+    ///
+    /// # Errors
+    /// When not even the number of dimensions is known.
+    pub fn dims(&self) -> Result<&[Option<usize>]> {
+        self.shape.dims().ok_or_else(|| Error::mismatch("the number of the input's dimensions isn't known"))
+    }
+
+    /// The number of dimensions.
+    ///
+    /// # Errors
+    /// When it isn't known.
+    pub fn rank(&self) -> Result<usize> {
+        self.dims().map(<[_]>::len)
+    }
+
+    /// The extent of an axis, where it must be known: negative axes count from the end.
+    ///
+    /// # Errors
+    /// When there is no such axis, or its extent isn't known.
+    pub fn known(&self, axis: i64) -> Result<usize> {
+        let dims = self.dims()?;
+        let at = crate::config::resolve_axis(axis, dims.len())?;
+        dims.get(at).copied().flatten().ok_or_else(|| {
+            Error::mismatch(format!("axis {axis} of the input, of shape {}, must be known", self.shape))
+                .help("give the input's shape")
+        })
+    }
+}
+
+/// What a layer is given when its weights are made or its outputs' shapes are asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inputs {
+    specs: Vec<Spec>,
+    compute: DType,
+}
+
+impl Inputs {
+    /// Inputs for a layer that computes in `compute`.
+    pub fn new(specs: Vec<Spec>, compute: DType) -> Self {
+        Inputs { specs, compute }
+    }
+
+    /// All inputs.
+    pub fn all(&self) -> &[Spec] {
+        &self.specs
+    }
+
+    /// The first input, which most layers have alone.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn first(&self) -> Result<&Spec> {
+        self.get(0)
+    }
+
+    /// The input of this index.
+    ///
+    /// # Errors
+    /// When there are fewer.
+    pub fn get(&self, index: usize) -> Result<&Spec> {
+        self.specs.get(index).ok_or_else(|| {
+            Error::mismatch(format!("it takes at least {} inputs, but got {}", index + 1, self.specs.len()))
+        })
+    }
+
+    /// The dtype in which the layer computes, by its dtype policy.
+    pub fn compute_dtype(&self) -> DType {
+        self.compute
+    }
+}
+
+/// A weight that a layer has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightSpec {
+    /// The name by which the layer asks for it, Keras's own: `kernel`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its dtype; by default the one that the layer's dtype policy gives weights.
+    pub dtype: Option<DType>,
+    /// Whether training changes it.
+    pub trainable: bool,
+    /// What it starts from in a model that is made, not read.
+    pub initializer: Initializer,
+}
+
+impl WeightSpec {
+    /// A trainable weight.
+    pub fn new(name: &str, shape: impl Into<Vec<usize>>, initializer: &Initializer) -> Self {
+        WeightSpec {
+            name: name.to_owned(),
+            shape: shape.into(),
+            dtype: None,
+            trainable: true,
+            initializer: initializer.clone(),
+        }
+    }
+
+    /// The same weight, which training doesn't change by gradients.
+    pub fn fixed(mut self) -> Self {
+        self.trainable = false;
+        self
+    }
+
+    /// The same weight with this dtype, whatever the policy.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = Some(dtype);
+        self
+    }
+}
+
+/// A layer that another one holds.
+#[derive(Debug, Clone)]
+pub struct Sublayer {
+    /// The attribute under which Keras 2 holds it: `cell`, `forward_layer`, `layer`; `cells/0` in a list.
+    pub attribute: String,
+    /// The layer.
+    pub layer: Instance,
+    /// What it is given.
+    pub inputs: Vec<Spec>,
+}
+
+impl Sublayer {
+    /// A layer under this attribute that is given these inputs.
+    pub fn new(attribute: impl Into<String>, layer: &Instance, inputs: Vec<Spec>) -> Self {
+        Sublayer { attribute: attribute.into(), layer: layer.clone(), inputs }
+    }
+}
+
+/// A class of layers: its config, its weights, and what it computes.
+///
+/// Name, dtype policy and trainability are the [`Instance`]'s, which holds a layer as it stands in a model.
+pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
+    /// The class's name in a config.
+    fn class_name(&self) -> &str;
+
+    /// Names each field of the config once, for reading and for writing.
+    fn visit(&mut self, fields: &mut Fields<'_>);
+
+    /// The weights that the layer itself has for these inputs, in the order in which Keras makes them.
+    ///
+    /// # Errors
+    /// When the inputs don't fit, or don't say enough.
+    fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
+        let _ = inputs;
+        Ok(Vec::new())
+    }
+
+    /// The layers that this one holds, in the order in which Keras makes them.
+    ///
+    /// # Errors
+    /// When the inputs don't fit, or don't say enough.
+    fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {
+        let _ = inputs;
+        Ok(Vec::new())
+    }
+
+    /// Shapes and dtypes of the outputs, as far as they follow from the inputs'. By default those of the first input.
+    ///
+    /// # Errors
+    /// When the inputs don't fit.
+    fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        Ok(vec![inputs.first()?.clone()])
+    }
+
+    /// Traces what the layer computes in inference, as TensorFlow's ops.
+    ///
+    /// `inputs` are the tensors of the positional arguments and then of the keyword arguments, the latter in the order
+    /// of [`Layer::arguments`].
+    ///
+    /// # Errors
+    /// When the inputs don't fit, or something isn't supported.
+    fn call(&self, call: &mut Call<'_>, inputs: &[Sym]) -> Result<Vec<Sym>>;
+
+    /// The names of the call's arguments that take tensors, in order; they sort tensors given by keyword.
+    fn arguments(&self) -> &[&str] {
+        &["inputs"]
+    }
+
+    /// Whether a mask goes through to the output (Keras: `supports_masking`).
+    fn passes_mask(&self) -> bool {
+        false
+    }
+
+    /// The masks of the outputs (Keras: `compute_mask`). By default the first input's, if masks pass.
+    ///
+    /// # Errors
+    /// When the masks don't fit.
+    fn masks(&self, call: &mut Call<'_>, inputs: &[Sym]) -> Result<Vec<Option<Sym>>> {
+        let mask = inputs.first().and_then(|&x| call.mask(x));
+        Ok(if self.passes_mask() { vec![mask] } else { Vec::new() })
+    }
+
+    /// Whether float inputs are cast to the dtype in which the layer computes.
+    fn autocasts(&self) -> bool {
+        true
+    }
+}
+
+/// Clones a boxed layer; every layer that is `Clone` has it.
+pub trait LayerClone {
+    /// A copy.
+    fn boxed(&self) -> Box<dyn Layer>;
+}
+
+impl<L: Layer + Clone> LayerClone for L {
+    fn boxed(&self) -> Box<dyn Layer> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Layer> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
+}
+
+/// The exact number of inputs that a layer takes, taken apart.
+///
+/// # Errors
+/// When there are more or fewer.
+pub fn inputs<const N: usize>(given: &[Sym]) -> Result<[Sym; N]> {
+    given
+        .try_into()
+        .map_err(|_| Error::mismatch(format!("it takes {N} inputs, but is called with {}", given.len())))
+}
+
+/// Options that most layers' weights have: what they start from, and what training does to them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightOptions {
+    /// What the weight starts from.
+    pub initializer: Initializer,
+    /// Its penalty in training.
+    pub regularizer: Option<Regularizer>,
+    /// What training holds it to.
+    pub constraint: Option<Constraint>,
+}
+
+impl WeightOptions {
+    /// This initializer, no penalty and no constraint.
+    pub fn new(initializer: Initializer) -> Self {
+        WeightOptions { initializer, regularizer: None, constraint: None }
+    }
+
+    /// Visits `{prefix}_initializer`, `{prefix}_regularizer` and `{prefix}_constraint`.
+    pub fn visit(&mut self, prefix: &str, fields: &mut Fields<'_>) {
+        fields.field(&format!("{prefix}_initializer"), &mut self.initializer);
+        fields.field(&format!("{prefix}_regularizer"), &mut self.regularizer);
+        fields.field(&format!("{prefix}_constraint"), &mut self.constraint);
+    }
+
+    /// A weight with these options.
+    pub fn weight(&self, name: &str, shape: impl Into<Vec<usize>>) -> WeightSpec {
+        WeightSpec::new(name, shape, &self.initializer)
+    }
+}

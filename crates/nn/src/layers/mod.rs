@@ -1,0 +1,42 @@
+//! The layers: one file a class, or a family of near relations.
+//!
+//! A file declares `pub(super) const LAYERS: &[Entry]`. The list below is the only one: it declares the module and
+//! registers its classes.
+
+use crate::Layer;
+
+macro_rules! layers {
+    ($($module:ident)*) => {
+        $(mod $module; pub use $module::*;)*
+        const FAMILIES: &[&[Entry]] = &[$($module::LAYERS),*];
+    };
+}
+
+layers! {
+    activation
+    dense
+    dropout
+    input
+    leaky
+}
+
+/// A class of layers: its names and its constructor.
+#[derive(Debug)]
+pub struct Entry {
+    /// The class's name, then names that older versions have for it.
+    pub names: &'static [&'static str],
+    /// Makes a layer as the constructor does, before a config is read into it.
+    pub new: fn() -> Box<dyn Layer>,
+}
+
+impl Entry {
+    /// A class under these names.
+    pub const fn of<L: Layer + Default>(names: &'static [&'static str]) -> Self {
+        Entry { names, new: || Box::new(L::default()) }
+    }
+}
+
+/// All classes.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    FAMILIES.iter().flat_map(|f| f.iter())
+}

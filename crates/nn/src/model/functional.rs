@@ -1,0 +1,478 @@
+//! Functional models: a graph of layers, as each dialect writes it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use modelark_artifact::{Dialect, Error, Objects, Result};
+use serde_json::{Value, json};
+
+use super::objects::name_layers;
+use super::{Argument, Edge, Graph, Kind, Model, Step};
+use crate::Instance;
+use crate::config::{Object, Reader, Writer, expected};
+use crate::layers::InputLayer;
+
+/// A tensor as a config names it: the layer, which of its calls, which of the call's outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Reference {
+    layer: usize,
+    node: usize,
+    output: usize,
+}
+
+/// A call as a config has it.
+struct Call {
+    args: Vec<Argument<Reference>>,
+    keywords: Vec<(String, Argument<Reference>)>,
+}
+
+impl Model {
+    /// A Functional model of these layers, already named.
+    pub(super) fn functional_of(
+        name: String,
+        layers: Vec<Instance>,
+        inputs: Vec<usize>,
+        graph: Graph,
+        unknown: Object,
+    ) -> Self {
+        Model {
+            name,
+            kind: Kind::Functional { inputs },
+            layers,
+            graph,
+            unknown,
+            objects: Objects::default(),
+            source: None,
+            training: None,
+        }
+    }
+
+    pub(super) fn read_functional(config: &Object, reader: &Reader<'_>) -> Result<Self> {
+        let missing = |key: &str| Error::corrupt(format!("a Functional model without {key:?}"));
+        let nodes = config.get("layers").and_then(Value::as_array).ok_or_else(|| missing("layers"))?;
+        let mut layers = nodes.iter().map(|n| Instance::read(n, reader)).collect::<Result<Vec<_>>>()?;
+        // A layer's name stands beside its config too, and counts where the config has none.
+        for (layer, node) in layers.iter_mut().zip(nodes) {
+            if let (true, Some(name)) = (layer.name().is_empty(), node.get("name").and_then(Value::as_str)) {
+                *layer = layer.clone().named(name);
+            }
+        }
+        let layers = name_layers(layers)?;
+        let names = Names::new(&layers, nodes, reader.dialect)?;
+
+        let key = "input_layers";
+        let input = names.structure(config.get(key).ok_or_else(|| missing(key))?).map_err(|e| e.at(key))?;
+        let mut inputs = Vec::new();
+        let input = input.map(&mut |r: &Reference| {
+            let layer = layers.get(r.layer).filter(|l| l.downcast::<InputLayer>().is_some());
+            layer.ok_or_else(|| Error::corrupt("it names a layer that isn't an InputLayer").at(key))?;
+            inputs.push(r.layer);
+            Ok(inputs.len() - 1)
+        })?;
+
+        let mut calls: Vec<(usize, usize, Call)> = Vec::new();
+        for (i, (layer, node)) in layers.iter().zip(nodes).enumerate() {
+            let inbound =
+                node.get("inbound_nodes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            if layer.downcast::<InputLayer>().is_some() {
+                continue;
+            }
+            for (n, call) in inbound.iter().enumerate() {
+                let call =
+                    names.call(call).map_err(|e| e.at(format!("inbound_nodes {n}")).at(layer.place()))?;
+                calls.push((i, n, call));
+            }
+        }
+        let (steps, edges) = order(&layers, &inputs, calls)?;
+        let key = "output_layers";
+        let output = names.structure(config.get(key).ok_or_else(|| missing(key))?).map_err(|e| e.at(key))?;
+        let output = output.map(&mut |r: &Reference| {
+            edges.get(&(r.layer, r.node)).map(|e| e.output(r.output)).ok_or_else(|| {
+                let name = layers.get(r.layer).map(Instance::name).unwrap_or_default();
+                Error::corrupt(format!("layer {name:?} has no call {}", r.node)).at(key)
+            })
+        })?;
+
+        const KNOWN: &[&str] = &["name", "trainable", "dtype", "layers", "input_layers", "output_layers"];
+        let unknown = config.iter().filter(|(k, _)| !KNOWN.contains(&k.as_str()));
+        let unknown = unknown.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let name = config.get("name").and_then(Value::as_str).unwrap_or("model").to_owned();
+        Ok(Model::functional_of(name, layers, inputs, Graph { steps, input, output }, unknown))
+    }
+
+    pub(super) fn write_functional(&self, name: &str, writer: &mut Writer) -> Result<Value> {
+        let Kind::Functional { inputs } = &self.kind else { return Ok(Value::Null) };
+        let keras3 = writer.is_keras3();
+        let spell = Spelling { model: self, inputs, keras3 };
+        let mut layers = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let mut node = layer.write(writer)?;
+            let mut steps: Vec<&Step> = self.graph.steps.iter().filter(|s| s.layer == i).collect();
+            steps.sort_by_key(|s| s.node);
+            let calls = steps.into_iter().map(|s| spell.call(s)).collect::<Result<Vec<_>>>()?;
+            if let Value::Object(node) = &mut node {
+                node.insert("name".to_owned(), json!(layer.name()));
+                node.insert("inbound_nodes".to_owned(), Value::Array(calls));
+            }
+            layers.push(node);
+        }
+        let input = spell.structure(&self.graph.input, &|i| json!([self.input_name(inputs, *i), 0, 0]));
+        let output = spell.structure(&self.graph.output, &|e| spell.triple(*e));
+        let mut config = Object::new();
+        config.insert("name".into(), json!(name));
+        config.insert("trainable".into(), json!(true));
+        config.insert("layers".into(), Value::Array(layers));
+        config.insert("input_layers".into(), input);
+        config.insert("output_layers".into(), output);
+        config.extend(self.unknown.clone());
+        let module = if keras3 { "keras.src.models.functional" } else { "keras.src.engine.functional" };
+        Ok(
+            json!({"module": module, "class_name": "Functional", "config": config, "registered_name": "Functional"}),
+        )
+    }
+
+    fn input_name(&self, inputs: &[usize], index: usize) -> &str {
+        inputs.get(index).and_then(|&i| self.layers.get(i)).map(Instance::name).unwrap_or_default()
+    }
+}
+
+/// The names of a model's layers, to find what a config refers to.
+struct Names<'a> {
+    index: HashMap<&'a str, usize>,
+    /// For each layer the number of the first call that the config numbers.
+    first: Vec<usize>,
+}
+
+impl<'a> Names<'a> {
+    fn new(layers: &'a [Instance], nodes: &[Value], dialect: Dialect) -> Result<Self> {
+        let mut index = HashMap::new();
+        for (i, layer) in layers.iter().enumerate() {
+            if index.insert(layer.name(), i).is_some() {
+                return Err(Error::corrupt(format!("two layers have the name {:?}", layer.name())));
+            }
+        }
+        let first = layers.iter().map(|l| usize::from(skips_first(l, dialect))).collect();
+        let mut names = Names { index, first };
+        // Whoever wrote another numbering is taken at their word: a call that isn't there shows it.
+        for node in nodes.iter().filter_map(|n| n.get("inbound_nodes")) {
+            names.correct(node, nodes);
+        }
+        Ok(names)
+    }
+
+    /// Numbers a layer's calls from 0 where the config refers to its call 0.
+    fn correct(&mut self, value: &Value, nodes: &[Value]) {
+        match value {
+            Value::Array(items) => {
+                if let Some((layer, node, _)) = self.parts(items) {
+                    if let (0, Some(first)) = (node, self.first.get_mut(layer)) {
+                        *first = 0;
+                    }
+                } else {
+                    items.iter().for_each(|i| self.correct(i, nodes));
+                }
+            }
+            Value::Object(items) => items.values().for_each(|i| self.correct(i, nodes)),
+            _ => {}
+        }
+    }
+
+    /// `["layer", 0, 0]` or `["layer", 0, 0, {..}]`.
+    fn parts(&self, items: &[Value]) -> Option<(usize, usize, usize)> {
+        let (Some(Value::String(name)), Some(node), Some(output)) =
+            (items.first(), items.get(1), items.get(2))
+        else {
+            return None;
+        };
+        let number = |v: &Value| v.as_u64().and_then(|v| usize::try_from(v).ok());
+        Some((*self.index.get(name.as_str())?, number(node)?, number(output)?))
+    }
+
+    fn reference(&self, items: &[Value]) -> Option<Result<Reference>> {
+        if items.len() > 4 {
+            return None;
+        }
+        let (layer, node, output) = self.parts(items)?;
+        let first = self.first.get(layer).copied().unwrap_or_default();
+        let reference = node.checked_sub(first).map(|node| Reference { layer, node, output });
+        Some(
+            reference.ok_or_else(|| {
+                Error::corrupt(format!("call {node} of a model that counts them from {first}"))
+            }),
+        )
+    }
+
+    /// Inputs or outputs of the model: a triple, a list of them, or a dict.
+    fn structure(&self, value: &Value) -> Result<Argument<Reference>> {
+        let argument = self.argument(value)?;
+        let unknown = argument.tensors().is_empty();
+        if unknown {
+            return Err(expected("the names of layers", value));
+        }
+        // A list of one is how most versions write a single tensor.
+        Ok(match argument {
+            Argument::List(items) if items.len() == 1 => {
+                items.into_iter().next().unwrap_or(Argument::List(Vec::new()))
+            }
+            other => other,
+        })
+    }
+
+    /// Tensors and values in either dialect.
+    fn argument(&self, value: &Value) -> Result<Argument<Reference>> {
+        Ok(match value {
+            Value::Array(items) => match self.reference(items) {
+                Some(reference) => Argument::Tensor(reference?),
+                None => Argument::List(items.iter().map(|i| self.argument(i)).collect::<Result<_>>()?),
+            },
+            Value::Object(items) => match value.get("class_name").and_then(Value::as_str) {
+                Some("__keras_tensor__") => {
+                    let history = value.pointer("/config/keras_history").and_then(Value::as_array);
+                    let reference = history.and_then(|h| self.reference(h));
+                    Argument::Tensor(
+                        reference.ok_or_else(|| expected("a tensor of a layer of this model", value))??,
+                    )
+                }
+                // Any other object of Python's: a dtype, a slice.
+                Some(_) => Argument::Value(value.clone()),
+                None => Argument::Dict(
+                    items.iter().map(|(k, v)| Ok((k.clone(), self.argument(v)?))).collect::<Result<_>>()?,
+                ),
+            },
+            other => Argument::Value(other.clone()),
+        })
+    }
+
+    fn call(&self, value: &Value) -> Result<Call> {
+        match value {
+            Value::Object(node) if node.contains_key("args") || node.contains_key("kwargs") => {
+                let args = node.get("args").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let keywords = node.get("kwargs").and_then(Value::as_object);
+                Ok(Call {
+                    args: args.iter().map(|a| self.argument(a)).collect::<Result<_>>()?,
+                    keywords: self.keywords(keywords)?,
+                })
+            }
+            Value::Array(items) => self.old_call(value, items),
+            // A layer that is called with a dict of tensors.
+            Value::Object(_) => {
+                Ok(Call { args: vec![self.tensors_of_old_call(value)?], keywords: Vec::new() })
+            }
+            _ => Err(expected("a layer's call", value)),
+        }
+    }
+
+    /// Keras 2: a list of `["layer", node, output, {keywords}]`, or one such alone.
+    fn old_call(&self, value: &Value, items: &[Value]) -> Result<Call> {
+        let constant = |items: &[Value]| items.first().and_then(Value::as_str) == Some("_CONSTANT_VALUE");
+        let keywords = |items: &[Value]| self.keywords(items.get(3).and_then(Value::as_object));
+        if constant(items) {
+            let value = items.get(2).cloned().unwrap_or_default();
+            return Ok(Call { args: vec![Argument::Value(value)], keywords: keywords(items)? });
+        }
+        if let Some(reference) = self.reference(items) {
+            return Ok(Call { args: vec![Argument::Tensor(reference?)], keywords: keywords(items)? });
+        }
+        let first = items.iter().find_map(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        if items.len() == 1 && constant(first) {
+            return self.old_call(value, first);
+        }
+        let tensors = items.iter().map(|i| self.tensors_of_old_call(i)).collect::<Result<Vec<_>>>()?;
+        let args = if tensors.len() == 1 { tensors } else { vec![Argument::List(tensors)] };
+        Ok(Call { args, keywords: keywords(first)? })
+    }
+
+    /// Tensors, which must be of this model; their keywords are left out.
+    fn tensors_of_old_call(&self, value: &Value) -> Result<Argument<Reference>> {
+        match value {
+            Value::Array(items) => match self.reference(items) {
+                Some(reference) => Ok(Argument::Tensor(reference?)),
+                None if items.first().is_some_and(Value::is_string) => {
+                    Err(expected("a tensor of a layer of this model", value))
+                }
+                None => Ok(Argument::List(
+                    items.iter().map(|i| self.tensors_of_old_call(i)).collect::<Result<_>>()?,
+                )),
+            },
+            Value::Object(items) => Ok(Argument::Dict(
+                items
+                    .iter()
+                    .map(|(k, v)| Ok((k.clone(), self.tensors_of_old_call(v)?)))
+                    .collect::<Result<_>>()?,
+            )),
+            _ => Err(expected("a tensor of a layer of this model", value)),
+        }
+    }
+
+    fn keywords(&self, keywords: Option<&Object>) -> Result<Vec<(String, Argument<Reference>)>> {
+        keywords.into_iter().flatten().map(|(k, v)| Ok((k.clone(), self.argument(v)?))).collect()
+    }
+}
+
+/// Whether the numbering of a layer's calls begins at 1: Keras 2 counts the call that made a nested model.
+fn skips_first(layer: &Instance, dialect: Dialect) -> bool {
+    dialect != Dialect::Keras3
+        && layer.model().is_some_and(|m| match &m.kind {
+            Kind::Functional { .. } => true,
+            Kind::Sequential { input, .. } => {
+                input.is_some() || m.layers.first().is_some_and(|l| l.batch_input_shape().is_some())
+            }
+        })
+}
+
+/// What a call of a layer gave.
+#[derive(Debug, Clone, Copy)]
+enum Made {
+    Input(usize),
+    Step(usize),
+}
+
+impl Made {
+    fn output(self, index: usize) -> Edge {
+        match self {
+            Made::Input(i) => Edge::Input(i),
+            Made::Step(step) => Edge::Output(step, index),
+        }
+    }
+}
+
+/// Puts calls in an order in which each comes after those it needs.
+fn order(
+    layers: &[Instance],
+    inputs: &[usize],
+    calls: Vec<(usize, usize, Call)>,
+) -> Result<(Vec<Step>, HashMap<(usize, usize), Made>)> {
+    let mut made: HashMap<(usize, usize), Made> =
+        inputs.iter().enumerate().map(|(i, &layer)| ((layer, 0), Made::Input(i))).collect();
+    let mut steps = Vec::with_capacity(calls.len());
+    // Calls that wait, by the call they wait for; the rest in the file's order.
+    let mut waiting: HashMap<(usize, usize), Vec<(usize, usize, Call)>> = HashMap::new();
+    let mut ready: Vec<(usize, usize, Call)> = calls.into_iter().rev().collect();
+    while let Some((layer, node, call)) = ready.pop() {
+        let all = call.args.iter().chain(call.keywords.iter().map(|(_, a)| a));
+        let missing = all
+            .flat_map(Argument::tensors)
+            .map(|r| (r.layer, r.node))
+            .find(|source| !made.contains_key(source));
+        if let Some(source) = missing {
+            waiting.entry(source).or_default().push((layer, node, call));
+            continue;
+        }
+        let mut edge = |r: &Reference| {
+            made.get(&(r.layer, r.node))
+                .map(|m| m.output(r.output))
+                .ok_or_else(|| Error::corrupt("a call that isn't there"))
+        };
+        let args = call.args.iter().map(|a| a.map(&mut edge)).collect::<Result<_>>()?;
+        let keywords =
+            call.keywords.iter().map(|(k, a)| Ok((k.clone(), a.map(&mut edge)?))).collect::<Result<_>>()?;
+        made.insert((layer, node), Made::Step(steps.len()));
+        steps.push(Step { layer, node, args, keywords });
+        let mut next = waiting.remove(&(layer, node)).unwrap_or_default();
+        next.reverse();
+        ready.extend(next);
+    }
+    let stuck: BTreeMap<usize, usize> =
+        waiting.iter().flat_map(|(source, calls)| calls.iter().map(|c| (c.0, source.0))).collect();
+    if let Some((&layer, &source)) = stuck.iter().next() {
+        let name = |i: usize| layers.get(i).map(Instance::name).unwrap_or_default().to_owned();
+        return Err(Error::corrupt(format!(
+            "layer {:?} waits for a call of layer {:?} that never comes",
+            name(layer),
+            name(source)
+        )));
+    }
+    Ok((steps, made))
+}
+
+/// How a dialect spells the graph.
+struct Spelling<'a> {
+    model: &'a Model,
+    inputs: &'a [usize],
+    keras3: bool,
+}
+
+impl Spelling<'_> {
+    /// Layer, call and output of an edge.
+    fn parts(&self, edge: Edge) -> (&str, usize, usize) {
+        match edge {
+            Edge::Input(i) => (self.model.input_name(self.inputs, i), 0, 0),
+            Edge::Output(step, output) => {
+                let step = self.model.graph.steps.get(step);
+                let layer = step.and_then(|s| self.model.layers.get(s.layer));
+                let dialect = if self.keras3 { Dialect::Keras3 } else { Dialect::Keras2 };
+                let first = usize::from(layer.is_some_and(|l| skips_first(l, dialect)));
+                let node = step.map_or(0, |s| s.node) + first;
+                (layer.map(Instance::name).unwrap_or_default(), node, output)
+            }
+        }
+    }
+
+    fn triple(&self, edge: Edge) -> Value {
+        let (layer, node, output) = self.parts(edge);
+        json!([layer, node, output])
+    }
+
+    fn tensor(&self, edge: Edge) -> Value {
+        let (layer, node, output) = self.parts(edge);
+        let spec = self.model.edge_spec(edge);
+        let shape = spec.as_ref().and_then(|s| s.shape.dims().map(|d| json!(d))).unwrap_or_default();
+        let dtype = spec.map_or("float32", |s| s.dtype.name());
+        json!({
+            "class_name": "__keras_tensor__",
+            "config": {"shape": shape, "dtype": dtype, "keras_history": [layer, node, output]},
+        })
+    }
+
+    /// A model's inputs or outputs: a list of triples, also of one, or a dict.
+    fn structure<T>(&self, argument: &Argument<T>, triple: &impl Fn(&T) -> Value) -> Value {
+        match argument {
+            Argument::Tensor(t) => json!([triple(t)]),
+            other => nested(other, triple),
+        }
+    }
+
+    fn call(&self, step: &Step) -> Result<Value> {
+        if self.keras3 {
+            let spell = |a: &Argument<Edge>| nested(a, &|e| self.tensor(*e));
+            let args: Vec<Value> = step.args.iter().map(spell).collect();
+            let keywords: Object = step.keywords.iter().map(|(k, a)| (k.clone(), spell(a))).collect();
+            return Ok(json!({"args": args, "kwargs": keywords}));
+        }
+        // Further positional arguments have no place in Keras 2's form but as keywords of the layer's call.
+        let mut keywords: Object =
+            step.keywords.iter().map(|(k, a)| (k.clone(), nested(a, &|e| self.triple(*e)))).collect();
+        let layer = self.model.layers.get(step.layer);
+        let names: Vec<String> = layer
+            .and_then(Instance::layer)
+            .map(|l| l.arguments().iter().map(|a| (*a).to_owned()).collect())
+            .unwrap_or_default();
+        for (i, argument) in step.args.iter().enumerate().skip(1) {
+            let name = names.get(i).ok_or_else(|| {
+                Error::unsupported(format!("Keras 2 has no name for argument {i} of the call"))
+                    .at(layer.map(Instance::place).unwrap_or_default())
+            })?;
+            keywords.insert(name.clone(), nested(argument, &|e| self.triple(*e)));
+        }
+        let spell = |e: &Edge| {
+            let (layer, node, output) = self.parts(*e);
+            json!([layer, node, output, keywords])
+        };
+        Ok(match step.args.first() {
+            Some(Argument::Tensor(edge)) => json!([spell(edge)]),
+            Some(Argument::Value(value)) => json!([["_CONSTANT_VALUE", -1, value, keywords]]),
+            Some(other) => nested(other, &spell),
+            None => json!([]),
+        })
+    }
+}
+
+fn nested<T>(argument: &Argument<T>, tensor: &impl Fn(&T) -> Value) -> Value {
+    match argument {
+        Argument::Tensor(t) => tensor(t),
+        Argument::List(items) => items.iter().map(|i| nested(i, tensor)).collect(),
+        Argument::Dict(items) => {
+            items.iter().map(|(k, v)| (k.clone(), nested(v, tensor))).collect::<Object>().into()
+        }
+        Argument::Value(v) => v.clone(),
+    }
+}

@@ -1,0 +1,316 @@
+//! Models: layers and how they connect.
+
+mod artifact;
+mod functional;
+mod graph;
+mod objects;
+mod sequential;
+mod trace;
+
+use modelark_artifact::graph::Sym;
+use modelark_artifact::tensor::DType;
+use modelark_artifact::{Architecture, Dialect, Error, ObjectId, Objects, Report, Result, Role, Training};
+use serde_json::Value;
+
+pub use graph::Argument;
+pub(crate) use graph::{Edge, Graph, Step};
+pub(crate) use objects::Tree;
+pub use sequential::Sequential;
+pub use trace::Traced;
+
+use crate::config::{Object, Reader, Writer, expected, plain};
+use crate::layers::InputLayer;
+use crate::{Call, Instance, Registry, Spec};
+
+/// A model: layers, how they connect, and their variables (Keras: `Sequential`, `Functional`).
+///
+/// A model that was read knows the architecture that it came from, and gives it back as it was in the same dialect.
+#[derive(Debug, Clone)]
+pub struct Model {
+    name: String,
+    kind: Kind,
+    /// In the order of Keras's `model.layers`: with the InputLayers in a Functional model, without in a Sequential one.
+    layers: Vec<Instance>,
+    graph: Graph,
+    unknown: Object,
+    objects: Objects,
+    source: Option<Architecture>,
+    training: Option<Training>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Sequential {
+        /// The InputLayer, where the model begins with one.
+        input: Option<Box<Instance>>,
+        /// The shape that the model was built for, where nothing else says.
+        build: Option<Vec<Option<usize>>>,
+    },
+    Functional {
+        /// The InputLayers, by index, in the order of the model's inputs.
+        inputs: Vec<usize>,
+    },
+}
+
+impl Model {
+    /// Reads an architecture, in whatever dialect it is. Variables have no values yet: put them into the
+    /// [`Model::skeleton`], then call [`Model::set_objects`].
+    ///
+    /// # Errors
+    /// When a class isn't known, a config isn't what its class takes, or the layers don't connect.
+    pub fn from_architecture(architecture: &Architecture, registry: &Registry) -> Result<Self> {
+        let reader = Reader { dialect: architecture.dialect, registry };
+        let node = plain(&architecture.config);
+        let class = node.get("class_name").and_then(Value::as_str).unwrap_or_default();
+        if !Model::is_class(class) && !node.is_array() {
+            let registered = node.get("registered_name").and_then(Value::as_str).unwrap_or(class);
+            return Err(Error::unsupported(format!(
+                "the model is of a class of its own, {registered:?}, whose config doesn't say what is in it"
+            ))
+            .at("architecture")
+            .help("its functions can be run from a SavedModel; its weights can be listed and read"));
+        }
+        let mut model = Model::read(&node, &reader).map_err(|e| e.at("architecture"))?;
+        model.source = Some(architecture.clone());
+        if model.is_built() {
+            model.objects = model.empty_objects()?;
+        }
+        Ok(model)
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `Sequential` or `Functional`.
+    pub fn class_name(&self) -> &str {
+        match self.kind {
+            Kind::Sequential { .. } => "Sequential",
+            Kind::Functional { .. } => "Functional",
+        }
+    }
+
+    /// The layers in the order of Keras's `model.layers`.
+    pub fn layers(&self) -> &[Instance] {
+        &self.layers
+    }
+
+    /// The layer of this name.
+    pub fn layer(&self, name: &str) -> Option<&Instance> {
+        self.layers.iter().find(|l| l.name() == name)
+    }
+
+    /// Whether the inputs' shapes are known, so that the weights' are.
+    pub fn is_built(&self) -> bool {
+        self.inputs().is_ok()
+    }
+
+    /// The names of the inputs with what is known of them, in the model's order.
+    ///
+    /// # Errors
+    /// When a Sequential model doesn't say its input's shape: then [`Model::build`] it.
+    pub fn inputs(&self) -> Result<Vec<(String, Spec)>> {
+        let named = |layer: &Instance| {
+            let input = layer.downcast::<InputLayer>().ok_or_else(|| Error::corrupt("not an InputLayer"))?;
+            Ok((layer.name().to_owned(), input.spec()?))
+        };
+        match &self.kind {
+            Kind::Functional { inputs } => {
+                inputs.iter().filter_map(|&i| self.layers.get(i)).map(named).collect()
+            }
+            Kind::Sequential { input: Some(input), .. } => Ok(vec![named(input)?]),
+            Kind::Sequential { input: None, build } => {
+                let first = self.layers.first();
+                // A model may itself begin with a model that knows its inputs.
+                if let Some(model) = first.and_then(Instance::model)
+                    && build.is_none()
+                {
+                    return model.inputs();
+                }
+                let shape =
+                    first.and_then(Instance::batch_input_shape).or(build.as_deref()).ok_or_else(|| {
+                        Error::missing(format!(
+                            "the Sequential model {:?} doesn't say its input's shape",
+                            self.name
+                        ))
+                        .help("build it with one")
+                    })?;
+                let name = format!("{}_input", first.map(Instance::name).unwrap_or_default());
+                let dtype = first.map_or(Ok(DType::F32), |l| l.policy().compute())?;
+                Ok(vec![(name, Spec::new(shape, dtype))])
+            }
+        }
+    }
+
+    /// The names of the outputs with what is known of them, in the model's order.
+    ///
+    /// An output is named after the layer that gives it, as in Keras 2, or by its key in a dict.
+    ///
+    /// # Errors
+    /// When the model isn't built, or its layers don't fit each other.
+    pub fn outputs(&self) -> Result<Vec<(String, Spec)>> {
+        let inputs: Vec<Spec> = self.inputs()?.into_iter().map(|(_, s)| s).collect();
+        let (_, output) = self.graph.propagate(&self.layers, &inputs)?;
+        let names = self.output_names()?;
+        Ok(names.into_iter().zip(output.tensors()).collect())
+    }
+
+    fn output_names(&self) -> Result<Vec<String>> {
+        let keys: Vec<Option<&str>> = match &self.graph.output {
+            Argument::Dict(items) => items.iter().map(|(k, _)| Some(k.as_str())).collect(),
+            _ => Vec::new(),
+        };
+        let inputs = self.inputs()?;
+        let mut names: Vec<String> = Vec::new();
+        for (i, edge) in self.graph.output.tensors().into_iter().enumerate() {
+            let base = match (keys.get(i).copied().flatten(), edge) {
+                (Some(key), _) => key.to_owned(),
+                (None, Edge::Input(i)) => inputs.get(i).map(|(n, _)| n.clone()).unwrap_or_default(),
+                (None, Edge::Output(step, _)) => {
+                    let step = self.graph.steps.get(step);
+                    step.and_then(|s| self.layers.get(s.layer))
+                        .map(|l| l.name().to_owned())
+                        .unwrap_or_default()
+                }
+            };
+            let mut name = base.clone();
+            let mut count = 0;
+            while names.contains(&name) {
+                count += 1;
+                name = format!("{base}_{count}");
+            }
+            names.push(name);
+        }
+        Ok(names)
+    }
+
+    /// The structure of what the model takes: one tensor, a list or a dict, of inputs by index.
+    pub fn input_structure(&self) -> &Argument<usize> {
+        &self.graph.input
+    }
+
+    /// The structure of what the model gives: one tensor, a list or a dict, of outputs by index.
+    pub fn output_structure(&self) -> Argument<usize> {
+        let mut count = 0;
+        let numbered = self.graph.output.map(&mut |_| {
+            count += 1;
+            Ok(count - 1)
+        });
+        numbered.unwrap_or(Argument::Tensor(0))
+    }
+
+    /// Says the input's shape (with its batch) of a Sequential model that doesn't know it.
+    ///
+    /// # Errors
+    /// When the model is Functional, or its layers don't fit the shape.
+    pub fn build(&mut self, batch_shape: impl Into<Vec<Option<usize>>>) -> Result<()> {
+        match &mut self.kind {
+            Kind::Sequential { build, .. } => *build = Some(batch_shape.into()),
+            Kind::Functional { .. } => return Err(Error::invalid("a Functional model knows its inputs")),
+        }
+        self.objects = self.empty_objects()?;
+        Ok(())
+    }
+
+    /// Keys of configs that their classes don't have, as `layer: key`. They are kept and written back.
+    pub fn unknown_keys(&self) -> Vec<String> {
+        let own = self.unknown.keys().map(|k| format!("{}: {k}", self.name));
+        let layers = self.layers.iter().flat_map(|l| match l.model() {
+            Some(model) => model.unknown_keys(),
+            None => l.unknown_keys().keys().map(|k| format!("{}: {k}", l.name())).collect(),
+        });
+        own.chain(layers).collect()
+    }
+
+    /// The architecture in a dialect, with what changed or was lost.
+    ///
+    /// A model that was read in that dialect gives back what was read.
+    ///
+    /// # Errors
+    /// When the dialect can't say what a layer is.
+    pub fn architecture(&self, dialect: Dialect) -> Result<(Architecture, Report)> {
+        if let Some(source) = &self.source
+            && source.dialect == dialect
+        {
+            return Ok((source.clone(), Report::default()));
+        }
+        if dialect == Dialect::Keras1 {
+            return Err(
+                Error::unsupported("models aren't written in Keras 1's dialect").help("say keras2 or keras3")
+            );
+        }
+        let mut writer = Writer::new(dialect);
+        let config = self.write(&self.name, &mut writer)?;
+        // The versions whose spelling is written.
+        let version = if dialect == Dialect::Keras3 { "3.8.0" } else { "2.15.0" };
+        let architecture = Architecture { config, dialect, keras_version: Some(version.to_owned()) };
+        Ok((architecture, writer.report))
+    }
+
+    /// What training left behind, and how the model is compiled.
+    pub fn training(&self) -> Option<&Training> {
+        self.training.as_ref()
+    }
+
+    /// Sets what training left behind, and how the model is compiled.
+    pub fn set_training(&mut self, training: Option<Training>) {
+        self.training = training;
+    }
+
+    /// Whether a class is a model's that Modelark builds from its config.
+    pub(crate) fn is_class(class: &str) -> bool {
+        matches!(class, "Sequential" | "Functional" | "Model")
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        match self.kind {
+            Kind::Sequential { .. } => Role::Sequential,
+            Kind::Functional { .. } => Role::Functional,
+        }
+    }
+
+    /// Reads a model's node.
+    pub(crate) fn read(node: &Value, reader: &Reader<'_>) -> Result<Self> {
+        // Keras 1: a bare list of layers.
+        if let Value::Array(layers) = node {
+            return Model::read_sequential(&Object::new(), layers, reader);
+        }
+        let class = node.get("class_name").and_then(Value::as_str).unwrap_or_default();
+        match node.get("config") {
+            Some(Value::Array(layers)) => Model::read_sequential(&Object::new(), layers, reader),
+            Some(Value::Object(config)) if class == "Sequential" => {
+                let layers = config.get("layers").and_then(Value::as_array);
+                let layers = layers.ok_or_else(|| Error::corrupt("a Sequential model without \"layers\""))?;
+                let mut model = Model::read_sequential(config, layers, reader)?;
+                if let Kind::Sequential { build, .. } = &mut model.kind
+                    && build.is_none()
+                    && let Some(shape) = node.pointer("/build_config/input_shape")
+                {
+                    *build = sequential::shape(shape, reader);
+                }
+                Ok(model)
+            }
+            Some(Value::Object(config)) => Model::read_functional(config, reader),
+            _ => Err(expected("a model with a config", node)),
+        }
+    }
+
+    /// Writes the model's node, under the name that it has where it stands.
+    pub(crate) fn write(&self, name: &str, writer: &mut Writer) -> Result<Value> {
+        match &self.kind {
+            Kind::Sequential { .. } => self.write_sequential(name, writer),
+            Kind::Functional { .. } => self.write_functional(name, writer),
+        }
+    }
+
+    /// Shapes and dtypes of the outputs for these inputs.
+    pub(crate) fn output(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        Ok(self.graph.propagate(&self.layers, inputs)?.1.tensors())
+    }
+
+    /// Traces a call of the model as a part of another: `object` is the model's own.
+    pub(crate) fn call(&self, call: &mut Call<'_>, object: ObjectId, inputs: &[Sym]) -> Result<Vec<Sym>> {
+        Ok(self.trace_steps(call, object, inputs)?.tensors())
+    }
+}
