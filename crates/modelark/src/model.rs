@@ -327,7 +327,7 @@ impl Load {
             artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
         let registry = self.registry.clone().unwrap_or_default();
         let mut layers = nn::Model::from_architecture(&architecture, &registry)?;
-        let mut objects = layers.skeleton();
+        let mut objects = layers.skeleton()?;
         match &self.weights {
             Some(path) => {
                 let place = Place::of_path(path);
