@@ -171,6 +171,15 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// What is stored of a tensor as it is, for dtypes that aren't read: its record, and its bytes.
+    pub(crate) fn raw(&self, key: &str) -> Result<(BundleEntryProto, SharedBytes)> {
+        let entry = self.0.entry(key)?;
+        let bytes = self.0.stored(entry).map_err(|e| self.0.located(e, key))?;
+        Ok((entry.clone(), bytes))
+    }
+}
+
 impl Inner {
     fn entry(&self, key: &str) -> Result<&BundleEntryProto> {
         self.entries.get(key).ok_or_else(|| {
@@ -222,26 +231,30 @@ impl Inner {
     /// The tensor that an entry's own bytes hold.
     fn read(&self, entry: &BundleEntryProto) -> Result<Tensor> {
         let (dtype, shape) = self.describe(entry)?;
+        let bytes = self.stored(entry)?;
+        let stored = self.limits.verify.then_some(entry.crc32c);
+        let big_endian = self.header.endianness == bundle_header_proto::Endianness::Big as i32;
+        payload::read(dtype, &shape, bytes, big_endian, stored)
+            .map_err(|e| e.in_file(self.data_file(entry.shard_id).label()))
+    }
+
+    /// The bytes of an entry, where they lie in the data file.
+    fn stored(&self, entry: &BundleEntryProto) -> Result<SharedBytes> {
         let shard = self.shard(entry.shard_id)?;
-        let read = || {
-            let damaged = || {
-                Error::corrupt(format!(
-                    "the tensor lies at byte {} and takes {}, but the file has {} bytes",
-                    entry.offset,
-                    entry.size,
-                    shard.len()
-                ))
-                .help("the file was cut short or belongs to another save: copy it again")
-            };
-            let start = usize::try_from(entry.offset).map_err(|_| damaged())?;
-            let size = usize::try_from(entry.size).map_err(|_| damaged())?;
-            let end = start.checked_add(size).ok_or_else(damaged)?;
-            let bytes = shard.slice(start..end).ok_or_else(damaged)?;
-            let stored = self.limits.verify.then_some(entry.crc32c);
-            let big_endian = self.header.endianness == bundle_header_proto::Endianness::Big as i32;
-            payload::read(dtype, &shape, bytes, big_endian, stored)
+        let range = || {
+            let start = usize::try_from(entry.offset).ok()?;
+            Some(start..start.checked_add(usize::try_from(entry.size).ok()?)?)
         };
-        read().map_err(|e| e.in_file(self.data_file(entry.shard_id).label()))
+        range().and_then(|range| shard.slice(range)).ok_or_else(|| {
+            Error::corrupt(format!(
+                "the tensor lies at byte {} and takes {}, but the file has {} bytes",
+                entry.offset,
+                entry.size,
+                shard.len()
+            ))
+            .help("the file was cut short or belongs to another save: copy it again")
+            .in_file(self.data_file(entry.shard_id).label())
+        })
     }
 
     /// The part `wanted` of a tensor, put together from the slices it was saved in, or from the whole.
@@ -411,24 +424,44 @@ impl<'t> BundleWriter<'t> {
         Ok(table.finish()?.flush()?)
     }
 
+    /// Adds a tensor as [`Bundle::raw`] gave it.
+    pub(crate) fn add_raw(&mut self, key: &str, entry: BundleEntryProto, bytes: &[u8]) -> Result<()> {
+        let put = |out: &mut BufWriter<File>| Ok(out.write_all(bytes).map(|()| bytes.len() as u64)?);
+        let entry = BundleEntryProto { slices: Vec::new(), ..entry };
+        self.append(key.as_bytes().to_vec(), entry, |out, _| put(out)).map_err(|e| self.located(e, key))
+    }
+
     fn put(&mut self, key: Vec<u8>, tensor: &Tensor) -> Result<()> {
+        let entry = BundleEntryProto {
+            dtype: wire::dtype_to_proto(tensor.dtype()),
+            shape: Some(wire::shape_to_proto(tensor.shape())),
+            ..BundleEntryProto::default()
+        };
+        self.append(key, entry, |out, entry| {
+            let (size, checksum) = payload::write(tensor, out)?;
+            entry.crc32c = crc::mask(checksum);
+            Ok(size)
+        })
+    }
+
+    /// Adds the data that `write` writes, and an entry for it.
+    fn append(
+        &mut self,
+        key: Vec<u8>,
+        mut entry: BundleEntryProto,
+        write: impl FnOnce(&mut BufWriter<File>, &mut BundleEntryProto) -> Result<u64>,
+    ) -> Result<()> {
         if self.entries.contains_key(&key) {
             return Err(Error::invalid("a tensor of this key was added before"));
         }
         let padding = self.offset.next_multiple_of(self.alignment) - self.offset;
         std::io::copy(&mut std::io::Read::take(std::io::repeat(0), padding), &mut self.data)?;
         let offset = self.offset + padding;
-        let (size, checksum) = payload::write(tensor, &mut self.data)?;
+        let size = write(&mut self.data, &mut entry)?;
         self.offset = offset + size;
-        let entry = BundleEntryProto {
-            dtype: wire::dtype_to_proto(tensor.dtype()),
-            shape: Some(wire::shape_to_proto(tensor.shape())),
-            shard_id: 0,
-            offset: offset as i64,
-            size: size as i64,
-            crc32c: crc::mask(checksum),
-            slices: Vec::new(),
-        };
+        entry.shard_id = 0;
+        entry.offset = offset as i64;
+        entry.size = size as i64;
         self.entries.insert(key, entry);
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Checkpoints as one of the formats of models.
 
+use std::collections::BTreeSet;
+
 use modelark_artifact::{
     Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Source,
     Target, Training, Variable,
 };
-use modelark_proto::Message;
+use modelark_proto::{BundleEntryProto, Message};
 use modelark_tensor::{DType, SharedBytes, Tensor};
 
 use crate::bundle::BundleWriter;
@@ -16,6 +18,9 @@ use crate::{bind, object_graph, optimizer};
 
 /// Where an artifact keeps the object graph that it was read with.
 const KEPT_GRAPH: &str = "checkpoint/object_graph";
+/// What the names of the records, and of the bytes, of its variants start with.
+const KEPT_RECORD: &str = "checkpoint/record/";
+const KEPT_BYTES: &str = "checkpoint/bytes/";
 
 /// TensorFlow checkpoints: `save_weights("x.ckpt")` of Keras 2, `tf.train.Checkpoint`, `tf.compat.v1.train.Saver`.
 ///
@@ -64,6 +69,14 @@ impl Format for Checkpoint {
                 artifact.training = optimizer.map(|o| Training { compile: None, optimizer: Some(o) });
                 artifact.extras.insert(KEPT_GRAPH.to_owned(), SharedBytes::from(graph.encode_to_vec()));
             }
+            if let Reader::Bundle(bundle) = &reader {
+                // An iterator's state means something to TensorFlow alone, but it is kept.
+                for key in bundle.keys().filter(|k| bundle.variable(k).is_ok_and(|v| v.dtype == DType::Variant)) {
+                    let (record, bytes) = bundle.raw(key)?;
+                    artifact.extras.insert(format!("{KEPT_RECORD}{key}"), record.encode_to_vec().into());
+                    artifact.extras.insert(format!("{KEPT_BYTES}{key}"), bytes);
+                }
+            }
             artifact.objects = objects;
             Ok(artifact)
         };
@@ -87,12 +100,12 @@ impl Format for Checkpoint {
         };
         if is_model {
             let written = model_tree(artifact, options, &mut report).write();
-            save(target, prefix, written, true, &mut report)?;
+            save(artifact, target, prefix, written, &mut report)?;
         } else if let Some(written) = kept {
             if options.save_counter && objects.get(Objects::ROOT).is_none_or(|r| r.child("save_counter").is_none()) {
                 report.note("the checkpoint keeps the object graph that it was read with, which has no save_counter");
             }
-            save(target, prefix, written, true, &mut report)?;
+            save(artifact, target, prefix, written, &mut report)?;
         } else if object_graph::is_flat(objects) {
             let mut tensors: Vec<(String, Variable)> =
                 objects.variables().into_iter().map(|(_, path, v)| (path, v.clone())).collect();
@@ -100,13 +113,13 @@ impl Format for Checkpoint {
                 return Err(Error::missing("there are no variables to save").in_file(target.path()));
             }
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
-            save(target, prefix, Written { graph: Default::default(), tensors }, false, &mut report)?;
+            save(artifact, target, prefix, Written { graph: None, tensors }, &mut report)?;
         } else {
             let mut tree = object_graph::tree(objects);
             if options.save_counter {
                 add_save_counter(&mut tree);
             }
-            save(target, prefix, tree.write(), true, &mut report)?;
+            save(artifact, target, prefix, tree.write(), &mut report)?;
         }
         let state = CheckpointState {
             model_checkpoint_path: prefix.to_owned(),
@@ -168,21 +181,31 @@ fn add_save_counter(tree: &mut Tree) {
 }
 
 /// Writes the tensors, and the graph when there is one; a variable is in memory while it is written.
-fn save(target: &Target, prefix: &str, written: Written, graph: bool, report: &mut Report) -> Result<()> {
+fn save(artifact: &Artifact, target: &Target, prefix: &str, mut written: Written, report: &mut Report) -> Result<()> {
     let mut writer = BundleWriter::new(target, prefix)?;
-    let mut left = Vec::new();
+    let mut left = BTreeSet::new();
     for (key, variable) in &written.tensors {
-        if matches!(variable.dtype, DType::Variant | DType::Resource) {
-            left.push(key.as_str());
+        if !matches!(variable.dtype, DType::Variant | DType::Resource) {
+            writer.add(key, &variable.load().map_err(|e| e.in_file(target.path()))?)?;
             continue;
         }
-        writer.add(key, &variable.load().map_err(|e| e.in_file(target.path()))?)?;
+        let kept = |start: &str| artifact.extras.get(&format!("{start}{key}"));
+        match (kept(KEPT_RECORD).map(|r| BundleEntryProto::decode(&**r)), kept(KEPT_BYTES)) {
+            (Some(Ok(record)), Some(bytes)) => writer.add_raw(key, record, bytes)?,
+            _ => {
+                left.insert(key.clone());
+            }
+        }
+    }
+    if let Some(graph) = &mut written.graph {
+        for node in &mut graph.nodes {
+            node.attributes.retain(|a| !left.contains(&a.checkpoint_key));
+        }
+        writer.add_object_graph(graph)?;
     }
     if !left.is_empty() {
-        report.note(format!("variants were left out (iterators' state): {}", left.join(", ")));
-    }
-    if graph {
-        writer.add_object_graph(&written.graph)?;
+        let keys: Vec<String> = left.into_iter().collect();
+        report.note(format!("variants, which hold no plain values, were left out: {}", keys.join(", ")));
     }
     writer.finish()
 }

@@ -207,7 +207,8 @@ pub(crate) mod tests {
 
     fn names(dialect: Dialect) -> Vec<(String, String)> {
         let written = Model::new(&functional(), dialect).tree.write();
-        let attributes = written.graph.nodes.iter().flat_map(|n| &n.attributes);
+        let graph = written.graph.expect("graph");
+        let attributes = graph.nodes.iter().flat_map(|n| &n.attributes);
         let key = |k: &str| k.trim_end_matches("/.ATTRIBUTES/VARIABLE_VALUE").to_owned();
         attributes.map(|a| (key(&a.checkpoint_key), a.full_name.clone())).collect()
     }
@@ -240,7 +241,8 @@ pub(crate) mod tests {
     #[test]
     fn every_layer_has_its_plain_edge_too() {
         let written = Model::new(&functional(), Dialect::Keras2).tree.write();
-        let root: Vec<&str> = written.graph.nodes[0].children.iter().map(|c| c.local_name.as_str()).collect();
+        let graph = written.graph.expect("graph");
+        let root: Vec<&str> = graph.nodes[0].children.iter().map(|c| c.local_name.as_str()).collect();
         assert_eq!(root, ["layer-0", "layer_with_weights-0", "layer-1", "layer_with_weights-1", "layer-2", "layer-3"]);
     }
 }

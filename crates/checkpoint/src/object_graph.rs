@@ -108,19 +108,19 @@ fn fill(
 pub(crate) fn rewrite(objects: &Objects, graph: &[u8]) -> Result<Option<Written>> {
     let graph = TrackableObjectGraph::decode(graph)
         .map_err(|e| Error::corrupt("the object graph that was kept is damaged").because(e))?;
-    let mut written = Written { graph, tensors: Vec::new() };
+    let mut tensors = Vec::new();
     let mut keys = HashSet::new();
-    for (i, node) in written.graph.nodes.iter().enumerate() {
+    for (i, node) in graph.nodes.iter().enumerate() {
         for attribute in node.attributes.iter().filter(|a| a.name == VALUE) {
             let Some(variable) = objects.variable(i) else { return Ok(None) };
             if keys.insert(attribute.checkpoint_key.clone()) {
-                written.tensors.push((attribute.checkpoint_key.clone(), variable.clone()));
+                tensors.push((attribute.checkpoint_key.clone(), variable.clone()));
             }
         }
     }
     // What isn't a node's value is named by its key.
     for (id, path, variable) in objects.variables() {
-        if id >= written.graph.nodes.len() {
+        if id >= graph.nodes.len() {
             if keys.contains(&variable.name) {
                 continue;
             }
@@ -128,10 +128,10 @@ pub(crate) fn rewrite(objects: &Objects, graph: &[u8]) -> Result<Option<Written>
                 return Ok(None);
             }
             keys.insert(variable.name.clone());
-            written.tensors.push((variable.name.clone(), variable.clone()));
+            tensors.push((variable.name.clone(), variable.clone()));
         }
     }
-    Ok(Some(written))
+    Ok(Some(Written { graph: Some(graph), tensors }))
 }
 
 /// Any objects as a tree of trackables: those that are variables or lead to one.

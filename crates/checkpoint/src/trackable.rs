@@ -39,9 +39,9 @@ pub(crate) struct Tree {
     pub(crate) later: Vec<(String, NodeId)>,
 }
 
-/// What is written for a tree: the message, and the tensors by key in the order in which TensorFlow stores them.
+/// What is written for a tree: the message, if there is to be one, and the tensors by key in the order in which TensorFlow stores them.
 pub(crate) struct Written {
-    pub(crate) graph: TrackableObjectGraph,
+    pub(crate) graph: Option<TrackableObjectGraph>,
     pub(crate) tensors: Vec<(String, Variable)>,
 }
 
@@ -114,7 +114,8 @@ impl Tree {
         let number: HashMap<NodeId, i32> =
             order.iter().enumerate().map(|(i, (id, _))| (*id, i as i32)).collect();
         let has_values = self.has_values();
-        let mut written = Written { graph: TrackableObjectGraph::default(), tensors: Vec::new() };
+        let mut graph = TrackableObjectGraph::default();
+        let mut tensors = Vec::new();
         for (id, path) in &order {
             let Some(node) = self.nodes.get(*id) else { continue };
             let mut object = TrackableObject {
@@ -134,7 +135,7 @@ impl Tree {
                     full_name: full_name.clone(),
                     checkpoint_key: key.clone(),
                 });
-                written.tensors.push((key, variable.clone()));
+                tensors.push((key, variable.clone()));
             }
             for (variable, name, slot) in &node.slots {
                 if let (Some(&of), Some(&slot)) = (number.get(variable), number.get(slot)) {
@@ -145,9 +146,9 @@ impl Tree {
                     });
                 }
             }
-            written.graph.nodes.push(object);
+            graph.nodes.push(object);
         }
-        written
+        Written { graph: Some(graph), tensors }
     }
 
     /// Whether each node, or anything below it, has a value.
@@ -211,8 +212,9 @@ mod tests {
             keys,
             ["d/a.Sb..c/.ATTRIBUTES/VARIABLE_VALUE", "d/a.Sb..c/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE"]
         );
-        let has: Vec<_> = written.graph.nodes.iter().map(|n| n.has_checkpoint_values).collect();
+        let graph = written.graph.expect("graph");
+        let has: Vec<_> = graph.nodes.iter().map(|n| n.has_checkpoint_values).collect();
         assert_eq!(has, [true, true, false, true, true, true].map(Some));
-        assert_eq!(written.graph.nodes[3].slot_variables[0].slot_variable_node_id, 5);
+        assert_eq!(graph.nodes[3].slot_variables[0].slot_variable_node_id, 5);
     }
 }
