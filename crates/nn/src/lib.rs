@@ -18,6 +18,7 @@ pub mod layers;
 mod model;
 mod random;
 mod registry;
+mod spatial;
 mod training;
 
 pub use call::Call;

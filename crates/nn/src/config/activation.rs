@@ -148,20 +148,6 @@ fn gelu(c: &mut Call<'_>, x: Sym) -> Result<Sym> {
     c.apply("Mul", &[scaled, y])
 }
 
-/// Gelu by `tanh`, which Keras has only as `gelu(x, approximate=True)`.
-pub(crate) fn gelu_by_tanh(c: &mut Call<'_>, x: Sym) -> Result<Sym> {
-    let (half, one, three) = (c.scalar(0.5, x)?, c.scalar(1.0, x)?, c.scalar(3.0, x)?);
-    let (cubic, root) = (c.scalar(0.044715, x)?, c.scalar(0.797_884_560_802_865_4, x)?);
-    let scaled = c.apply("Mul", &[half, x])?;
-    let y = c.apply("Pow", &[x, three])?;
-    let y = c.apply("Mul", &[cubic, y])?;
-    let y = c.apply("AddV2", &[x, y])?;
-    let y = c.apply("Mul", &[root, y])?;
-    let y = c.apply("Tanh", &[y])?;
-    let y = c.apply("AddV2", &[one, y])?;
-    c.apply("Mul", &[scaled, y])
-}
-
 fn hard_sigmoid(c: &mut Call<'_>, x: Sym) -> Result<Sym> {
     let (three, six) = (c.scalar(3.0, x)?, c.scalar(6.0, x)?);
     let y = c.apply("AddV2", &[x, three])?;

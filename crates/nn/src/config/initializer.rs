@@ -176,7 +176,9 @@ impl Initializer {
                     .map(|i| if i / columns == i % columns { *gain } else { 0.0 })
                     .collect(),
                 _ => {
-                    return Err(Error::mismatch(format!("an identity matrix can't have the shape {shape:?}")));
+                    return Err(Error::mismatch(format!(
+                        "an identity matrix can't have the shape {shape:?}"
+                    )));
                 }
             },
             Initializer::Other(other) => {

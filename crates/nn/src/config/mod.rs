@@ -10,7 +10,7 @@ mod serialized;
 mod value;
 
 pub use activation::Activation;
-pub(crate) use activation::{gelu_by_tanh, leaky_relu, softmax};
+pub(crate) use activation::{leaky_relu, softmax};
 pub use dtype::DTypePolicy;
 pub use fields::{ConfigValue, Fields, Object, Reader, Writer};
 pub use initializer::Initializer;

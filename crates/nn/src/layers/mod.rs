@@ -14,10 +14,18 @@ macro_rules! layers {
 
 layers! {
     activation
+    convolution
     dense
     dropout
+    embedding
     input
     leaky
+    merge
+    normalization
+    padding
+    pooling
+    rescaling
+    reshape
 }
 
 /// A class of layers: its names and its constructor.

@@ -1,0 +1,147 @@
+//! Embedding and Masking: where masks of time steps begin.
+
+use modelark_artifact::Result;
+use modelark_artifact::graph::Sym;
+use modelark_artifact::tensor::DType;
+use serde_json::Value;
+
+use super::Entry;
+use crate::config::{Fields, Initializer};
+use crate::layer::{WeightOptions, WeightSpec, inputs};
+use crate::{Call, Inputs, Layer, Spec};
+
+pub(super) const LAYERS: &[Entry] =
+    &[Entry::of::<Embedding>(&["Embedding"]), Entry::of::<Masking>(&["Masking"])];
+
+/// A vector for each integer (Keras: `Embedding`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    input_dim: usize,
+    output_dim: usize,
+    embeddings: WeightOptions,
+    mask_zero: bool,
+    input_length: Option<Value>,
+}
+
+impl Default for Embedding {
+    fn default() -> Self {
+        Embedding {
+            input_dim: 1,
+            output_dim: 1,
+            embeddings: WeightOptions::new(Initializer::uniform()),
+            mask_zero: false,
+            input_length: None,
+        }
+    }
+}
+
+impl Embedding {
+    /// Vectors of `output_dim` for the integers under `input_dim`.
+    pub fn new(input_dim: usize, output_dim: usize) -> Self {
+        Embedding { input_dim, output_dim, ..Embedding::default() }
+    }
+
+    /// The same; time steps of integer 0 are masked.
+    pub fn mask_zero(mut self, mask_zero: bool) -> Self {
+        self.mask_zero = mask_zero;
+        self
+    }
+}
+
+impl Layer for Embedding {
+    fn class_name(&self) -> &str {
+        "Embedding"
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        f.required("input_dim", &mut self.input_dim);
+        f.required("output_dim", &mut self.output_dim);
+        self.embeddings.visit("embeddings", f);
+        f.field("mask_zero", &mut self.mask_zero);
+        // Keras 2's only says how long the input is, which the model's input does too.
+        f.read_only("input_length", &mut self.input_length);
+        for key in ["activity_regularizer", "quantization_config", "weights", "sparse"] {
+            f.constant(key, &[], Value::Null);
+        }
+    }
+
+    fn weights(&self, _: &Inputs) -> Result<Vec<WeightSpec>> {
+        Ok(vec![self.embeddings.weight("embeddings", [self.input_dim, self.output_dim])])
+    }
+
+    fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        let mut dims = inputs.first()?.dims()?.to_vec();
+        // Keras 1 and 2 let the layer itself say how long its input is.
+        if let (Some(Value::Number(length)), [_, time @ None]) = (&self.input_length, &mut dims[..]) {
+            *time = length.as_u64().and_then(|l| usize::try_from(l).ok());
+        }
+        dims.push(Some(self.output_dim));
+        Ok(vec![Spec::new(dims, inputs.compute_dtype())])
+    }
+
+    fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        let [x] = inputs(given)?;
+        let indices = match call.dtype(x) {
+            DType::I32 | DType::I64 => x,
+            _ => call.cast(x, DType::I32)?,
+        };
+        let embeddings = call.weight("embeddings")?;
+        let axis = call.int(0)?;
+        Ok(vec![call.apply("GatherV2", &[embeddings, indices, axis])?])
+    }
+
+    fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
+        let [x] = inputs(given)?;
+        if !self.mask_zero {
+            return Ok(Vec::new());
+        }
+        let zero = call.scalar(0.0, x)?;
+        Ok(vec![Some(call.apply("NotEqual", &[x, zero])?)])
+    }
+
+    /// Integers come in as they are, also as floats.
+    fn autocasts(&self) -> bool {
+        false
+    }
+}
+
+/// Masks time steps in which every feature has a value (Keras: `Masking`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Masking {
+    mask_value: f64,
+}
+
+impl Masking {
+    /// Masks time steps whose features all are this value.
+    pub fn new(mask_value: f64) -> Self {
+        Masking { mask_value }
+    }
+
+    fn differs(&self, call: &mut Call<'_>, x: Sym, keep_dims: bool) -> Result<Sym> {
+        let value = call.scalar(self.mask_value, x)?;
+        let differs = call.apply("NotEqual", &[x, value])?;
+        call.reduce("Any", differs, &[-1], keep_dims)
+    }
+}
+
+impl Layer for Masking {
+    fn class_name(&self) -> &str {
+        "Masking"
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        f.field("mask_value", &mut self.mask_value);
+    }
+
+    fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        let [x] = inputs(given)?;
+        let kept = self.differs(call, x, true)?;
+        let kept = call.cast(kept, call.dtype(x))?;
+        Ok(vec![call.apply("Mul", &[x, kept])?])
+    }
+
+    fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
+        let [x] = inputs(given)?;
+        Ok(vec![Some(self.differs(call, x, false)?)])
+    }
+}

@@ -1,0 +1,323 @@
+//! Layers of several inputs: Add and its relations, Concatenate, Dot.
+
+use modelark_artifact::graph::Sym;
+use modelark_artifact::tensor::DType;
+use modelark_artifact::{Dialect, Error, Result};
+
+use super::Entry;
+use crate::config::{Axes, Fields, resolve_axis};
+use crate::{Call, Inputs, Layer, Spec};
+
+pub(super) const LAYERS: &[Entry] = &[
+    Entry::of::<Add>(&["Add"]),
+    Entry::of::<Subtract>(&["Subtract"]),
+    Entry::of::<Multiply>(&["Multiply"]),
+    Entry::of::<Average>(&["Average"]),
+    Entry::of::<Maximum>(&["Maximum"]),
+    Entry::of::<Minimum>(&["Minimum"]),
+    Entry::of::<Concatenate>(&["Concatenate"]),
+    Entry::of::<Dot>(&["Dot"]),
+];
+
+/// The shape of tensors that are merged element by element. Those of fewer dimensions gain some after the batch.
+fn broadcast(inputs: &Inputs) -> Result<Vec<Option<usize>>> {
+    let rank = inputs.all().iter().map(Spec::rank).collect::<Result<Vec<_>>>()?.into_iter().max();
+    let rank = rank.ok_or_else(|| Error::mismatch("it takes at least 2 inputs, but got none"))?;
+    let mut out: Vec<Option<usize>> = vec![Some(1); rank];
+    for input in inputs.all() {
+        let mut dims = input.dims()?.to_vec();
+        while dims.len() < rank {
+            dims.insert(1.min(dims.len()), Some(1));
+        }
+        for (o, d) in out.iter_mut().zip(dims) {
+            *o = match (*o, d) {
+                (Some(1), d) => d,
+                (o, Some(1)) => o,
+                (Some(a), Some(b)) if a != b => {
+                    let shapes: Vec<String> = inputs.all().iter().map(|s| s.shape.to_string()).collect();
+                    return Err(Error::mismatch(format!("inputs of shapes {} can't be merged", shapes.join(", "))));
+                }
+                (Some(a), _) | (None, Some(a)) => Some(a),
+                (None, None) => None,
+            };
+        }
+    }
+    Ok(out)
+}
+
+/// The inputs with as many dimensions each.
+fn aligned(call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+    let ranks = given.iter().map(|&x| call.spec(x).rank()).collect::<Result<Vec<_>>>()?;
+    let most = ranks.iter().copied().max().unwrap_or_default();
+    let mut out = Vec::with_capacity(given.len());
+    for (&x, rank) in given.iter().zip(ranks) {
+        let mut x = x;
+        for _ in rank..most {
+            let axis = call.int(1)?;
+            x = call.apply("ExpandDims", &[x, axis])?;
+        }
+        out.push(x);
+    }
+    Ok(out)
+}
+
+/// An op over all inputs, one after the other.
+fn fold(call: &mut Call<'_>, op: &str, given: &[Sym]) -> Result<Sym> {
+    let given = aligned(call, given)?;
+    let (&first, rest) = given.split_first().ok_or_else(|| Error::mismatch("it takes at least one input"))?;
+    rest.iter().try_fold(first, |y, &x| call.apply(op, &[y, x]))
+}
+
+/// The masks of the inputs as one, where all have one: Keras 2 keeps what all keep, Keras 3 what any keeps.
+fn merged_mask(call: &mut Call<'_>, given: &[Sym], keras2: bool) -> Result<Vec<Option<Sym>>> {
+    let masks: Option<Vec<Sym>> = given.iter().map(|&x| call.mask(x)).collect();
+    let Some((&first, rest)) = masks.as_deref().and_then(<[_]>::split_first) else { return Ok(Vec::new()) };
+    let op = if keras2 { "LogicalAnd" } else { "LogicalOr" };
+    Ok(vec![Some(rest.iter().try_fold(first, |y, &x| call.apply(op, &[y, x]))?)])
+}
+
+macro_rules! merges {
+    ($($(#[$doc:meta])* $name:ident: |$call:ident, $given:ident| $body:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct $name {
+            /// Whether the config was of a dialect in which masks merge as in Keras 2.
+            keras2: bool,
+        }
+
+        impl $name {
+            /// A layer that merges its inputs.
+            pub fn new() -> Self {
+                $name::default()
+            }
+        }
+
+        impl Layer for $name {
+            fn class_name(&self) -> &str {
+                stringify!($name)
+            }
+
+            fn visit(&mut self, f: &mut Fields<'_>) {
+                if f.is_reading() {
+                    self.keras2 = f.dialect() != Dialect::Keras3;
+                }
+            }
+
+            fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+                Ok(vec![inputs.first()?.with_shape(broadcast(inputs)?)])
+            }
+
+            fn call(&self, $call: &mut Call<'_>, $given: &[Sym]) -> Result<Vec<Sym>> {
+                Ok(vec![$body])
+            }
+
+            fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
+                merged_mask(call, given, self.keras2)
+            }
+        }
+    )*};
+}
+
+merges! {
+    /// The sum of the inputs (Keras: `Add`).
+    Add: |call, given| fold(call, "AddV2", given)?;
+    /// The first input less the second (Keras: `Subtract`).
+    Subtract: |call, given| match given {
+        [_, _] => fold(call, "Sub", given)?,
+        _ => return Err(Error::mismatch(format!("it takes 2 inputs, but got {}", given.len()))),
+    };
+    /// The product of the inputs (Keras: `Multiply`).
+    Multiply: |call, given| fold(call, "Mul", given)?;
+    /// The mean of the inputs (Keras: `Average`).
+    Average: |call, given| {
+        let sum = fold(call, "AddV2", given)?;
+        let count = call.scalar(given.len() as f64, sum)?;
+        call.apply("RealDiv", &[sum, count])?
+    };
+    /// The largest of the inputs (Keras: `Maximum`).
+    Maximum: |call, given| fold(call, "Maximum", given)?;
+    /// The smallest of the inputs (Keras: `Minimum`).
+    Minimum: |call, given| fold(call, "Minimum", given)?;
+}
+
+/// The inputs one after the other along an axis (Keras: `Concatenate`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Concatenate {
+    axis: i64,
+}
+
+impl Default for Concatenate {
+    fn default() -> Self {
+        Concatenate { axis: -1 }
+    }
+}
+
+impl Concatenate {
+    /// Along this axis; negative ones count from the end.
+    pub fn new(axis: i64) -> Self {
+        Concatenate { axis }
+    }
+}
+
+impl Layer for Concatenate {
+    fn class_name(&self) -> &str {
+        "Concatenate"
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        f.field("axis", &mut self.axis);
+    }
+
+    fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        let first = inputs.first()?;
+        let mut dims = first.dims()?.to_vec();
+        let axis = resolve_axis(self.axis, dims.len())?;
+        for input in inputs.all().get(1..).unwrap_or_default() {
+            let other = input.dims()?;
+            let fits = other.len() == dims.len()
+                && dims.iter().zip(other).enumerate().all(|(i, (a, b))| i == axis || a.is_none() || b.is_none() || a == b);
+            if !fits {
+                return Err(Error::mismatch(format!(
+                    "inputs of shapes {} and {} can't be concatenated along axis {}",
+                    first.shape, input.shape, self.axis
+                )));
+            }
+            for (i, (d, o)) in dims.iter_mut().zip(other).enumerate() {
+                *d = if i == axis { d.zip(*o).and_then(|(a, b)| a.checked_add(b)) } else { d.or(*o) };
+            }
+        }
+        Ok(vec![first.with_shape(dims)])
+    }
+
+    fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        if let [one] = given {
+            return Ok(vec![*one]);
+        }
+        let axis = call.int(self.axis)?;
+        let given: Vec<Sym> = given.iter().copied().chain([axis]).collect();
+        Ok(vec![call.apply("ConcatV2", &given)?])
+    }
+
+    fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
+        if given.iter().all(|&x| call.mask(x).is_none()) {
+            return Ok(Vec::new());
+        }
+        let mut masks = Vec::with_capacity(given.len() + 1);
+        for &x in given {
+            let zeros = call.apply("ZerosLike", &[x])?;
+            let zeros = call.cast(zeros, DType::Bool)?;
+            masks.push(match call.mask(x) {
+                None => call.apply("LogicalNot", &[zeros])?,
+                Some(mask) => {
+                    let axis = call.int(-1)?;
+                    let mask = call.apply("ExpandDims", &[mask, axis])?;
+                    call.apply("LogicalOr", &[mask, zeros])?
+                }
+            });
+        }
+        masks.push(call.int(self.axis)?);
+        let joined = if given.len() == 1 { masks.first().copied() } else { None };
+        let joined = match joined {
+            Some(one) => one,
+            None => call.apply("ConcatV2", &masks)?,
+        };
+        // Keras 2 keeps a step where all features are kept, Keras 3 where any is; within one mask all agree.
+        Ok(vec![Some(call.reduce("All", joined, &[-1], false)?)])
+    }
+}
+
+/// Products of two inputs' vectors along an axis each (Keras: `Dot`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dot {
+    axes: Axes,
+    normalize: bool,
+}
+
+impl Default for Dot {
+    fn default() -> Self {
+        Dot { axes: Axes::one(-1), normalize: false }
+    }
+}
+
+impl Dot {
+    /// Along this axis of both inputs.
+    pub fn new(axis: i64) -> Self {
+        Dot { axes: Axes::one(axis), normalize: false }
+    }
+
+    /// The axis of each of the two inputs.
+    fn axes(&self, inputs: &[Spec]) -> Result<[usize; 2]> {
+        let (Some(&first), Some(&last)) = (self.axes.axes.first(), self.axes.axes.last()) else {
+            return Err(Error::corrupt("\"axes\" is empty"));
+        };
+        match inputs {
+            [a, b] => Ok([resolve_axis(first, a.rank()?)?, resolve_axis(last, b.rank()?)?]),
+            _ => Err(Error::mismatch(format!("it takes 2 inputs, but got {}", inputs.len()))),
+        }
+    }
+}
+
+impl Layer for Dot {
+    fn class_name(&self) -> &str {
+        "Dot"
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        f.required("axes", &mut self.axes);
+        f.field("normalize", &mut self.normalize);
+    }
+
+    fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        let axes = self.axes(inputs.all())?;
+        let mut dims: Vec<Option<usize>> = Vec::new();
+        // The second input's batch is the first's.
+        for ((input, axis), from) in inputs.all().iter().zip(axes).zip([0, 1]) {
+            let rest = input.dims()?.iter().enumerate().skip(from).filter(|(a, _)| *a != axis);
+            dims.extend(rest.map(|(_, d)| *d));
+        }
+        if dims.len() == 1 {
+            dims.push(Some(1));
+        }
+        Ok(vec![inputs.first()?.with_shape(dims)])
+    }
+
+    fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        let axes = self.axes(call.inputs().all())?;
+        let [mut a, mut b] = crate::layer::inputs(given)?;
+        let (rank_a, rank_b) = (call.spec(a).rank()?, call.spec(b).rank()?);
+        if self.normalize {
+            a = l2_normalized(call, a, axes[0])?;
+            b = l2_normalized(call, b, axes[1])?;
+        }
+        let letters = |rank: usize, axis: usize, from: u8| -> String {
+            (0..rank)
+                .map(|i| match i {
+                    0 => 'a',
+                    i if i == axis => 'z',
+                    i => char::from(from + i as u8),
+                })
+                .collect()
+        };
+        if rank_a > 8 || rank_b > 8 {
+            return Err(Error::unsupported("it takes inputs of up to 8 dimensions"));
+        }
+        let (left, right) = (letters(rank_a, axes[0], b'a'), letters(rank_b, axes[1], b'i'));
+        let out: String = left.chars().chain(right.chars().skip(1)).filter(|c| *c != 'z').collect();
+        let y = call.op("Einsum").inputs(&[a, b]).attr("equation", format!("{left},{right}->{out}")).one()?;
+        if out.len() > 1 {
+            return Ok(vec![y]);
+        }
+        let last = call.int(1)?;
+        Ok(vec![call.apply("ExpandDims", &[y, last])?])
+    }
+}
+
+/// `x / sqrt(max(sum(x ** 2), 1e-12))` along an axis, as TensorFlow's `l2_normalize`.
+pub(crate) fn l2_normalized(call: &mut Call<'_>, x: Sym, axis: usize) -> Result<Sym> {
+    let least = call.scalar(1e-12, x)?;
+    let y = call.apply("Square", &[x])?;
+    let y = call.reduce("Sum", y, &[axis as i64], true)?;
+    let y = call.apply("Maximum", &[y, least])?;
+    let y = call.apply("Rsqrt", &[y])?;
+    call.apply("Mul", &[x, y])
+}
