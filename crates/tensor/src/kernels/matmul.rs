@@ -183,11 +183,10 @@ impl Plan {
         }
         let batches = to.len() / size;
         // One matrix shared by all batches of row vectors or matrices is one taller product.
-        if batches > 1 && !self.a.conjugate && self.a.column == 1 && self.b_batch.iter().all(|&d| d == 1) {
-            if xs.len() == batches * m * k {
-                product(batches * m, n, k, &xs, self.a, &ys, self.b, to, true, finish);
-                return Ok(out);
-            }
+        let rows_follow = self.a.row == k && self.a.column == 1 && xs.len() / (m * k) == batches;
+        if rows_follow && self.b_batch.iter().all(|&d| d == 1) {
+            product(batches * m, n, k, &xs, self.a, &ys, self.b, to, true, finish);
+            return Ok(out);
         }
         if batches == 1 {
             product(m, n, k, &xs, self.a, &ys, self.b, to, true, finish);
