@@ -1,0 +1,14 @@
+//! Pickles as data: a reader that can build arrays, numbers, strings, lists, tuples and dicts, and nothing else; and
+//! a writer of lists of arrays.
+//!
+//! A pickle is a program for a machine that may call anything. [`read`] runs that machine, but knows only the few
+//! globals that NumPy's arrays consist of; any other global or opcode is an error that names it and its offset.
+
+mod machine;
+mod opcode;
+mod value;
+mod writer;
+
+pub use machine::read;
+pub use value::Value;
+pub use writer::{Item, write, write_object_array};
