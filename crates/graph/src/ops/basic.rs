@@ -1,10 +1,72 @@
 //! Constants, identities and other ops that compute nothing.
 
-use super::Op;
-use crate::Error;
-use crate::engine::{Values, kernel};
+use super::args::map1;
+use super::{NodeAttrs, Op};
+use crate::engine::{Kernel, Value, Values, kernel};
+use crate::tensor::kernels::elementwise as e;
+use crate::tensor::{self, Bool};
+use crate::{Error, Result};
+
+/// A kernel that prints nothing: a library has no say over its user's terminal.
+fn silent() -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, _| Ok(Values::new())))
+}
+
+/// Passes floats on that are all finite.
+fn check_numerics(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let message = a.str("message")?.to_owned();
+    map1(move |x| {
+        if e::is_finite(&x)?.elements::<Bool>()?.iter().all(|b| b.get()) {
+            return Ok(x);
+        }
+        Err(tensor::Error::value(format!("{message}: the tensor has values that aren't finite")))
+    })
+}
+
+/// What is fed never runs.
+fn unfed(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    Err(Error::argument("the placeholder must be fed"))
+}
+
+/// The values that an assertion shows, in short.
+fn shown(data: &[Value]) -> String {
+    let one = |v: &Value| match v {
+        Value::Tensor(t) => format!("{t:?}"),
+        other => other.dtype().to_string(),
+    };
+    data.iter().map(one).collect::<Vec<_>>().join(" ")
+}
 
 pub(super) const OPS: &[Op] = &[
+    Op::new("Placeholder() -> (output: dtype); dtype: type; shape: shape = ?", unfed),
+    Op::new("PlaceholderV2() -> (output: dtype); dtype: type; shape: shape", unfed),
+    Op::passing("PlaceholderWithDefault(input: dtype) -> (output: dtype); dtype: type; shape: shape"),
+    Op::passing("Snapshot(input: T) -> (output: T); T: type"),
+    Op::passing("GuaranteeConst(input: T) -> (output: T); T: type; stateful"),
+    Op::passing("RefIdentity(input: &T) -> (output: &T); T: type"),
+    Op::new("ControlTrigger() -> ()", |_| silent()),
+    Op::new("PrintV2(input: string) -> (); output_stream: string = \"stderr\"; end: string = \"\\n\"; stateful", |_| silent()),
+    Op::passing("Print(input: T, data: [U]) -> (output: T); T: type; U: list(type); message: string = \"\"; first_n: int = -1; summarize: int = 3; stateful"),
+    Op::new("Assert(condition: bool, data: [T]) -> (); T: list(type); summarize: int = 3; stateful", |_| {
+        Ok(kernel(|_, inputs| {
+            let condition = inputs.first().ok_or_else(|| Error::graph("takes a condition"))?.tensor()?;
+            if condition.elements::<Bool>()?.iter().all(|b| b.get()) {
+                return Ok(Values::new());
+            }
+            Err(Error::compute(format!("assertion failed: {}", shown(&inputs[1..]))))
+        }))
+    }),
+    Op::new("EnsureShape(input: T) -> (output: T); shape: shape; T: type", |a| {
+        let shape = a.get("shape").and_then(|s| s.as_shape()).cloned().unwrap_or_default();
+        map1(move |x| {
+            if shape.matches(x.shape()) {
+                return Ok(x);
+            }
+            Err(tensor::Error::shape(format!("shape {:?} isn't compatible with {shape}", x.shape())))
+        })
+    }),
+    Op::new("CheckNumerics(tensor: T) -> (output: T); T: type; message: string; stateful", |a| check_numerics(a)),
+    Op::new("CheckNumericsV2(tensor: T) -> (output: T); T: type; message: string; stateful", |a| check_numerics(a)),
     Op::new("Const() -> (output: dtype); value: tensor; dtype: type", |a| {
         let value = a.get("value").and_then(|v| v.as_tensor()).cloned();
         let value = value.ok_or_else(|| Error::graph("attribute \"value\" is missing"))?;

@@ -22,9 +22,21 @@ families! {
     activations
     arithmetic
     basic
+    calls
+    checkpoint
     compare
     functions
+    gather
+    lists
+    moves
+    products
+    regex
+    shapes
+    slices
+    strings
+    tables
     variables
+    windows
 }
 
 /// What an op is: its signature as text, what makes a kernel from a node's attributes, and, for a composite op of our

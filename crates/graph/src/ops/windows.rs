@@ -1,0 +1,172 @@
+//! Convolutions and pooling: windows that slide over images.
+
+use super::args::{one, tensors};
+use super::products::{fused_activation, fused_ops};
+use super::{NodeAttrs, Op};
+use crate::engine::{Kernel, kernel};
+use crate::tensor::kernels::activation::Activation;
+use crate::tensor::kernels::window::{Padding, Slide};
+use crate::tensor::kernels::{array, conv, pool};
+use crate::tensor::{self, Shape, Tensor};
+use crate::{Error, Result};
+
+/// Attributes that all windows have: how they slide, and where the channels are.
+#[derive(Clone)]
+struct Window {
+    slide: Slide,
+    /// The extents of a pooling window; empty for a convolution, where the filter has them.
+    size: Vec<usize>,
+    channels_first: bool,
+}
+
+impl Window {
+    fn read(a: &NodeAttrs<'_>) -> Result<Self> {
+        let format = a.str("data_format")?;
+        let channels_first = format.starts_with("NC");
+        if !["NHWC", "NCHW", "NDHWC", "NCDHW"].contains(&format) {
+            return Err(Error::unsupported(format!("data format {format:?}")));
+        }
+        let spatial = |name: &str, values: &[i64]| -> Result<Vec<usize>> {
+            let rank = format.len();
+            if values.len() != rank {
+                return Err(Error::graph(format!("attribute {name:?} must have {rank} values, got {values:?}")));
+            }
+            let inner = if channels_first { &values[2..] } else { &values[1..rank - 1] };
+            let (batch, channels) = (values[0], if channels_first { values[1] } else { values[rank - 1] });
+            if batch != 1 || channels != 1 {
+                return Err(Error::unsupported(format!("{name} over batch or channels: {values:?}")));
+            }
+            let positive = |&v: &i64| usize::try_from(v).ok().filter(|v| *v > 0);
+            inner.iter().map(positive).collect::<Option<Vec<_>>>().ok_or_else(|| {
+                Error::graph(format!("attribute {name:?} must be positive, got {values:?}"))
+            })
+        };
+        let list = |name: &str| -> Result<Option<Vec<usize>>> {
+            a.get(name).map(|_| spatial(name, &a.ints(name)?)).transpose()
+        };
+        let strides = spatial("strides", &a.ints("strides")?)?;
+        let padding = match a.str("padding")? {
+            "VALID" => Padding::Valid,
+            "SAME" => Padding::Same,
+            "EXPLICIT" => {
+                let pads = a.ints("explicit_paddings")?;
+                let pads: Option<Vec<[usize; 2]>> = pads
+                    .chunks(2)
+                    .map(|p| Some([usize::try_from(*p.first()?).ok()?, usize::try_from(*p.get(1)?).ok()?]))
+                    .collect();
+                let pads = pads.filter(|p| p.len() == format.len());
+                let pads = pads.ok_or_else(|| Error::graph("attribute \"explicit_paddings\" isn't a list of pairs"))?;
+                let inner = if channels_first { &pads[2..] } else { &pads[1..format.len() - 1] };
+                Padding::Explicit(inner.to_vec())
+            }
+            other => return Err(Error::graph(format!("there is no padding {other:?}"))),
+        };
+        let mut slide = Slide::new(strides, padding);
+        if let Some(dilations) = list("dilations")? {
+            slide = slide.dilated(dilations);
+        }
+        Ok(Window { slide, size: list("ksize")?.unwrap_or_default(), channels_first })
+    }
+
+    /// Calls `f` on the image with its channels last, and puts them back.
+    fn apply(&self, x: Tensor, f: impl FnOnce(&Tensor) -> tensor::Result<Tensor>) -> tensor::Result<Tensor> {
+        if self.channels_first { channels_to_front(f(&channels_to_back(x)?)?) } else { f(&x) }
+    }
+}
+
+/// `[batch, channels, spatial..]` to `[batch, spatial.., channels]`.
+pub(super) fn channels_to_back(x: Tensor) -> tensor::Result<Tensor> {
+    let mut order: Shape = (0..x.rank()).collect();
+    if order.len() > 2 {
+        order[1..].rotate_left(1);
+    }
+    array::transpose(&x, &order)
+}
+
+/// `[batch, spatial.., channels]` to `[batch, channels, spatial..]`.
+pub(super) fn channels_to_front(x: Tensor) -> tensor::Result<Tensor> {
+    let mut order: Shape = (0..x.rank()).collect();
+    if order.len() > 2 {
+        order[1..].rotate_right(1);
+    }
+    array::transpose(&x, &order)
+}
+
+fn convolution(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let window = Window::read(a)?;
+    Ok(kernel(move |_, inputs| {
+        let [x, filter] = tensors(inputs)?;
+        one(window.apply(x, |x| conv::conv(x, &filter, &window.slide, None))?)
+    }))
+}
+
+fn depthwise(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let window = Window::read(a)?;
+    Ok(kernel(move |_, inputs| {
+        let [x, filter] = tensors(inputs)?;
+        one(window.apply(x, |x| conv::depthwise_conv(x, &filter, &window.slide))?)
+    }))
+}
+
+fn transposed(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let window = Window::read(a)?;
+    Ok(kernel(move |_, inputs| {
+        let [sizes, filter, y] = tensors(inputs)?;
+        let mut shape = super::args::extents(&sizes, "the input's shape")?;
+        if shape.len() == y.rank() && window.channels_first && shape.len() > 2 {
+            shape[1..].rotate_left(1);
+        }
+        // TensorFlow lets the sizes name the spatial dimensions alone.
+        if shape.len() + 2 == y.rank() {
+            let channels = filter.rank().checked_sub(2).and_then(|c| filter.shape().get(c)).copied();
+            shape.insert(0, y.shape()[0]);
+            shape.push(channels.ok_or_else(|| Error::compute("the filter has too few dimensions"))?);
+        }
+        one(window.apply(y, |y| conv::conv_transpose(&shape, &filter, y, &window.slide))?)
+    }))
+}
+
+fn pooling(
+    a: &NodeAttrs<'_>,
+    f: fn(&Tensor, &[usize], &Slide) -> tensor::Result<Tensor>,
+) -> Result<Box<dyn Kernel>> {
+    let window = Window::read(a)?;
+    Ok(kernel(move |_, inputs| {
+        let [x] = tensors(inputs)?;
+        one(window.apply(x, |x| f(x, &window.size, &window.slide))?)
+    }))
+}
+
+fn max_pool(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    pooling(a, pool::max_pool)
+}
+
+fn avg_pool(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    pooling(a, pool::avg_pool)
+}
+
+fn fused(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let window = Window::read(a)?;
+    let activation = match fused_ops(a)[..] {
+        ["BiasAdd"] => Activation::Linear,
+        ["BiasAdd", name] => fused_activation(name, a.float("leakyrelu_alpha")?)?,
+        ref other => return Err(Error::unsupported(format!("fused ops {other:?}"))),
+    };
+    Ok(kernel(move |_, inputs| {
+        let [x, filter, bias] = tensors(inputs)?;
+        one(activation.apply(window.apply(x, |x| conv::conv(x, &filter, &window.slide, Some(&bias)))?)?)
+    }))
+}
+
+pub(super) const OPS: &[Op] = &[
+    Op::new("Conv2D(input: T, filter: T) -> (output: T); T: type; strides: list(int); use_cudnn_on_gpu: bool = true; padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; dilations: list(int) = [1, 1, 1, 1]", convolution),
+    Op::new("Conv3D(input: T, filter: T) -> (output: T); T: type; strides: list(int); padding: string; data_format: string = \"NDHWC\"; dilations: list(int) = [1, 1, 1, 1, 1]", convolution),
+    Op::new("DepthwiseConv2dNative(input: T, filter: T) -> (output: T); T: type; strides: list(int); padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; dilations: list(int) = [1, 1, 1, 1]", depthwise),
+    Op::new("Conv2DBackpropInput(input_sizes: int32, filter: T, out_backprop: T) -> (output: T); T: type; strides: list(int); use_cudnn_on_gpu: bool = true; padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; dilations: list(int) = [1, 1, 1, 1]", transposed),
+    Op::new("Conv3DBackpropInputV2(input_sizes: Tshape, filter: T, out_backprop: T) -> (output: T); T: type; strides: list(int); padding: string; data_format: string = \"NDHWC\"; dilations: list(int) = [1, 1, 1, 1, 1]; Tshape: type = int32", transposed),
+    Op::new("MaxPool(input: T) -> (output: T); T: type = float32; ksize: list(int); strides: list(int); padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"", max_pool),
+    Op::new("MaxPool3D(input: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NDHWC\"; T: type", max_pool),
+    Op::new("AvgPool(value: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NHWC\"; T: type", avg_pool),
+    Op::new("AvgPool3D(input: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NDHWC\"; T: type", avg_pool),
+    Op::new("_FusedConv2D(input: T, filter: T, args: [TArgs], host_args: num_host_args * float32) -> (output: T); T: type; TArgs: list(type); num_args: int; num_host_args: int = 0; strides: list(int); padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; filter_format: string = \"HWIO\"; dilations: list(int) = [1, 1, 1, 1]; use_cudnn_on_gpu: bool = true; fused_ops: list(string) = []; epsilon: float = 0.0001; leakyrelu_alpha: float = 0.2", fused),
+];
