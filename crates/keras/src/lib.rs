@@ -1,1 +1,24 @@
-//! Keras files: .h5, .weights.h5 and .keras.
+//! Keras files: `.h5` (whole models and weights), `.weights.h5`, and the `.keras` archive.
+//!
+//! Three formats over one container, HDF5. The architecture passes through as JSON; no layer's class is known here.
+//! Which weight goes where follows from the tree of objects that an architecture describes, by one naming function a
+//! layout ([`H5`]: names of layers in order; [`WeightsH5`] and [`KerasArchive`]: paths of objects), which writing and
+//! binding share.
+#![forbid(unsafe_code)]
+
+mod archive;
+mod assign;
+mod config;
+mod h5;
+mod naming;
+mod optimizer;
+mod weights;
+
+pub use archive::KerasArchive;
+pub use h5::{H5, bind_by_name};
+pub use weights::WeightsH5;
+
+/// The formats of this crate.
+pub fn formats() -> Vec<Box<dyn modelark_artifact::Format>> {
+    vec![Box::new(H5), Box::new(WeightsH5), Box::new(KerasArchive)]
+}

@@ -1,0 +1,301 @@
+//! `.weights.h5`: groups that follow the paths of objects, each with its variables by number under `vars`.
+
+use std::collections::HashMap;
+
+use modelark_artifact::{
+    Artifact, Dialect, Error, Format, Kind, Limits, Needs, ObjectId, Objects, Place, Report, Result,
+    SaveOptions, Source, Target, Training, Variable, nearest,
+};
+use modelark_hdf5 as hdf5;
+use modelark_hdf5::Attribute;
+use serde_json::Value;
+
+use crate::assign::{Pair, assign};
+use crate::{config, naming, optimizer};
+
+/// The group of an object's own variables.
+const VARS: &str = "vars";
+const OPTIMIZER: &str = "optimizer";
+/// What Keras 2.13 called the list of a model's layers.
+const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
+
+/// Keras's `.weights.h5`: the weights of a model and its optimizer's variables, by the paths of their owners.
+///
+/// Keras 2 and Keras 3 name some paths differently; both are read, and the dialect of the save decides what is written.
+/// A set of shards is read by its `.weights.json`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WeightsH5;
+
+impl Format for WeightsH5 {
+    fn name(&self) -> &'static str {
+        "weights_h5"
+    }
+
+    fn description(&self) -> &'static str {
+        "Keras weights by object path (.weights.h5)"
+    }
+
+    fn claims(&self, file_name: &str) -> bool {
+        file_name.ends_with(".weights.h5") || file_name.ends_with(".weights.json")
+    }
+
+    fn detect(&self, place: &Place) -> bool {
+        let Ok(bytes) = place.open() else { return false };
+        if place.name.ends_with(".json") {
+            return shards(&bytes, &Limits::default()).is_ok();
+        }
+        hdf5::is_hdf5(&bytes)
+            && hdf5::File::open(bytes, place.label(), &Limits::default()).is_ok_and(|f| is_layout(f.root()))
+    }
+
+    fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
+        let mut tree = Tree::default();
+        if place.name.ends_with(".json") {
+            let names =
+                place.open().and_then(|b| shards(&b, limits)).map_err(|e| e.in_file(place.label()))?;
+            for name in names {
+                let shard = place.sibling(&name);
+                let bytes = shard.open().map_err(|e| {
+                    e.help(format!("{} lists this shard; put it beside it", place.label().display()))
+                })?;
+                tree.merge(hdf5::File::open(bytes, shard.label(), limits)?.root())?;
+            }
+        } else {
+            let file = hdf5::File::open(place.open()?, place.label(), limits)?;
+            if !is_layout(file.root()) {
+                return Err(
+                    Error::corrupt("this HDF5 file has no groups of variables").in_file(place.label())
+                );
+            }
+            tree.merge(file.root())?;
+        }
+        let source = Source { format: self.name(), path: place.label(), writers: Vec::new() };
+        let training = tree.training(None, None);
+        Ok(Artifact { source, objects: tree.objects, training, ..Artifact::default() })
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { layers: true, ..Needs::default() }
+    }
+
+    fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
+        if target.name().ends_with(".json") {
+            return Err(Error::unsupported("weights are written in one file, not in shards")
+                .in_file(target.path().to_owned())
+                .help("give the file a name that ends in .weights.h5"));
+        }
+        let dialect = dialect(artifact, options);
+        let mut writer = hdf5::Writer::new().compress(options.compress);
+        let report = write_tree(artifact, dialect, options, &mut writer)?;
+        writer.write(&target.stage(&target.name())?)?;
+        Ok(report)
+    }
+
+    fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
+        bind_tree(model, &read.objects).map_err(|e| e.in_file(read.source.path.clone()))
+    }
+}
+
+/// The dialect that a save writes.
+pub(crate) fn dialect(artifact: &Artifact, options: &SaveOptions) -> Dialect {
+    let own = artifact.architecture.as_ref().map(|a| a.dialect);
+    match options.dialect.or(own) {
+        // What Keras 1 wrote, Keras 2 writes.
+        Some(Dialect::Keras1 | Dialect::Keras2) => Dialect::Keras2,
+        Some(Dialect::Keras3) | None => Dialect::Keras3,
+    }
+}
+
+/// Whether a file is laid out by the paths of objects.
+fn is_layout(root: &hdf5::Group) -> bool {
+    fn has_vars(group: &hdf5::Group) -> bool {
+        group.groups().any(|(name, child)| name == VARS || has_vars(child))
+    }
+    let legacy = root.attributes(&["layer_names", "model_config"]).map_or(true, |found| !found.is_empty());
+    !legacy && has_vars(root)
+}
+
+/// The names of the shards that a `.weights.json` lists, each once.
+fn shards(json: &[u8], limits: &Limits) -> Result<Vec<String>> {
+    let json = config::parse(json, limits)?;
+    let map = json.get("weight_map").and_then(Value::as_object).ok_or_else(|| {
+        Error::corrupt("it has no \"weight_map\" that says which shard holds which weights")
+    })?;
+    let mut names: Vec<String> = Vec::new();
+    for value in map.values() {
+        let list = value.as_array().map(Vec::as_slice).unwrap_or(std::slice::from_ref(value));
+        for name in list {
+            let name = name.as_str().ok_or_else(|| Error::corrupt("a shard's name isn't a text"))?;
+            if name.contains(['/', '\\']) {
+                return Err(Error::invalid(format!("the shard {name:?} isn't beside its .weights.json")));
+            }
+            if !names.iter().any(|n| n == name) {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// The objects that one or more files describe by their groups.
+#[derive(Default)]
+pub(crate) struct Tree {
+    pub objects: Objects,
+    optimizer: Vec<Variable>,
+}
+
+impl Tree {
+    /// Adds what a file holds, from its root or the group of its model.
+    pub fn merge(&mut self, root: &hdf5::Group) -> Result<()> {
+        self.add(Objects::ROOT, root, true)?;
+        if let Some(vars) = root.group(&format!("{OPTIMIZER}/{VARS}")) {
+            for (name, dataset) in numbered(vars.datasets()) {
+                self.optimizer.push(dataset.variable(format!("{OPTIMIZER}/{VARS}/{name}"))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, parent: ObjectId, group: &hdf5::Group, is_root: bool) -> Result<()> {
+        for (name, dataset) in numbered(group.datasets()) {
+            if self.objects.get(parent).is_some_and(|p| p.child(name).is_none()) {
+                self.objects.add(parent, name, Kind::Variable(dataset.variable(name)?));
+            }
+        }
+        for (name, child) in numbered(group.groups()) {
+            if is_root && name == OPTIMIZER {
+                continue;
+            }
+            let known = self.objects.get(parent).and_then(|p| p.child(name));
+            let id = known.unwrap_or_else(|| self.objects.add(parent, name, Kind::object()));
+            self.add(id, child, false)?;
+        }
+        Ok(())
+    }
+
+    /// The training state with this compile config; nothing when there is neither.
+    pub fn training(&mut self, compile: Option<Value>, dialect: Option<Dialect>) -> Option<Training> {
+        let class = compile.as_ref().and_then(config::optimizer_class);
+        let variables = std::mem::take(&mut self.optimizer);
+        let optimizer = (!variables.is_empty()).then(|| optimizer::of_order(variables, class, dialect));
+        (compile.is_some() || optimizer.is_some()).then_some(Training { compile, optimizer })
+    }
+}
+
+/// Names with their numbers in numeric order: `10` after `2`, `dense_10` after `dense_2`.
+fn numbered<'a, T>(items: impl Iterator<Item = (&'a str, T)>) -> Vec<(&'a str, T)> {
+    let key = |name: &str| {
+        let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        let (base, number) = name.split_at(name.len() - digits);
+        (base.to_owned(), number.parse::<u64>().ok(), number.to_owned())
+    };
+    let mut items: Vec<(&str, T)> = items.collect();
+    items.sort_by_cached_key(|(name, _)| key(name));
+    items
+}
+
+/// Describes the weights and the optimizer's variables of an artifact in this layout.
+pub(crate) fn write_tree(
+    artifact: &Artifact,
+    dialect: Dialect,
+    options: &SaveOptions,
+    writer: &mut hdf5::Writer,
+) -> Result<Report> {
+    let objects = &artifact.objects;
+    if naming::layer(objects, Objects::ROOT).is_none() {
+        return Err(Error::missing(
+            "these weights belong to no layers, so that they have no paths to be saved under",
+        )
+        .help("give the model's architecture with the weights"));
+    }
+    let mut report = Report::default();
+    // Keras 2 asks for the root's group even when it is empty.
+    writer.group(VARS)?;
+    for holder in naming::holders(objects, dialect) {
+        let vars = if holder.path.is_empty() { VARS.to_owned() } else { format!("{}/{VARS}", holder.path) };
+        writer.group(&vars)?;
+        if dialect == Dialect::Keras3 && !holder.name.is_empty() {
+            writer.attribute(&vars, "name", Attribute::Utf8(holder.name.clone()))?;
+        }
+        for (i, id) in holder.variables.iter().enumerate() {
+            if let Some(variable) = objects.variable(*id) {
+                writer.dataset(&format!("{vars}/{i}"), variable)?;
+            }
+        }
+    }
+    if let Some(training) = artifact.training.as_ref().filter(|_| !options.without_training)
+        && let Some(state) = optimizer::for_dialect(training, dialect, &mut report)
+    {
+        for (i, v) in state.variables.iter().enumerate() {
+            writer.dataset(&format!("{OPTIMIZER}/{VARS}/{i}"), &v.variable)?;
+        }
+    }
+    Ok(report)
+}
+
+/// Finds each layer's group by its path, in whichever dialect fits the file better, and takes its variables in order.
+pub(crate) fn bind_tree(model: &mut Objects, read: &Objects) -> Result<Report> {
+    let groups: HashMap<String, Vec<&Variable>> = groups(read);
+    let missing = |holders: &[naming::Holder]| {
+        holders.iter().filter(|h| !h.variables.is_empty() && find(&groups, &h.path).is_none()).count()
+    };
+    let choices = [Dialect::Keras3, Dialect::Keras2].map(|d| naming::holders(model, d));
+    let holders = choices.into_iter().min_by_key(|h| missing(h)).unwrap_or_default();
+    let mut pairs = Vec::new();
+    for holder in holders.iter().filter(|h| !h.variables.is_empty()) {
+        let owner = format!("layer {:?}", holder.name);
+        let count = holder.variables.len();
+        let Some((path, values)) = find(&groups, &holder.path) else {
+            let e = Error::missing(format!(
+                "it has {count} weights, but the file has no group {:?}",
+                format!("{}/{VARS}", holder.path)
+            ));
+            let near = nearest(&holder.path, groups.keys().map(String::as_str));
+            let help = near.unwrap_or_else(|| "the file was saved from another architecture".to_owned());
+            return Err(e.at(owner).help(help));
+        };
+        if values.len() != count {
+            return Err(Error::mismatch(format!(
+                "it has {count} weights, but the group {:?} holds {}",
+                format!("{path}/{VARS}"),
+                values.len()
+            ))
+            .at(owner)
+            .help("the file was saved from another architecture, or before the layer was built"));
+        }
+        for (i, (id, value)) in holder.variables.iter().zip(values).enumerate() {
+            let path = format!("{path}/{VARS}/{i}");
+            pairs.push(Pair { weight: *id, owner: owner.clone(), value, path });
+        }
+    }
+    assign(model, pairs)?;
+    Ok(Report::default())
+}
+
+/// The variables of every group that has some, by the path of its owner.
+fn groups(read: &Objects) -> HashMap<String, Vec<&Variable>> {
+    let mut groups = HashMap::new();
+    for (id, path) in read.walk() {
+        let Some((&VARS, owner)) = path.split_last() else { continue };
+        let children = read.get(id).map(|o| o.children.as_slice()).unwrap_or_default();
+        let values: Vec<&Variable> = children.iter().filter_map(|(_, child)| read.variable(*child)).collect();
+        if !values.is_empty() {
+            groups.insert(owner.join("/"), values);
+        }
+    }
+    groups
+}
+
+fn find<'a>(
+    groups: &'a HashMap<String, Vec<&'a Variable>>,
+    path: &str,
+) -> Option<(String, &'a [&'a Variable])> {
+    let old: Vec<&str> =
+        path.split('/').map(|part| if part == "layers" { OLD_LAYERS } else { part }).collect();
+    // Attributes that Keras 3 made public: both spellings occur, whatever else the file does.
+    let private = path.rsplit_once('/').map(|(owner, name)| format!("{owner}/_{name}"));
+    [Some(path.to_owned()), Some(old.join("/")), private]
+        .into_iter()
+        .flatten()
+        .find_map(|path| groups.get(&path).map(|values| (path, values.as_slice())))
+}
