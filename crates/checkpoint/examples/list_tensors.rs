@@ -10,7 +10,9 @@ fn main() -> Result<()> {
     let reader = Reader::open(&Place::of_path(path), &Limits::default())?;
     for variable in reader.variables()? {
         let at = match &reader {
-            Reader::Bundle(b) => b.entry(&variable.name).map(|e| format!(" at byte {} of shard {}", e.offset, e.shard_id)),
+            Reader::Bundle(b) => {
+                b.entry(&variable.name).map(|e| format!(" at byte {} of shard {}", e.offset, e.shard_id))
+            }
             Reader::V1(_) => None,
         };
         println!("{} {} {:?}{}", variable.name, variable.dtype, variable.shape, at.unwrap_or_default());

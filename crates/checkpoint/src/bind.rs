@@ -72,7 +72,9 @@ fn lockstep(tree: &Tree, file: &Objects, root: ObjectId) -> HashMap<ObjectId, Ob
     let mut found = HashMap::new();
     while let Some((ours, theirs)) = queue.pop_front() {
         let (Some(node), Some(object)) = (tree.nodes.get(ours), file.get(theirs)) else { continue };
-        if let (Some(source), Kind::Variable(_)) = (node.source.filter(|_| !node.values.is_empty()), &object.kind) {
+        if let (Some(source), Kind::Variable(_)) =
+            (node.source.filter(|_| !node.values.is_empty()), &object.kind)
+        {
             found.entry(source).or_insert(theirs);
         }
         let edges: HashMap<&str, NodeId> = node.edges.iter().map(|(name, id)| (name.as_str(), *id)).collect();
@@ -96,7 +98,9 @@ fn by_full_name(model: &Objects, candidates: &[Model], file: &Objects) -> HashMa
             let name = match naming {
                 Some(naming) => naming.full_name(id).to_owned(),
                 // Plain objects go by their own names, or by their paths.
-                None if file.get(Objects::ROOT).is_some_and(|r| r.child(&variable.name).is_some()) => variable.name.clone(),
+                None if file.get(Objects::ROOT).is_some_and(|r| r.child(&variable.name).is_some()) => {
+                    variable.name.clone()
+                }
                 None => path,
             };
             names.entry(name).or_default().push(id);
@@ -165,7 +169,11 @@ fn check(
         let names: Vec<&str> = theirs.iter().map(|(_, path)| path.as_str()).collect();
         // A checkpoint by names may belong to a larger graph: its optimizer's slots and counters stand beside the weights.
         if by_names {
-            report.note(format!("{} tensors of the checkpoint are none of the model's: {}", names.len(), shown(&names)));
+            report.note(format!(
+                "{} tensors of the checkpoint are none of the model's: {}",
+                names.len(),
+                shown(&names)
+            ));
             return Ok(());
         }
         return Err(Error::mismatch(format!(
@@ -181,8 +189,10 @@ fn check(
 /// Whether a path leads to something other than a model's weight: an optimizer's state, counters, attributes.
 fn is_state(path: &[&str]) -> bool {
     path.iter().any(|p| {
-        matches!(*p, "optimizer" | "_optimizer" | "save_counter" | "keras_api" | "_CHECKPOINTABLE_OBJECT_GRAPH")
-            || p.starts_with(ATTRIBUTES)
+        matches!(
+            *p,
+            "optimizer" | "_optimizer" | "save_counter" | "keras_api" | "_CHECKPOINTABLE_OBJECT_GRAPH"
+        ) || p.starts_with(ATTRIBUTES)
             || p.starts_with(SLOT)
     })
 }

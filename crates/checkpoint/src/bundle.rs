@@ -163,7 +163,9 @@ impl Bundle {
         }
         let tensor = self.tensor(OBJECT_GRAPH_KEY)?;
         let read = || -> Result<TrackableObjectGraph> {
-            let [text] = tensor.strings()? else { return Err(Error::corrupt("the object graph is no scalar")) };
+            let [text] = tensor.strings()? else {
+                return Err(Error::corrupt("the object graph is no scalar"));
+            };
             TrackableObjectGraph::decode(&**text)
                 .map_err(|e| Error::corrupt("the object graph is damaged").because(e))
         };
@@ -225,7 +227,11 @@ impl Inner {
         let entry = self.entry(key)?;
         let (dtype, shape) = self.describe(entry)?;
         let wanted = slice.ranges(&shape)?;
-        if wanted == full(&shape) { self.load(key) } else { self.assemble(key, entry, dtype, &shape, &wanted) }
+        if wanted == full(&shape) {
+            self.load(key)
+        } else {
+            self.assemble(key, entry, dtype, &shape, &wanted)
+        }
     }
 
     /// The tensor that an entry's own bytes hold.
@@ -552,7 +558,9 @@ mod tests {
     fn what_is_wrong_is_named() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("c");
-        write(&path, |w| w.add("dense/kernel", &Tensor::from_vec(vec![1f32; 8], [8]).expect("tensor")).expect("add"));
+        write(&path, |w| {
+            w.add("dense/kernel", &Tensor::from_vec(vec![1f32; 8], [8]).expect("tensor")).expect("add")
+        });
         let message = |r: Result<Tensor>| r.expect_err("an error").to_string();
         let tensor = |key: &str| open(&path).and_then(|b| b.tensor(key));
         assert!(message(tensor("dense/kernal")).contains("did you mean \"dense/kernel\"?"));

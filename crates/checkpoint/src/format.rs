@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Source,
-    Target, Training, Variable,
+    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions,
+    Source, Target, Training, Variable,
 };
 use modelark_proto::{BundleEntryProto, Message};
 use modelark_tensor::{DType, SharedBytes, Tensor};
@@ -52,7 +52,10 @@ impl Format for Checkpoint {
         if place.is_folder() && place.files.exists(&place.child("saved_model.pb").name) {
             return false;
         }
-        locate(place, &Limits::default()).is_ok() || prefix_of(place).is_some_and(|p| p.name != place.name && place.files.exists(&place.name) && place.name.contains(".data-"))
+        locate(place, &Limits::default()).is_ok()
+            || prefix_of(place).is_some_and(|p| {
+                p.name != place.name && place.files.exists(&place.name) && place.name.contains(".data-")
+            })
     }
 
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
@@ -71,7 +74,9 @@ impl Format for Checkpoint {
             }
             if let Reader::Bundle(bundle) = &reader {
                 // An iterator's state means something to TensorFlow alone, but it is kept.
-                for key in bundle.keys().filter(|k| bundle.variable(k).is_ok_and(|v| v.dtype == DType::Variant)) {
+                for key in
+                    bundle.keys().filter(|k| bundle.variable(k).is_ok_and(|v| v.dtype == DType::Variant))
+                {
                     let (record, bytes) = bundle.raw(key)?;
                     artifact.extras.insert(format!("{KEPT_RECORD}{key}"), record.encode_to_vec().into());
                     artifact.extras.insert(format!("{KEPT_BYTES}{key}"), bytes);
@@ -102,8 +107,12 @@ impl Format for Checkpoint {
             let written = model_tree(artifact, options, &mut report).write();
             save(artifact, target, prefix, written, &mut report)?;
         } else if let Some(written) = kept {
-            if options.save_counter && objects.get(Objects::ROOT).is_none_or(|r| r.child("save_counter").is_none()) {
-                report.note("the checkpoint keeps the object graph that it was read with, which has no save_counter");
+            if options.save_counter
+                && objects.get(Objects::ROOT).is_none_or(|r| r.child("save_counter").is_none())
+            {
+                report.note(
+                    "the checkpoint keeps the object graph that it was read with, which has no save_counter",
+                );
             }
             save(artifact, target, prefix, written, &mut report)?;
         } else if object_graph::is_flat(objects) {
@@ -181,7 +190,13 @@ fn add_save_counter(tree: &mut Tree) {
 }
 
 /// Writes the tensors, and the graph when there is one; a variable is in memory while it is written.
-fn save(artifact: &Artifact, target: &Target, prefix: &str, mut written: Written, report: &mut Report) -> Result<()> {
+fn save(
+    artifact: &Artifact,
+    target: &Target,
+    prefix: &str,
+    mut written: Written,
+    report: &mut Report,
+) -> Result<()> {
     let mut writer = BundleWriter::new(target, prefix)?;
     let mut left = BTreeSet::new();
     for (key, variable) in &written.tensors {

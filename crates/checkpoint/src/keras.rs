@@ -81,7 +81,8 @@ impl Builder<'_> {
             }
             _ => {}
         }
-        let list = object.child("layers").filter(|_| matches!(role, Some(Role::Sequential | Role::Functional)));
+        let list =
+            object.child("layers").filter(|_| matches!(role, Some(Role::Sequential | Role::Functional)));
         if let Some(list) = list {
             self.layers(list, node, role == Some(Role::Sequential), &scope);
         }
@@ -91,7 +92,10 @@ impl Builder<'_> {
             }
             let child_node = self.node(*child, &scope);
             let is_variable = self.objects.variable(*child).is_some();
-            if self.dialect == Dialect::Keras3 && is_variable && matches!(name.as_str(), "kernel" | "embeddings") {
+            if self.dialect == Dialect::Keras3
+                && is_variable
+                && matches!(name.as_str(), "kernel" | "embeddings")
+            {
                 // A property of this name gives what the attribute holds; which layers have one is theirs to know.
                 self.model.tree.link(node, &format!("_{name}"), child_node);
             }
@@ -139,7 +143,12 @@ impl Builder<'_> {
         self.objects.get(id).is_some_and(|o| {
             matches!(
                 o.kind,
-                Kind::Layer(_) | Kind::Variable(_) | Kind::List | Kind::Dict | Kind::Tuple | Kind::Object { .. }
+                Kind::Layer(_)
+                    | Kind::Variable(_)
+                    | Kind::List
+                    | Kind::Dict
+                    | Kind::Tuple
+                    | Kind::Object { .. }
             )
         })
     }
@@ -243,6 +252,9 @@ pub(crate) mod tests {
         let written = Model::new(&functional(), Dialect::Keras2).tree.write();
         let graph = written.graph.expect("graph");
         let root: Vec<&str> = graph.nodes[0].children.iter().map(|c| c.local_name.as_str()).collect();
-        assert_eq!(root, ["layer-0", "layer_with_weights-0", "layer-1", "layer_with_weights-1", "layer-2", "layer-3"]);
+        assert_eq!(
+            root,
+            ["layer-0", "layer_with_weights-0", "layer-1", "layer_with_weights-1", "layer-2", "layer-3"]
+        );
     }
 }

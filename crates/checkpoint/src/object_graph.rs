@@ -13,7 +13,11 @@ use crate::trackable::{ATTRIBUTES, Node, SLOT, Tree, VALUE, Written};
 use crate::{OBJECT_GRAPH_KEY, Reader};
 
 /// The objects of a checkpoint: as its graph says, or all tensors by key when it has none.
-pub(crate) fn read(reader: &Reader, graph: Option<&TrackableObjectGraph>, limits: &Limits) -> Result<Objects> {
+pub(crate) fn read(
+    reader: &Reader,
+    graph: Option<&TrackableObjectGraph>,
+    limits: &Limits,
+) -> Result<Objects> {
     let mut objects = Objects::default();
     let mut keys: BTreeSet<&str> = reader.keys().into_iter().collect();
     if let Some(graph) = graph {
@@ -35,7 +39,10 @@ fn fill(
 ) -> Result<()> {
     let n = graph.nodes.len();
     if n > limits.items {
-        return Err(Error::limit(format!("the object graph has {n} objects, over the limit of {}", limits.items)));
+        return Err(Error::limit(format!(
+            "the object graph has {n} objects, over the limit of {}",
+            limits.items
+        )));
     }
     let id = |node: i32| {
         usize::try_from(node)
@@ -124,7 +131,8 @@ pub(crate) fn rewrite(objects: &Objects, graph: &[u8]) -> Result<Option<Written>
             if keys.contains(&variable.name) {
                 continue;
             }
-            if objects.get(Objects::ROOT).and_then(|r| r.child(&path)).is_none() && !path.contains(ATTRIBUTES) {
+            if objects.get(Objects::ROOT).and_then(|r| r.child(&path)).is_none() && !path.contains(ATTRIBUTES)
+            {
                 return Ok(None);
             }
             keys.insert(variable.name.clone());
@@ -170,5 +178,8 @@ pub(crate) fn tree(objects: &Objects) -> Tree {
 
 /// Whether all variables are the root's own, as in a checkpoint by names.
 pub(crate) fn is_flat(objects: &Objects) -> bool {
-    objects.walk().iter().all(|(id, path)| path.len() <= 1 && (path.is_empty() || objects.variable(*id).is_some()))
+    objects
+        .walk()
+        .iter()
+        .all(|(id, path)| path.len() <= 1 && (path.is_empty() || objects.variable(*id).is_some()))
 }

@@ -158,9 +158,9 @@ pub(crate) fn write(model: &mut Model, training: &Training, keras3: bool, report
         Some(Variable::new(name, Tensor::scalar(value as f32)))
     };
     // In Keras 3's layout the place tells what the learning rate is, whatever a format calls it.
-    let second = rest
-        .first()
-        .filter(|v| state.layout == OptimizerLayout::Keras3 && v.slot.is_none() && v.variable.shape.is_empty());
+    let second = rest.first().filter(|v| {
+        state.layout == OptimizerLayout::Keras3 && v.slot.is_none() && v.variable.shape.is_empty()
+    });
     let rest = if second.is_some() { rest.get(1..).unwrap_or_default() } else { rest };
     let (slots, own): (Vec<_>, Vec<_>) =
         rest.iter().partition(|v| v.slot.is_some() || own_name(&v.variable).is_none());
@@ -181,7 +181,8 @@ pub(crate) fn write(model: &mut Model, training: &Training, keras3: bool, report
     }
     let optimizer = model.tree.add(crate::trackable::Tree::ROOT, "optimizer", Node::default());
     if legacy {
-        let lost = slots.iter().filter(|v| v.slot.as_ref().is_none_or(|s| !model.nodes.contains_key(&s.weight)));
+        let lost =
+            slots.iter().filter(|v| v.slot.as_ref().is_none_or(|s| !model.nodes.contains_key(&s.weight)));
         let lost: Vec<&str> = lost.map(|v| v.variable.name.as_str()).collect();
         if !lost.is_empty() {
             report.note(format!("optimizer variables of no known weight were left out: {}", lost.join(", ")));

@@ -139,7 +139,8 @@ pub(crate) fn prefix_of(place: &Place) -> Option<Place> {
 
 /// Whether this is the end of a data file's name: `00000-of-00001`.
 fn is_shard_number(text: &str) -> bool {
-    text.split_once("-of-").is_some_and(|(i, n)| [i, n].iter().all(|t| t.len() >= 5 && t.bytes().all(|b| b.is_ascii_digit())))
+    text.split_once("-of-")
+        .is_some_and(|(i, n)| [i, n].iter().all(|t| t.len() >= 5 && t.bytes().all(|b| b.is_ascii_digit())))
 }
 
 fn is_v1_file(place: &Place, limits: &Limits) -> bool {
@@ -159,8 +160,9 @@ fn at_prefix(prefix: &Place, limits: &Limits) -> Result<Option<Located>> {
     let (folder, name) = prefix.name.rsplit_once('/').unwrap_or(("", &prefix.name));
     let siblings = prefix.files.list(folder).unwrap_or_default();
     let has = |mark: &str| -> Vec<Place> {
-        let belongs =
-            |s: &&String| s.strip_prefix(name).and_then(|s| s.strip_prefix(mark)).is_some_and(is_shard_number);
+        let belongs = |s: &&String| {
+            s.strip_prefix(name).and_then(|s| s.strip_prefix(mark)).is_some_and(is_shard_number)
+        };
         siblings.iter().filter(belongs).map(|s| prefix.sibling(s)).collect()
     };
     // V1 checkpoints of several files have no index.
@@ -179,7 +181,10 @@ fn at_prefix(prefix: &Place, limits: &Limits) -> Result<Option<Located>> {
 /// The latest checkpoint of a folder, or the only one.
 fn in_folder(folder: &Place, limits: &Limits) -> Result<Located> {
     let state = folder.child(STATE_FILE);
-    if state.files.exists(&state.name) && !is_v1_file(&state, limits) && !state.files.exists(&beside(&state, ".index").name) {
+    if state.files.exists(&state.name)
+        && !is_v1_file(&state, limits)
+        && !state.files.exists(&beside(&state, ".index").name)
+    {
         return latest(&state, limits);
     }
     let names = folder.files.list(&folder.name)?;
@@ -194,9 +199,13 @@ fn in_folder(folder: &Place, limits: &Limits) -> Result<Located> {
                 None => Err(nothing(folder)),
             }
         }
-        _ => Err(Error::invalid(format!("the folder holds {} checkpoints and no state file: {}", prefixes.len(), prefixes.join(", ")))
-            .in_file(folder.label())
-            .help("name one of them")),
+        _ => Err(Error::invalid(format!(
+            "the folder holds {} checkpoints and no state file: {}",
+            prefixes.len(),
+            prefixes.join(", ")
+        ))
+        .in_file(folder.label())
+        .help("name one of them")),
     }
 }
 

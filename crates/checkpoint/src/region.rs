@@ -26,6 +26,18 @@ pub(crate) fn assemble(
 ) -> Result<Tensor> {
     check_cover(parts, shape)?;
     let lengths = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).collect::<Vec<usize>>();
+    // All are read first, so that nothing is allocated for what a file only claims to have.
+    let mut pieces = Vec::new();
+    for (i, from) in parts.iter().enumerate() {
+        let Some(what) = intersection(from, wanted) else { continue };
+        let tensor = read(i)?;
+        let expected = lengths(from);
+        if tensor.dtype() != dtype || tensor.shape() != expected {
+            let (d, s) = (tensor.dtype(), tensor.shape());
+            return Err(Error::corrupt(format!("a slice is {d} {s:?} where {dtype} {expected:?} belongs")));
+        }
+        pieces.push((what, from, tensor));
+    }
     let out_shape = lengths(wanted);
     let elements = checked_elements(&out_shape)?;
     let mut strings = Vec::<ByteString>::new();
@@ -34,22 +46,12 @@ pub(crate) fn assemble(
         Some(width) => bytes = SharedBytes::zeroed(elements.saturating_mul(width)),
         None => strings = vec![[].into(); elements],
     }
-    for (i, from) in parts.iter().enumerate() {
-        let Some(what) = intersection(from, wanted) else { continue };
-        let tensor = read(i)?;
-        let expected = lengths(from);
-        let differs = || {
-            let (d, s) = (tensor.dtype(), tensor.shape());
-            Error::corrupt(format!("a slice is {d} {s:?} where {dtype} {expected:?} belongs"))
-        };
-        if tensor.dtype() != dtype || tensor.shape() != expected {
-            return Err(differs());
-        }
+    for (what, from, tensor) in pieces {
         match dtype.size() {
             Some(width) => copy(&what, (tensor.bytes()?, from), (bytes.make_mut(), wanted), width),
             None => copy(&what, (tensor.strings()?, from), (&mut strings, wanted), 1),
         }
-        .ok_or_else(differs)?;
+        .ok_or_else(|| Error::corrupt("a slice lies outside of its tensor"))?;
     }
     match dtype {
         DType::String => Ok(Tensor::from_strings(strings, out_shape)?),
@@ -109,7 +111,9 @@ fn copy<T: Clone>(
     let mut index: Vec<usize> = what[..outer].iter().map(|r| r.start).collect();
     let offset = |index: &[usize], of: &[Range<usize>]| {
         let point = index.iter().chain([&what[outer].start]);
-        point.zip(of).try_fold(0usize, |n, (i, r)| n.checked_mul(r.len())?.checked_add(i.checked_sub(r.start)?))
+        point
+            .zip(of)
+            .try_fold(0usize, |n, (i, r)| n.checked_mul(r.len())?.checked_add(i.checked_sub(r.start)?))
     };
     loop {
         let (a, b) = (offset(&index, &from)?.checked_mul(inner)?, offset(&index, &to)?.checked_mul(inner)?);

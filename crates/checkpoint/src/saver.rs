@@ -83,7 +83,10 @@ impl Saver {
 
     /// Saves and restores only these variables, given as pairs of a name in the checkpoint and a variable's name
     /// (TensorFlow: a dict as `var_list`).
-    pub fn names<C: Into<String>, V: Into<String>>(mut self, names: impl IntoIterator<Item = (C, V)>) -> Self {
+    pub fn names<C: Into<String>, V: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = (C, V)>,
+    ) -> Self {
         self.names = Some(names.into_iter().map(|(c, v)| (v.into(), c.into())).collect());
         self
     }
@@ -165,7 +168,9 @@ impl Saver {
         if let Some(names) = &self.names {
             let missing = names.iter().find(|(_, name)| !named.contains_key(*name));
             if let Some((variable, _)) = missing {
-                return Err(Error::missing(format!("there is no variable {variable:?} to save")).in_file(path));
+                return Err(
+                    Error::missing(format!("there is no variable {variable:?} to save")).in_file(path)
+                );
             }
         }
         if named.is_empty() {
@@ -174,7 +179,9 @@ impl Saver {
         let target = Target::new(&path)?;
         match self.version {
             WriteVersion::V1 => {
-                let whole = |(name, v): (&String, &&Variable)| (Variable { name: name.clone(), ..(*v).clone() }, None);
+                let whole = |(name, v): (&String, &&Variable)| {
+                    (Variable { name: name.clone(), ..(*v).clone() }, None)
+                };
                 v1::write(&target, &target.name(), &named.iter().map(whole).collect::<Vec<_>>())?;
             }
             WriteVersion::V2 => {
@@ -309,7 +316,10 @@ fn files_of(prefix: &Path) -> Vec<PathBuf> {
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let belongs = |file: &str| {
-        let shard = |n: &str| n.split_once("-of-").is_some_and(|(i, n)| [i, n].iter().all(|t| t.bytes().all(|b| b.is_ascii_digit())));
+        let shard = |n: &str| {
+            n.split_once("-of-")
+                .is_some_and(|(i, n)| [i, n].iter().all(|t| t.bytes().all(|b| b.is_ascii_digit())))
+        };
         file.strip_prefix(name).is_some_and(|rest| {
             matches!(rest, "" | ".index" | ".meta")
                 || rest.strip_prefix(".data-").or_else(|| rest.strip_prefix('-')).is_some_and(shard)
@@ -348,10 +358,13 @@ mod tests {
             saver.save(&variables, dir.path().join("m"), Some(step)).expect("save");
             std::fs::write(dir.path().join(format!("m-{step}.meta")), b"").expect("write");
         }
-        let kept = ["m-11", "m-12"].iter().flat_map(|m| {
-            [".data-00000-of-00001", ".index", ".meta"].map(|end| format!("{m}{end}"))
-        });
-        assert_eq!(names(dir.path()), std::iter::once("checkpoint".to_owned()).chain(kept).collect::<Vec<_>>());
+        let kept = ["m-11", "m-12"]
+            .iter()
+            .flat_map(|m| [".data-00000-of-00001", ".index", ".meta"].map(|end| format!("{m}{end}")));
+        assert_eq!(
+            names(dir.path()),
+            std::iter::once("checkpoint".to_owned()).chain(kept).collect::<Vec<_>>()
+        );
         assert_eq!(
             std::fs::read_to_string(dir.path().join("checkpoint")).expect("state"),
             "model_checkpoint_path: \"m-12\"\nall_model_checkpoint_paths: \"m-11\"\n\

@@ -54,9 +54,9 @@ impl Slice {
     pub fn ranges(&self, shape: &[usize]) -> Result<Vec<Range<usize>>> {
         let ranges = (self.0.len() == shape.len())
             .then(|| self.0.iter().zip(shape).map(|(e, &d)| e.range(d)).collect::<Option<Vec<_>>>());
-        ranges
-            .flatten()
-            .ok_or_else(|| Error::mismatch(format!("the slice {self} doesn't lie within the shape {shape:?}")))
+        ranges.flatten().ok_or_else(|| {
+            Error::mismatch(format!("the slice {self} doesn't lie within the shape {shape:?}"))
+        })
     }
 
     /// The slice that a message describes; an extent without a length is the whole dimension.
@@ -80,10 +80,9 @@ impl Slice {
     pub fn to_proto(&self) -> TensorSliceProto {
         let extent = |e: &Extent| match *e {
             Extent::Full => tensor_slice_proto::Extent::default(),
-            Extent::Part { start, length } => tensor_slice_proto::Extent {
-                start: start as i64,
-                length: Some(length as i64),
-            },
+            Extent::Part { start, length } => {
+                tensor_slice_proto::Extent { start: start as i64, length: Some(length as i64) }
+            }
         };
         TensorSliceProto { extent: self.0.iter().map(extent).collect() }
     }
@@ -166,7 +165,8 @@ impl FromStr for ShapeAndSlice {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
-            Error::invalid(format!("{text:?} isn't a shape and a slice")).help("write them such as `4 6 2,2:-`")
+            Error::invalid(format!("{text:?} isn't a shape and a slice"))
+                .help("write them such as `4 6 2,2:-`")
         };
         let (shape, slice) = text.rsplit_once(' ').unwrap_or(("", text));
         let shape: Vec<usize> = shape

@@ -17,7 +17,9 @@ pub fn parse(text: &str) -> Result<CheckpointState> {
     let state = parser.state().map_err(|message| {
         let line = text.len() - parser.rest.len();
         let line = text.as_bytes().iter().take(line).filter(|&&b| b == b'\n').count() + 1;
-        Error::corrupt(message).at(format!("line {line}")).help("a checkpoint's state is lines such as `model_checkpoint_path: \"model.ckpt-1\"`")
+        Error::corrupt(message)
+            .at(format!("line {line}"))
+            .help("a checkpoint's state is lines such as `model_checkpoint_path: \"model.ckpt-1\"`")
     })?;
     if state.model_checkpoint_path.is_empty() {
         return Err(Error::missing("the state file names no model_checkpoint_path"));
@@ -111,8 +113,9 @@ impl<'a> Parser<'a> {
     /// Skips blanks and comments, and the marks that may separate fields.
     fn skip(&mut self, separators: bool) {
         loop {
-            self.rest =
-                self.rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || (separators && matches!(c, ',' | ';')));
+            self.rest = self.rest.trim_start_matches(|c: char| {
+                c.is_ascii_whitespace() || (separators && matches!(c, ',' | ';'))
+            });
             if !self.rest.starts_with('#') {
                 return;
             }

@@ -53,8 +53,9 @@ impl Table {
         let mut table = Table { bytes, index: Vec::new(), limits: limits.clone() };
         let mut index = Vec::new();
         table.scan_block(&index_at, |key, value, _| {
-            let at = read_handle(&mut &value[..])
-                .ok_or_else(|| Error::corrupt("the index of blocks is damaged").at(format!("byte {index_at:?}")))?;
+            let at = read_handle(&mut &value[..]).ok_or_else(|| {
+                Error::corrupt("the index of blocks is damaged").at(format!("byte {index_at:?}"))
+            })?;
             if index.len() >= limits.items {
                 return Err(over_items(limits));
             }
@@ -141,7 +142,8 @@ impl Table {
 
     /// The bytes of a block, checked and expanded.
     fn block(&self, at: &Range<usize>) -> Result<SharedBytes> {
-        let outside = || Error::corrupt("the block reaches past the end of the file").help("copy the file again");
+        let outside =
+            || Error::corrupt("the block reaches past the end of the file").help("copy the file again");
         let trailer_end = at.end.checked_add(TRAILER).ok_or_else(outside)?;
         let trailer = self.bytes.get(at.end..trailer_end).ok_or_else(outside)?;
         let block = self.bytes.slice(at.clone()).ok_or_else(outside)?;

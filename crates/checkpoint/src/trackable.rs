@@ -74,7 +74,13 @@ impl Tree {
     }
 
     /// Adds a variable under `name` of `parent`.
-    pub(crate) fn variable(&mut self, parent: NodeId, name: &str, full_name: &str, value: Variable) -> NodeId {
+    pub(crate) fn variable(
+        &mut self,
+        parent: NodeId,
+        name: &str,
+        full_name: &str,
+        value: Variable,
+    ) -> NodeId {
         let values = vec![(VALUE.to_owned(), full_name.to_owned(), value)];
         self.add(parent, name, Node { values, ..Node::default() })
     }
@@ -201,16 +207,17 @@ mod tests {
         let optimizer = tree.add(Tree::ROOT, "optimizer", Node::default());
         tree.link(optimizer, "again", v);
         tree.link(Tree::ROOT, "root", Tree::ROOT);
-        let slot = tree.push(Node {
-            values: vec![(VALUE.into(), "Adam/v/m".into(), value(2.0))],
-            ..Node::default()
-        });
+        let slot = tree
+            .push(Node { values: vec![(VALUE.into(), "Adam/v/m".into(), value(2.0))], ..Node::default() });
         tree.nodes[optimizer].slots.push((v, "m".into(), slot));
         let written = tree.write();
         let keys: Vec<&str> = written.tensors.iter().map(|(k, _)| k.as_str()).collect();
         assert_eq!(
             keys,
-            ["d/a.Sb..c/.ATTRIBUTES/VARIABLE_VALUE", "d/a.Sb..c/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE"]
+            [
+                "d/a.Sb..c/.ATTRIBUTES/VARIABLE_VALUE",
+                "d/a.Sb..c/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE"
+            ]
         );
         let graph = written.graph.expect("graph");
         let has: Vec<_> = graph.nodes.iter().map(|n| n.has_checkpoint_values).collect();

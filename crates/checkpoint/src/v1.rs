@@ -86,7 +86,8 @@ impl V1 {
                     return Err(Error::unsupported(format!("it asks for a reader of version {needs}")));
                 }
                 for tensor in &meta.tensor {
-                    list(&mut tensors, tensor, i, limits).map_err(|e| e.at(format!("tensor {:?}", tensor.name)))?;
+                    list(&mut tensors, tensor, i, limits)
+                        .map_err(|e| e.at(format!("tensor {:?}", tensor.name)))?;
                 }
                 Ok(table)
             };
@@ -129,9 +130,11 @@ fn list(
     let dtype = wire::dtype_from_proto(meta.r#type)?;
     let shape = wire::shape_from_proto(&meta.shape.clone().unwrap_or_default())?;
     wire::check_size(dtype, &shape, limits)?;
-    let stored = tensors
-        .entry(meta.name.clone())
-        .or_insert_with(|| Stored { dtype, shape: shape.clone(), slices: Vec::new() });
+    let stored = tensors.entry(meta.name.clone()).or_insert_with(|| Stored {
+        dtype,
+        shape: shape.clone(),
+        slices: Vec::new(),
+    });
     if stored.dtype != dtype || stored.shape != shape {
         return Err(Error::mismatch("another file lists it with another dtype or shape")
             .help("the files belong to different saves"));
@@ -179,9 +182,9 @@ impl Inner {
             return Err(Error::corrupt("a file is missing"));
         };
         let read = || {
-            let record = table
-                .get(&slice.key(key))?
-                .ok_or_else(|| Error::corrupt(format!("the list of tensors names a slice {slice} that isn't there")))?;
+            let record = table.get(&slice.key(key))?.ok_or_else(|| {
+                Error::corrupt(format!("the list of tensors names a slice {slice} that isn't there"))
+            })?;
             if record.len() as u64 > self.limits.tensor_bytes {
                 return Err(Error::limit("its record is over the limit of bytes a tensor"));
             }
@@ -194,7 +197,9 @@ impl Inner {
             let wanted: usize = shape.iter().product();
             let count = wire::values_len(&values, dtype);
             if count != wanted {
-                return Err(Error::corrupt(format!("{dtype} {shape:?} takes {wanted} values, and {count} are there")));
+                return Err(Error::corrupt(format!(
+                    "{dtype} {shape:?} takes {wanted} values, and {count} are there"
+                )));
             }
             wire::values_from(&values, dtype, shape)
         };
@@ -209,7 +214,11 @@ impl Inner {
 ///
 /// # Errors
 /// When a dtype can't be held, a name occurs twice, a variable can't be read, or writing fails.
-pub fn write(target: &Target, name: &str, tensors: &[(Variable, Option<crate::slice::ShapeAndSlice>)]) -> Result<()> {
+pub fn write(
+    target: &Target,
+    name: &str,
+    tensors: &[(Variable, Option<crate::slice::ShapeAndSlice>)],
+) -> Result<()> {
     let mut meta: Vec<SavedSliceMeta> = Vec::new();
     let mut listed = HashMap::new();
     let mut records: BTreeMap<Vec<u8>, (&Variable, Slice)> = BTreeMap::new();
@@ -235,7 +244,10 @@ pub fn write(target: &Target, name: &str, tensors: &[(Variable, Option<crate::sl
             });
         }
         let tensor = &mut meta[i];
-        if lengths != variable.shape || tensor.r#type != dtype || tensor.shape != Some(wire::shape_to_proto(shape)) {
+        if lengths != variable.shape
+            || tensor.r#type != dtype
+            || tensor.shape != Some(wire::shape_to_proto(shape))
+        {
             return Err(place(Error::mismatch("its slices don't belong to one tensor")));
         }
         tensor.slice.push(slice.to_proto());
@@ -244,8 +256,7 @@ pub fn write(target: &Target, name: &str, tensors: &[(Variable, Option<crate::sl
         }
     }
     let versions = Some(VersionDef { producer: VERSION, ..VersionDef::default() });
-    let head =
-        SavedTensorSlices { meta: Some(SavedTensorSliceMeta { tensor: meta, versions }), data: None };
+    let head = SavedTensorSlices { meta: Some(SavedTensorSliceMeta { tensor: meta, versions }), data: None };
     let mut table = TableWriter::new(target.create(name)?);
     table.add(b"", &head.encode_to_vec())?;
     for (key, (variable, slice)) in records {

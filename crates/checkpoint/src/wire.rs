@@ -222,14 +222,9 @@ pub(crate) fn values_from(p: &TensorProto, dtype: DType, shape: &[usize]) -> Res
             spread(&p.int_val, n, |v| (v as u16).to_le_bytes())
         }
         DType::F16 | DType::BF16 => spread(&p.half_val, n, |v| (v as u16).to_le_bytes()),
-        DType::I8
-        | DType::QI8
-        | DType::I4
-        | DType::I2
-        | DType::U8
-        | DType::QU8
-        | DType::U4
-        | DType::U2 => spread(&p.int_val, n, |v| [v as u8]),
+        DType::I8 | DType::QI8 | DType::I4 | DType::I2 | DType::U8 | DType::QU8 | DType::U4 | DType::U2 => {
+            spread(&p.int_val, n, |v| [v as u8])
+        }
         DType::Bool => spread(&p.bool_val, n, |v| [v.into()]),
         DType::F8E5M2
         | DType::F8E4M3FN
@@ -292,7 +287,9 @@ fn spread<T: Copy, const W: usize>(values: &[T], n: usize, bytes: impl Fn(T) -> 
     let mut out = SharedBytes::zeroed(n.saturating_mul(W));
     if let Some(last) = values.last() {
         let rest = std::iter::repeat(last);
-        for (element, value) in out.make_mut().as_chunks_mut::<W>().0.iter_mut().zip(values.iter().chain(rest)) {
+        for (element, value) in
+            out.make_mut().as_chunks_mut::<W>().0.iter_mut().zip(values.iter().chain(rest))
+        {
             *element = bytes(*value);
         }
     }

@@ -58,7 +58,9 @@ fn bundles_are_written_byte_for_byte() {
 fn values_are_what_tensorflow_saved() {
     let b = open(&golden("dtypes"));
     let t = |key: &str| b.tensor(key).expect(key);
-    for key in ["float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"] {
+    for key in
+        ["float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"]
+    {
         let tensor = t(key);
         let dtype: DType = key.parse().expect("dtype");
         assert_eq!((tensor.dtype(), tensor.shape()), (dtype, &[2, 3][..]));
@@ -82,7 +84,8 @@ fn slices_and_shards_are_put_together() {
         let rows_read = open(&golden(name)).tensor("rows").expect("rows");
         assert_eq!((rows_read.shape(), rows_read.as_slice::<f32>().expect("f32")), (&[6, 4][..], &rows[..]));
     }
-    let middle = open(&golden("open_slices")).tensor_slice("w", &"1,3:1,2".parse().expect("slice")).expect("slice");
+    let middle =
+        open(&golden("open_slices")).tensor_slice("w", &"1,3:1,2".parse().expect("slice")).expect("slice");
     assert_eq!(middle.to_i64_vec().expect("ints"), [5, 6, 9, 10, 13, 14]);
     let b = open(&golden("sharded"));
     assert_eq!(b.num_shards(), 2);

@@ -1,11 +1,12 @@
 """Writes the checkpoints beside this file with TensorFlow, and `sums.txt`: length and CRC of those too large to keep.
 
-    python generate.py
+    python generate.py            everything but Keras's (tensorflow 2.21)
+    python generate.py --keras    Keras's own: once with keras 2.15, once with keras 3
 """
 
+import argparse
 import os
 import pathlib
-import sys
 import tempfile
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -15,7 +16,11 @@ import tensorflow as tf
 from tensorflow.python.framework import dtypes as tf_dtypes
 from tensorflow.core.protobuf import saver_pb2
 
-HERE = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
+ARGUMENTS = argparse.ArgumentParser()
+ARGUMENTS.add_argument("--keras", action="store_true")
+ARGUMENTS.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent)
+ARGUMENTS = ARGUMENTS.parse_args()
+HERE = ARGUMENTS.out
 SUMS = {}
 
 
@@ -143,9 +148,35 @@ def large():
         summed(folder)
 
 
+def keras():
+    """A trained Sequential as Keras saves it: weights with either kind of optimizer (2), a Checkpoint (3)."""
+    import keras
+
+    def trained(optimizer):
+        keras.utils.set_random_seed(1)
+        layers = keras.layers
+        model = keras.Sequential(
+            [layers.Input((4,)), layers.Dense(3), layers.BatchNormalization(), layers.ReLU(), layers.Dense(2)]
+        )
+        model.compile(optimizer, "mse")
+        model.fit(np.ones((4, 4), np.float32), np.ones((4, 2), np.float32), verbose=0)
+        return model
+
+    if keras.__version__.startswith("2."):
+        trained(keras.optimizers.Adam()).save_weights(HERE / "keras2_adam")
+        keras.backend.clear_session()
+        trained(keras.optimizers.legacy.Adam()).save_weights(HERE / "keras2_legacy_adam")
+    else:
+        tf.train.Checkpoint(model=trained(keras.optimizers.Adam())).save(str(HERE / "keras3_adam"))
+    (HERE / "checkpoint").unlink()
+
+
 if __name__ == "__main__":
     HERE.mkdir(parents=True, exist_ok=True)
-    for make in (dtypes, slices, shards, v1, large):
-        make()
-    lines = [f"{name} {length} {crc:#010x}\n" for name, (length, crc) in sorted(SUMS.items())]
-    (HERE / "sums.txt").write_text("".join(lines))
+    if ARGUMENTS.keras:
+        keras()
+    else:
+        for make in (dtypes, slices, shards, v1, large):
+            make()
+        lines = [f"{name} {length} {crc:#010x}\n" for name, (length, crc) in sorted(SUMS.items())]
+        (HERE / "sums.txt").write_text("".join(lines))
