@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use modelark_tensor::Tensor;
+use modelark_tensor::{PartialShape, Tensor};
 
 use crate::{Structure, Variable};
 
@@ -113,12 +113,20 @@ pub struct Object {
     pub registered_name: String,
     /// Its class's version, where the writer says one: producer and least consumer.
     pub version: Option<(i32, i32)>,
+    /// Of a layer: the shapes of the inputs that it was built for, where they are known.
+    pub input_shapes: Vec<PartialShape>,
 }
 
 impl Object {
     /// An object of this kind without children.
     pub fn new(kind: Kind) -> Self {
-        Object { kind, children: Vec::new(), registered_name: String::new(), version: None }
+        Object {
+            kind,
+            children: Vec::new(),
+            registered_name: String::new(),
+            version: None,
+            input_shapes: Vec::new(),
+        }
     }
 
     /// The child of this name.

@@ -7,6 +7,7 @@ mod bundle;
 mod crc;
 mod format;
 mod keras;
+mod named;
 mod object_graph;
 mod optimizer;
 mod payload;
@@ -23,6 +24,12 @@ pub mod wire;
 
 pub use bundle::{Bundle, BundleWriter, OBJECT_GRAPH_KEY};
 pub use format::Checkpoint;
+pub use named::{Named, NamedSlot, write_objects};
 pub use reader::Reader;
 pub use saver::{Saver, WriteVersion, latest_checkpoint};
 pub use v1::V1;
+
+/// The formats of this crate.
+pub fn formats() -> Vec<Box<dyn modelark_artifact::Format>> {
+    vec![Box::new(Checkpoint)]
+}

@@ -129,6 +129,9 @@ impl Model {
             let step = self.graph.steps.iter().position(|s| s.layer == i);
             let specs = step.and_then(|s| given.get(s)).map(Vec::as_slice).unwrap_or_default();
             let child = layer.attach(tree, specs)?;
+            if let Some(object) = tree.objects.get_mut(child) {
+                object.input_shapes = specs.iter().map(|s| s.shape.clone()).collect();
+            }
             tree.objects.link(list, i.to_string(), child);
         }
         Ok(())
