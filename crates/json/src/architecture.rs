@@ -63,7 +63,9 @@ fn dialect(node: &Map<String, Value>) -> Dialect {
         (true, _) if configs().any(|c| c.get("batch_input_shape").is_some()) => Dialect::Keras2,
         (true, _) => Dialect::Keras3,
         (false, Some(Value::Array(_))) if !late_keras_2 => Dialect::Keras1,
-        (false, _) if configs().any(|c| c.get("output_dim").is_some() && c.get("init").is_some()) => Dialect::Keras1,
+        (false, _) if configs().any(|c| c.get("output_dim").is_some() && c.get("init").is_some()) => {
+            Dialect::Keras1
+        }
         (false, _) if configs().any(|c| c.get("border_mode").is_some()) => Dialect::Keras1,
         _ => Dialect::Keras2,
     }
@@ -108,7 +110,8 @@ mod tests {
         let text = r#"{"class_name":"Sequential","config":{"name":"s","layers":[]},"keras_version":"2.15.0","backend":"tensorflow"}"#;
         let read = read(text.as_bytes(), &Limits::default()).expect("read");
         assert_eq!(write(&read), text);
-        let text = r#"{"module":"keras","class_name":"Sequential","config":{"layers":[]},"registered_name":null}"#;
+        let text =
+            r#"{"module":"keras","class_name":"Sequential","config":{"layers":[]},"registered_name":null}"#;
         let read = super::read(text.as_bytes(), &Limits::default()).expect("read");
         assert_eq!(write(&read), text);
     }

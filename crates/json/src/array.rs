@@ -207,7 +207,13 @@ impl StoredArray {
     ///
     /// # Errors
     /// When the items can't make a tensor, or the array takes more than the limits allow.
-    pub fn new(items: Items, shape: Vec<usize>, fortran: bool, bytes: Bytes, limits: &Limits) -> Result<Self> {
+    pub fn new(
+        items: Items,
+        shape: Vec<usize>,
+        fortran: bool,
+        bytes: Bytes,
+        limits: &Limits,
+    ) -> Result<Self> {
         let len = byte_len(&items, &shape)? as u64;
         if len > limits.tensor_bytes {
             return Err(Error::limit(format!("an array of shape {shape:?} takes {len} bytes")));
@@ -247,7 +253,10 @@ impl StoredArray {
         };
         let wanted = byte_len(&self.items, &self.shape)?;
         if bytes.len() != wanted {
-            return Err(Error::corrupt(format!("the array takes {wanted} bytes, but {} are there", bytes.len())));
+            return Err(Error::corrupt(format!(
+                "the array takes {wanted} bytes, but {} are there",
+                bytes.len()
+            )));
         }
         let size = self.items.size().unwrap_or(0);
         let bytes = if self.fortran { to_row_major(&bytes, &self.shape, size) } else { bytes };
@@ -270,7 +279,10 @@ impl StoredArray {
         if let (true, Bytes::Here(bytes)) = (direct, &self.bytes)
             && let Ok(tensor) = Tensor::from_bytes(self.dtype(), &self.shape, bytes.clone())
         {
-            return Variable { value: Value::Tensor(tensor), ..Variable::lazy(name, self.dtype(), self.shape, unread) };
+            return Variable {
+                value: Value::Tensor(tensor),
+                ..Variable::lazy(name, self.dtype(), self.shape, unread)
+            };
         }
         Variable::lazy(name, self.dtype(), self.shape.clone(), move || self.tensor())
     }
@@ -396,7 +408,8 @@ pub fn encode(tensor: &Tensor) -> Result<(Items, SharedBytes)> {
     }
     // NumPy has no strings of width 0.
     let width = strings.iter().map(|s| s.len()).max().unwrap_or(0).max(1);
-    let total = width.checked_mul(strings.len()).ok_or_else(|| Error::limit("the strings take too many bytes"))?;
+    let total =
+        width.checked_mul(strings.len()).ok_or_else(|| Error::limit("the strings take too many bytes"))?;
     let mut bytes = SharedBytes::zeroed(total);
     for (item, s) in bytes.make_mut().chunks_exact_mut(width).zip(strings) {
         if let Some(item) = item.get_mut(..s.len()) {
@@ -436,7 +449,8 @@ mod tests {
         let row: Vec<u8> = (0..2)
             .flat_map(|i| (0..3).flat_map(move |j| (0..2).map(move |k| 100 * i + 10 * j + k)))
             .collect();
-        let t = stored(Items::plain(DType::U8), &shape, true, &column).and_then(|a| a.tensor()).expect("tensor");
+        let t =
+            stored(Items::plain(DType::U8), &shape, true, &column).and_then(|a| a.tensor()).expect("tensor");
         assert_eq!(t.as_slice::<u8>().expect("u8"), row);
     }
 
@@ -454,10 +468,14 @@ mod tests {
         let t = stored(Items::Bytes(3), &[2], false, b"ab\0\0\0\0").and_then(|a| a.tensor()).expect("tensor");
         assert_eq!(t.strings().expect("strings").iter().map(|s| &**s).collect::<Vec<_>>(), [&b"ab"[..], b""]);
         let text: Vec<u8> = ['é', '\0'].iter().flat_map(|c| (*c as u32).to_be_bytes()).collect();
-        let t = stored(Items::parse(">U2").expect("type"), &[], false, &text).and_then(|a| a.tensor()).expect("text");
+        let t = stored(Items::parse(">U2").expect("type"), &[], false, &text)
+            .and_then(|a| a.tensor())
+            .expect("text");
         assert_eq!(&*t.strings().expect("strings")[0], "é".as_bytes());
         let bad = 0xffff_ffffu32.to_le_bytes();
-        assert!(stored(Items::parse("<U1").expect("type"), &[], false, &bad).and_then(|a| a.tensor()).is_err());
+        assert!(
+            stored(Items::parse("<U1").expect("type"), &[], false, &bad).and_then(|a| a.tensor()).is_err()
+        );
     }
 
     #[test]

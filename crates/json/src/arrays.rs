@@ -4,8 +4,8 @@ use std::io::Write;
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Target,
-    Variable,
+    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions,
+    Target, Variable,
 };
 
 use crate::array::Items;
@@ -51,7 +51,8 @@ impl Arrays {
             Arrays::Npy => Weights::of_content(npy::read(bytes, limits)?),
             Arrays::Npz => {
                 let named = npz::read(bytes, limits)?.into_iter().map(|(name, content)| {
-                    let weights = Weights::of_content(content).map_err(|e| e.at(format!("array {name:?}")))?;
+                    let weights =
+                        Weights::of_content(content).map_err(|e| e.at(format!("array {name:?}")))?;
                     Ok((name, weights))
                 });
                 named.collect::<Result<_>>().map(Weights::Named)
@@ -69,8 +70,15 @@ impl Arrays {
     ///
     /// # Errors
     /// When a weight has no value or no place in the format, or writing fails.
-    pub fn write_file(self, artifact: &Artifact, target: &Target, name: &str, options: &SaveOptions) -> Result<Report> {
-        let dialect = options.dialect.or(artifact.architecture.as_ref().map(|a| a.dialect)).unwrap_or(Dialect::Keras3);
+    pub fn write_file(
+        self,
+        artifact: &Artifact,
+        target: &Target,
+        name: &str,
+        options: &SaveOptions,
+    ) -> Result<Report> {
+        let dialect =
+            options.dialect.or(artifact.architecture.as_ref().map(|a| a.dialect)).unwrap_or(Dialect::Keras3);
         let mut report = Report::default();
         let mut out = target.create(name)?;
         match self {
@@ -119,8 +127,10 @@ fn listed(objects: &Objects, dialect: Dialect) -> Result<Weights> {
     if !is_layered(objects) {
         let weights = Weights::of_objects(objects);
         return match weights {
-            Weights::Named(_) => Err(Error::unsupported("these variables have names, but no order of layers")
-                .help("write them by name, as .npz or .safetensors")),
+            Weights::Named(_) => {
+                Err(Error::unsupported("these variables have names, but no order of layers")
+                    .help("write them by name, as .npz or .safetensors"))
+            }
             lists => Ok(lists),
         };
     }

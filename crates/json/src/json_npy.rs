@@ -1,7 +1,8 @@
 //! An architecture as JSON, with weights in a file beside it.
 
 use modelark_artifact::{
-    Architecture, Artifact, Error, Format, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Target, Training,
+    Architecture, Artifact, Error, Format, Limits, Needs, Objects, Place, Report, Result, SaveOptions,
+    Target, Training,
 };
 use serde_json::Value;
 
@@ -75,7 +76,9 @@ impl Format for Json {
 
     fn claims(&self, file_name: &str) -> bool {
         // Keras 3's list of sharded weights is a .weights.json.
-        self.weights == Some(Arrays::Npy) && file_name.ends_with(".json") && !file_name.ends_with(".weights.json")
+        self.weights == Some(Arrays::Npy)
+            && file_name.ends_with(".json")
+            && !file_name.ends_with(".weights.json")
     }
 
     fn detect(&self, place: &Place) -> bool {
@@ -114,14 +117,15 @@ impl Format for Json {
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
-        let mut architecture = artifact
-            .architecture
-            .clone()
-            .ok_or_else(|| Error::missing("there is no architecture to write as JSON").in_file(target.path()))?;
+        let mut architecture = artifact.architecture.clone().ok_or_else(|| {
+            Error::missing("there is no architecture to write as JSON").in_file(target.path())
+        })?;
         let compile = artifact.training.as_ref().and_then(|t| t.compile.as_ref());
         let mut report = Report::default();
         if let Some(compile) = compile.filter(|_| !options.without_training) {
-            if architecture.dialect == modelark_artifact::Dialect::Keras3 && compile.get("optimizer").is_some() {
+            if architecture.dialect == modelark_artifact::Dialect::Keras3
+                && compile.get("optimizer").is_some()
+            {
                 if let Value::Object(node) = &mut architecture.config {
                     node.insert(COMPILE.to_owned(), compile.clone());
                 }
@@ -131,7 +135,11 @@ impl Format for Json {
         }
         let name = target.name();
         target.write(&name, architecture::write(&architecture).as_bytes())?;
-        let valued = artifact.objects.variables().iter().any(|(_, _, v)| !matches!(v.value, modelark_artifact::Value::None));
+        let valued = artifact
+            .objects
+            .variables()
+            .iter()
+            .any(|(_, _, v)| !matches!(v.value, modelark_artifact::Value::None));
         match self.weights {
             Some(kind) if valued => {
                 let stem = name.strip_suffix(".json").unwrap_or(&name);

@@ -128,7 +128,9 @@ impl Parser<'_> {
             self.at += 1;
         }
         let digits = self.text.get(start..self.at).and_then(|d| std::str::from_utf8(d).ok());
-        let value = digits.and_then(|d| d.parse().ok()).ok_or_else(|| self.error("this isn't an integer of 64 bits"))?;
+        let value = digits
+            .and_then(|d| d.parse().ok())
+            .ok_or_else(|| self.error("this isn't an integer of 64 bits"))?;
         if matches!(self.peek(), Some(b'L' | b'l')) {
             self.at += 1;
         }
@@ -172,11 +174,17 @@ impl Parser<'_> {
     fn escape(&mut self, out: &mut Vec<u8>) -> Result<()> {
         let byte = self.peek().ok_or_else(|| self.error("a string breaks off"))?;
         self.at += 1;
+        let plain = match byte {
+            b'n' => b'\n',
+            b't' => b'\t',
+            b'r' => b'\r',
+            other => other,
+        };
         let digits = match byte {
-            b'n' => return Ok(out.push(b'\n')),
-            b't' => return Ok(out.push(b'\t')),
-            b'r' => return Ok(out.push(b'\r')),
-            b'\\' | b'\'' | b'"' => return Ok(out.push(byte)),
+            b'n' | b't' | b'r' | b'\\' | b'\'' | b'"' => {
+                out.push(plain);
+                return Ok(());
+            }
             b'x' => 2,
             b'u' => 4,
             b'U' => 8,
@@ -213,7 +221,9 @@ mod tests {
 
     #[test]
     fn what_is_no_literal_is_refused() {
-        for text in ["", "(1", "{1:2 3:4}", "__import__('os')", "1 2", "'a", "[1 2]", "99999999999999999999", "'\\q'"] {
+        for text in
+            ["", "(1", "{1:2 3:4}", "__import__('os')", "1 2", "'a", "[1 2]", "99999999999999999999", "'\\q'"]
+        {
             assert!(parse(text, 8).is_err(), "{text}");
         }
         assert!(parse(&"[".repeat(100_000), 128).is_err());

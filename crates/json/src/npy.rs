@@ -47,8 +47,9 @@ impl Header {
     pub fn end(start: &[u8]) -> Result<usize> {
         let short = || Error::corrupt("the file ends within its header");
         if start.is_empty() {
-            return Err(Error::corrupt("the file is empty")
-                .help("NumPy leaves an empty file when it fails to save a list of arrays; save an object array"));
+            return Err(Error::corrupt("the file is empty").help(
+                "NumPy leaves an empty file when it fails to save a list of arrays; save an object array",
+            ));
         }
         if !start.starts_with(MAGIC) {
             return Err(Error::corrupt("this isn't an .npy file: it doesn't start with \\x93NUMPY"));
@@ -77,7 +78,9 @@ impl Header {
         let text = bytes.get(start..data).ok_or_else(|| Error::corrupt("the file ends within its header"))?;
         let text = match latin {
             true => text.iter().map(|&b| char::from(b)).collect(),
-            false => String::from_utf8(text.to_vec()).map_err(|_| Error::corrupt("the header isn't UTF-8"))?,
+            false => {
+                String::from_utf8(text.to_vec()).map_err(|_| Error::corrupt("the header isn't UTF-8"))?
+            }
         };
         let Literal::Dict(entries) = literal::parse(&text, limits.depth)? else {
             return Err(Error::corrupt("the header isn't a dict"));
@@ -86,8 +89,12 @@ impl Header {
         for (key, value) in entries {
             match (key, value) {
                 (Literal::String(key), value) if key == "descr" => items = Some(items_of(&value)?),
-                (Literal::String(key), Literal::Bool(value)) if key == "fortran_order" => fortran = Some(value),
-                (Literal::String(key), Literal::Tuple(dims)) if key == "shape" => shape = Some(shape_of(&dims)?),
+                (Literal::String(key), Literal::Bool(value)) if key == "fortran_order" => {
+                    fortran = Some(value)
+                }
+                (Literal::String(key), Literal::Tuple(dims)) if key == "shape" => {
+                    shape = Some(shape_of(&dims)?)
+                }
                 (key, _) => return Err(Error::corrupt(format!("the header's entry {key:?} isn't NumPy's"))),
             }
         }
@@ -155,7 +162,9 @@ fn field_of(field: &Literal) -> Result<Field> {
     let Literal::Tuple(parts) = field else { return Err(bad()) };
     let (name, descr, shape) = match parts.as_slice() {
         [Literal::String(name), Literal::String(descr)] => (name, descr, Vec::new()),
-        [Literal::String(name), Literal::String(descr), Literal::Tuple(dims)] => (name, descr, shape_of(dims)?),
+        [Literal::String(name), Literal::String(descr), Literal::Tuple(dims)] => {
+            (name, descr, shape_of(dims)?)
+        }
         _ => return Err(bad()),
     };
     if name.is_empty() {
@@ -183,7 +192,10 @@ pub fn read(bytes: &SharedBytes, limits: &Limits) -> Result<Content> {
     let data = header.data.checked_add(len).and_then(|end| bytes.slice(header.data..end));
     let data = data.ok_or_else(|| {
         let there = bytes.len().saturating_sub(header.data);
-        Error::corrupt(format!("the array of shape {:?} takes {len} bytes, but the file has {there}", header.shape))
+        Error::corrupt(format!(
+            "the array of shape {:?} takes {len} bytes, but the file has {there}",
+            header.shape
+        ))
     })?;
     header.content(Bytes::Here(data), limits)
 }
@@ -309,7 +321,10 @@ mod tests {
         };
         let names: Vec<&str> = fields.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
-        assert_eq!(fields[0].1.tensor().expect("a").as_slice::<i16>().map(<[_]>::to_vec).expect("i16"), [1, 4]);
+        assert_eq!(
+            fields[0].1.tensor().expect("a").as_slice::<i16>().map(<[_]>::to_vec).expect("i16"),
+            [1, 4]
+        );
         let b = fields[1].1.tensor().expect("b");
         assert_eq!((b.shape(), b.as_slice::<u8>().expect("u8")), (&[2, 2][..], &[2, 3, 5, 6][..]));
     }

@@ -20,9 +20,8 @@ type Archive = ZipArchive<Cursor<SharedBytes>>;
 /// Whether this is an archive of `.npy` files.
 pub fn detect(bytes: &SharedBytes) -> bool {
     bytes.starts_with(b"PK")
-        && open(bytes).is_ok_and(|archive| {
-            archive.file_names().all(|name| name.is_ok_and(|n| n.ends_with(SUFFIX)))
-        })
+        && open(bytes)
+            .is_ok_and(|archive| archive.file_names().all(|name| name.is_ok_and(|n| n.ends_with(SUFFIX))))
 }
 
 /// The arrays of an archive by name, in the order of its directory.
@@ -45,7 +44,10 @@ pub fn read(bytes: &SharedBytes, limits: &Limits) -> Result<Vec<(String, Content
         if member.stored.is_none() {
             expanded = expanded.saturating_add(member.size);
             if expanded > limits.expanded_bytes {
-                return Err(Error::limit(format!("the archive expands to more than {} bytes", limits.expanded_bytes)));
+                return Err(Error::limit(format!(
+                    "the archive expands to more than {} bytes",
+                    limits.expanded_bytes
+                )));
             }
         }
         let content = member.content(archive.clone(), limits).map_err(|e| e.at(format!("array {name:?}")))?;
@@ -61,7 +63,9 @@ fn open(bytes: &SharedBytes) -> Result<Archive> {
 fn zip_error(e: ZipError) -> Error {
     match e {
         ZipError::Io(e) => Error::corrupt("the archive is damaged").because(e),
-        ZipError::UnsupportedArchive(what) => Error::unsupported(format!("the archive can't be read: {what}")),
+        ZipError::UnsupportedArchive(what) => {
+            Error::unsupported(format!("the archive can't be read: {what}"))
+        }
         other => Error::corrupt("this isn't a zip archive, or it is damaged").because(other),
     }
 }
@@ -110,7 +114,10 @@ impl Member {
         let len = crate::array::byte_len(&header.items, &header.shape)?;
         let range = header.data..header.data.saturating_add(len);
         if range.end as u64 > self.size {
-            return Err(Error::corrupt(format!("it takes {} bytes, but the archive has {}", range.end, self.size)));
+            return Err(Error::corrupt(format!(
+                "it takes {} bytes, but the archive has {}",
+                range.end, self.size
+            )));
         }
         let limits = limits.clone();
         let kept = limits.clone();
@@ -159,7 +166,10 @@ impl Member {
         let mut bytes = Vec::new();
         file.take(self.size.saturating_add(1)).read_to_end(&mut bytes).map_err(damaged)?;
         if bytes.len() as u64 != self.size {
-            return Err(Error::corrupt(format!("it expands to other than the {} bytes that it should", self.size)));
+            return Err(Error::corrupt(format!(
+                "it expands to other than the {} bytes that it should",
+                self.size
+            )));
         }
         Ok(bytes.into())
     }

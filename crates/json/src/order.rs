@@ -27,7 +27,10 @@ pub fn layers(model: &Objects, dialect: Dialect) -> Vec<LayerWeights> {
     let mut found: Vec<LayerWeights> = order
         .sublayers(Objects::ROOT)
         .into_iter()
-        .map(|id| LayerWeights { name: order.layer(id).map_or_else(String::new, |l| l.name.clone()), weights: order.weights(id) })
+        .map(|id| LayerWeights {
+            name: order.layer(id).map_or_else(String::new, |l| l.name.clone()),
+            weights: order.weights(id),
+        })
         .collect();
     let (trainable, rest) = order.own(Objects::ROOT);
     let own = LayerWeights { name: String::new(), weights: [trainable, rest].concat() };
@@ -137,7 +140,8 @@ impl Order<'_> {
     }
 
     fn is_model(&self, id: ObjectId) -> bool {
-        self.layer(id).is_some_and(|l| matches!(l.role, Role::Sequential | Role::Functional | Role::Subclassed))
+        self.layer(id)
+            .is_some_and(|l| matches!(l.role, Role::Sequential | Role::Functional | Role::Subclassed))
     }
 
     /// Whether the layer's config says that it isn't trained.
@@ -208,13 +212,25 @@ pub(crate) mod tests {
     use super::*;
 
     /// Adds a layer under `name` of `parent`.
-    pub(crate) fn layer(objects: &mut Objects, parent: ObjectId, name: &str, role: Role, child: &str) -> ObjectId {
+    pub(crate) fn layer(
+        objects: &mut Objects,
+        parent: ObjectId,
+        name: &str,
+        role: Role,
+        child: &str,
+    ) -> ObjectId {
         let layer = Layer { class: "Any".into(), name: name.into(), role, config: String::new() };
         objects.add(parent, child, Kind::Layer(layer))
     }
 
     /// Adds a variable of this shape without a value.
-    pub(crate) fn weight(objects: &mut Objects, parent: ObjectId, name: &str, shape: &[usize], trainable: bool) {
+    pub(crate) fn weight(
+        objects: &mut Objects,
+        parent: ObjectId,
+        name: &str,
+        shape: &[usize],
+        trainable: bool,
+    ) {
         let value = Tensor::zeros(DType::F32, shape).expect("zeros");
         let variable = Variable { value: Value::None, ..Variable::new(name, value) }.trainable(trainable);
         objects.add(parent, name, Kind::Variable(variable));
@@ -222,7 +238,12 @@ pub(crate) mod tests {
 
     /// Input, a custom layer (w, nt, b, a batch normalization inside, post), a nested Sequential, Dense.
     pub(crate) fn model() -> Objects {
-        let root = Layer { class: "Functional".into(), name: "m".into(), role: Role::Functional, config: String::new() };
+        let root = Layer {
+            class: "Functional".into(),
+            name: "m".into(),
+            role: Role::Functional,
+            config: String::new(),
+        };
         let mut o = Objects::new(Kind::Layer(root));
         let list = o.add(Objects::ROOT, "layers", Kind::List);
         layer(&mut o, list, "input", Role::Input, "0");
@@ -231,7 +252,9 @@ pub(crate) mod tests {
         weight(&mut o, custom, "nt", &[1], false);
         weight(&mut o, custom, "b", &[4], true);
         let norm = layer(&mut o, custom, "norm", Role::Layer, "sub");
-        for (name, trainable) in [("gamma", true), ("beta", true), ("moving_mean", false), ("moving_variance", false)] {
+        for (name, trainable) in
+            [("gamma", true), ("beta", true), ("moving_mean", false), ("moving_variance", false)]
+        {
             weight(&mut o, norm, name, &[4], trainable);
         }
         weight(&mut o, custom, "post", &[2], true);
@@ -252,14 +275,32 @@ pub(crate) mod tests {
 
     #[test]
     fn keras_3_gives_own_weights_then_the_sublayers() {
-        let custom = ["c/w", "c/b", "c/post", "c/nt", "c/sub/gamma", "c/sub/beta", "c/sub/moving_mean", "c/sub/moving_variance"];
+        let custom = [
+            "c/w",
+            "c/b",
+            "c/post",
+            "c/nt",
+            "c/sub/gamma",
+            "c/sub/beta",
+            "c/sub/moving_mean",
+            "c/sub/moving_variance",
+        ];
         let rest = ["inner/dense/kernel", "inner/dense/bias", "dense_1/kernel", "dense_1/bias"];
         assert_eq!(listed(Dialect::Keras3), [&custom[..], &rest[..]].concat());
     }
 
     #[test]
     fn keras_2_gives_what_is_trained_first() {
-        let custom = ["c/w", "c/b", "c/post", "c/sub/gamma", "c/sub/beta", "c/nt", "c/sub/moving_mean", "c/sub/moving_variance"];
+        let custom = [
+            "c/w",
+            "c/b",
+            "c/post",
+            "c/sub/gamma",
+            "c/sub/beta",
+            "c/nt",
+            "c/sub/moving_mean",
+            "c/sub/moving_variance",
+        ];
         assert_eq!(&listed(Dialect::Keras2)[..8], custom);
     }
 
@@ -271,7 +312,19 @@ pub(crate) mod tests {
             l.config = r#"{"name":"c","trainable":false}"#.into();
         }
         let found: Vec<String> = names(&o, Dialect::Keras2).into_iter().map(|(_, n)| n).take(8).collect();
-        assert_eq!(found, ["c/w", "c/b", "c/post", "c/nt", "c/sub/gamma", "c/sub/beta", "c/sub/moving_mean", "c/sub/moving_variance"]);
+        assert_eq!(
+            found,
+            [
+                "c/w",
+                "c/b",
+                "c/post",
+                "c/nt",
+                "c/sub/gamma",
+                "c/sub/beta",
+                "c/sub/moving_mean",
+                "c/sub/moving_variance"
+            ]
+        );
     }
 
     #[test]

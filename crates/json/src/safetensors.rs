@@ -47,7 +47,8 @@ fn split(bytes: &SharedBytes, limits: &Limits) -> Result<(SharedBytes, SharedByt
 
 /// Whether this starts as such a file does.
 pub fn detect(bytes: &SharedBytes, limits: &Limits) -> bool {
-    split(bytes, limits).is_ok_and(|(header, _)| header.starts_with(b"{") && header.trim_ascii_end().ends_with(b"}"))
+    split(bytes, limits)
+        .is_ok_and(|(header, _)| header.starts_with(b"{") && header.trim_ascii_end().ends_with(b"}"))
 }
 
 /// The tensors by name in the order of the header; they stay in the file.
@@ -76,9 +77,10 @@ fn tensor(entry: &Value, data: &SharedBytes, limits: &Limits) -> Result<StoredAr
         entry.get(key)?.as_array()?.iter().map(|n| usize::try_from(n.as_u64()?).ok()).collect()
     };
     let dtype = entry.get("dtype").and_then(Value::as_str).unwrap_or_default();
-    let dtype = NAMES.iter().find(|(name, _)| *name == dtype).map(|(_, d)| *d).ok_or_else(|| {
-        Error::unsupported(format!("the dtype {dtype:?} isn't one that models here have"))
-    })?;
+    let dtype =
+        NAMES.iter().find(|(name, _)| *name == dtype).map(|(_, d)| *d).ok_or_else(|| {
+            Error::unsupported(format!("the dtype {dtype:?} isn't one that models here have"))
+        })?;
     let shape = numbers("shape").ok_or_else(|| Error::corrupt("the header tells no shape"))?;
     let bytes = match numbers("data_offsets").as_deref() {
         Some([start, end]) => data.slice(*start..*end),
@@ -110,7 +112,8 @@ pub fn write(tensors: &[(String, &Variable)], out: &mut impl Write) -> Result<()
     header.insert(METADATA.to_owned(), json!({"format": "tf"}));
     for ((name, variable), (start, end)) in tensors.iter().zip(&ranges) {
         let dtype = NAMES.iter().find(|(_, d)| *d == variable.dtype).map(|(n, _)| *n).ok_or_else(|| {
-            Error::unsupported(format!("safetensors has no dtype {}", variable.dtype)).at(format!("tensor {name:?}"))
+            Error::unsupported(format!("safetensors has no dtype {}", variable.dtype))
+                .at(format!("tensor {name:?}"))
         })?;
         let entry = json!({"dtype": dtype, "shape": variable.shape, "data_offsets": [start, end]});
         header.insert(name.clone(), entry);

@@ -117,16 +117,20 @@ impl Weights {
 
     /// The lists and names that objects hold: those that were read, or any others by their paths.
     pub fn of_objects(objects: &Objects) -> Self {
-        if matches!(objects.get(Objects::ROOT).map(|o| &o.kind), Some(Kind::List | Kind::Dict | Kind::Tuple)) {
+        if matches!(objects.get(Objects::ROOT).map(|o| &o.kind), Some(Kind::List | Kind::Dict | Kind::Tuple))
+        {
             return Weights::of_object(objects, Objects::ROOT);
         }
-        let named = |(_, path, variable): (ObjectId, String, &Variable)| (path, Weights::Array(variable.clone()));
+        let named =
+            |(_, path, variable): (ObjectId, String, &Variable)| (path, Weights::Array(variable.clone()));
         Weights::Named(objects.variables().into_iter().map(named).collect())
     }
 
     fn of_object(objects: &Objects, id: ObjectId) -> Self {
         let Some(object) = objects.get(id) else { return Weights::List(Vec::new()) };
-        let children = || object.children.iter().map(|(name, child)| (name.clone(), Weights::of_object(objects, *child)));
+        let children = || {
+            object.children.iter().map(|(name, child)| (name.clone(), Weights::of_object(objects, *child)))
+        };
         match &object.kind {
             Kind::Variable(variable) => Weights::Array(variable.clone()),
             Kind::List | Kind::Tuple => Weights::List(children().map(|(_, w)| w).collect()),
@@ -155,9 +159,10 @@ impl Weights {
                 let items = items.iter().enumerate();
                 items.flat_map(|(i, w)| w.paths().into_iter().map(move |p| under(i.to_string(), p))).collect()
             }
-            Weights::Named(items) => {
-                items.iter().flat_map(|(n, w)| w.paths().into_iter().map(move |p| under(n.clone(), p))).collect()
-            }
+            Weights::Named(items) => items
+                .iter()
+                .flat_map(|(n, w)| w.paths().into_iter().map(move |p| under(n.clone(), p)))
+                .collect(),
         }
     }
 
@@ -177,7 +182,11 @@ impl Weights {
 /// Lists within lists, as the extents of an object array say.
 fn nest(items: Vec<Weights>, shape: &[usize]) -> Result<Weights> {
     let Some((_, inner)) = shape.split_first().filter(|(_, inner)| !inner.is_empty()) else {
-        return Ok(if shape.is_empty() { items.into_iter().next().unwrap_or(Weights::List(Vec::new())) } else { Weights::List(items) });
+        return Ok(if shape.is_empty() {
+            items.into_iter().next().unwrap_or(Weights::List(Vec::new()))
+        } else {
+            Weights::List(items)
+        });
     };
     let size: usize = inner.iter().product();
     let mut rest = items.into_iter();
@@ -257,7 +266,10 @@ fn by_name(model: &Objects, items: &[(String, Weights)]) -> Result<Option<Assign
     match left.first() {
         None => Ok(Some(found)),
         Some(first) => {
-            let error = Error::mismatch(format!("the model has no weight for {} arrays, such as {first:?}", left.len()));
+            let error = Error::mismatch(format!(
+                "the model has no weight for {} arrays, such as {first:?}",
+                left.len()
+            ));
             Err(nearest(first, names.iter().map(|(_, n)| n.as_str())).into_iter().fold(error, Error::help))
         }
     }
@@ -290,7 +302,8 @@ fn in_order(model: &Objects, weights: &Weights, dialect: Dialect) -> Result<Assi
     if arrays.len() == flat.len() {
         return fitting(model, &flat, arrays, &layers);
     }
-    by_layer(model, weights, &layers).unwrap_or_else(|| Err(miscounted(weights, &layers, arrays.len(), flat.len())))
+    by_layer(model, weights, &layers)
+        .unwrap_or_else(|| Err(miscounted(weights, &layers, arrays.len(), flat.len())))
 }
 
 /// The array for each weight where each layer has an entry of its own, possibly a stack of its weights.
@@ -342,7 +355,12 @@ fn miscounted(weights: &Weights, layers: &[LayerWeights], given: usize, wanted: 
 }
 
 /// Pairs weights with arrays, checking each shape.
-fn fitting(model: &Objects, ids: &[ObjectId], arrays: Vec<&Variable>, layers: &[LayerWeights]) -> Result<Assignment> {
+fn fitting(
+    model: &Objects,
+    ids: &[ObjectId],
+    arrays: Vec<&Variable>,
+    layers: &[LayerWeights],
+) -> Result<Assignment> {
     ids.iter()
         .zip(arrays)
         .enumerate()
@@ -386,15 +404,19 @@ fn unstack(array: &Variable, count: usize) -> Result<Vec<Variable>> {
 /// An array with the dtype of the weight that it is for, and a line about it when that isn't its own.
 fn fit(array: Variable, weight: &Variable) -> Result<(Variable, Option<String>)> {
     if array.shape != weight.shape {
-        return Err(Error::mismatch(format!("it has the shape {:?}, the array {:?}", weight.shape, array.shape))
-            .at(format!("weight {:?}", weight.name)));
+        return Err(Error::mismatch(format!(
+            "it has the shape {:?}, the array {:?}",
+            weight.shape, array.shape
+        ))
+        .at(format!("weight {:?}", weight.name)));
     }
     let (from, to) = (array.dtype, weight.dtype);
     if from == to {
         return Ok((array, None));
     }
     if from == DType::String || to == DType::String {
-        return Err(Error::mismatch(format!("it is {to}, but the array is {from}")).at(format!("weight {:?}", weight.name)));
+        return Err(Error::mismatch(format!("it is {to}, but the array is {from}"))
+            .at(format!("weight {:?}", weight.name)));
     }
     // NumPy keeps the bits of ml_dtypes' small types, but forgets which type they are.
     let bits = from == DType::U8 && to.size() == Some(1) && !matches!(to, DType::I8 | DType::Bool);
@@ -454,8 +476,11 @@ mod tests {
     #[test]
     fn names_bind_in_any_order_and_positions_by_number() {
         let names = order::names(&model(), Dialect::Keras3);
-        let mut named: Vec<(String, Weights)> =
-            names.into_iter().zip(arrays()).map(|((_, n), a)| (format!("{n}:0"), Weights::Array(a))).collect();
+        let mut named: Vec<(String, Weights)> = names
+            .into_iter()
+            .zip(arrays())
+            .map(|((_, n), a)| (format!("{n}:0"), Weights::Array(a)))
+            .collect();
         named.reverse();
         assert_eq!(bound(Weights::Named(named.clone())).expect("binds"), wanted());
         named.pop();
@@ -471,11 +496,15 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let mut short = arrays();
         short.pop();
-        let e = bound(Weights::List(short.into_iter().map(Weights::Array).collect())).expect_err("short").to_string();
+        let e = bound(Weights::List(short.into_iter().map(Weights::Array).collect()))
+            .expect_err("short")
+            .to_string();
         assert!(e.contains("12 weights") && e.contains("11 arrays"), "{e}");
         let mut swapped = arrays();
         swapped.swap(8, 9);
-        let e = bound(Weights::List(swapped.into_iter().map(Weights::Array).collect())).expect_err("swapped").to_string();
+        let e = bound(Weights::List(swapped.into_iter().map(Weights::Array).collect()))
+            .expect_err("swapped")
+            .to_string();
         assert!(e.contains("\"inner\"") && e.contains("[4, 3]"), "{e}");
     }
 
@@ -493,9 +522,9 @@ mod tests {
         let mut m = Objects::new(model().get(Objects::ROOT).expect("root").kind.clone());
         let list = m.add(Objects::ROOT, "layers", Kind::List);
         for name in ["a", "b"] {
-            let layer = crate::order::tests::layer(&mut m, list, name, modelark_artifact::Role::Layer, name);
+            let layer = order::tests::layer(&mut m, list, name, modelark_artifact::Role::Layer, name);
             for weight in ["p", "q"] {
-                crate::order::tests::weight(&mut m, layer, weight, &[3], true);
+                order::tests::weight(&mut m, layer, weight, &[3], true);
             }
         }
         let data: Vec<f32> = (0..12).map(|i| i as f32).collect();

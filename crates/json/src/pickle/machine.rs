@@ -203,20 +203,21 @@ impl Machine<'_> {
             b'}' => self.push(Node::Dict(Vec::new()))?,
             b')' => self.push(Node::Tuple(Vec::new()))?,
             b'l' => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.push(Node::List(items))?;
             }
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.push(Node::Tuple(items))?;
             }
             b'd' => {
-                let items = pairs(self.to_mark()?)?;
+                let items = pairs(self.take_to_mark()?)?;
                 self.push(Node::Dict(items))?;
             }
             0x85..=0x87 => {
                 let len = usize::from(code - 0x84);
-                let start = self.stack.len().checked_sub(len).filter(|s| *s >= self.floor()).ok_or_else(cut)?;
+                let start =
+                    self.stack.len().checked_sub(len).filter(|s| *s >= self.floor()).ok_or_else(cut)?;
                 let items = self.stack.split_off(start);
                 self.push(Node::Tuple(items))?;
             }
@@ -225,7 +226,7 @@ impl Machine<'_> {
                 self.list()?.push(item);
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.list()?.extend(items);
             }
             b's' => {
@@ -234,7 +235,7 @@ impl Machine<'_> {
                 self.dict()?.push((key, value));
             }
             b'u' => {
-                let items = pairs(self.to_mark()?)?;
+                let items = pairs(self.take_to_mark()?)?;
                 self.dict()?.extend(items);
             }
             b'q' => {
@@ -343,11 +344,16 @@ impl Machine<'_> {
     }
 
     fn top(&self) -> Result<Id> {
-        self.stack.last().copied().filter(|_| self.stack.len() > self.floor()).ok_or_else(|| wrong("its stack is empty"))
+        self.stack
+            .last()
+            .copied()
+            .filter(|_| self.stack.len() > self.floor())
+            .ok_or_else(|| wrong("its stack is empty"))
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>> {
-        let mark = self.marks.pop().filter(|m| *m <= self.stack.len()).ok_or_else(|| wrong("a mark is missing"))?;
+    fn take_to_mark(&mut self) -> Result<Vec<Id>> {
+        let mark =
+            self.marks.pop().filter(|m| *m <= self.stack.len()).ok_or_else(|| wrong("a mark is missing"))?;
         Ok(self.stack.split_off(mark))
     }
 
@@ -463,7 +469,9 @@ impl Machine<'_> {
         };
         let args = self.tuple(args)?;
         match (global, args) {
-            (Global::Reconstruct, [class, ..]) if matches!(self.node(*class)?, Node::Global(Global::NdArray)) => {
+            (Global::Reconstruct, [class, ..])
+                if matches!(self.node(*class)?, Node::Global(Global::NdArray)) =>
+            {
                 Ok(Node::EmptyArray)
             }
             (Global::DType, [kind, ..]) => match self.node(*kind)? {
@@ -481,7 +489,9 @@ impl Machine<'_> {
                 let bytes: Result<Vec<u8>> = self
                     .text(*text)?
                     .chars()
-                    .map(|c| u8::try_from(u32::from(c)).map_err(|_| wrong("bytes are spelt by other characters")))
+                    .map(|c| {
+                        u8::try_from(u32::from(c)).map_err(|_| wrong("bytes are spelt by other characters"))
+                    })
                     .collect();
                 Ok(Node::Bytes(bytes?.into()))
             }
@@ -548,7 +558,9 @@ impl Machine<'_> {
         }
         let big = self.text(*order)? == ">";
         Ok(match items {
-            Items::Plain { dtype, .. } => Items::Plain { dtype: *dtype, swapped: big && dtype.size() != Some(1) },
+            Items::Plain { dtype, .. } => {
+                Items::Plain { dtype: *dtype, swapped: big && dtype.size() != Some(1) }
+            }
             Items::Text { len, .. } => Items::Text { len: *len, swapped: big },
             other => other.clone(),
         })
@@ -557,7 +569,8 @@ impl Machine<'_> {
     /// The tree under a node.
     fn value(&self, id: Id, depth: usize, budget: &mut usize) -> Result<Value> {
         let depth = depth.checked_sub(1).ok_or_else(|| Error::limit("the pickle nests too deep"))?;
-        *budget = budget.checked_sub(1).ok_or_else(|| Error::limit("the pickle repeats its values too often"))?;
+        *budget =
+            budget.checked_sub(1).ok_or_else(|| Error::limit("the pickle repeats its values too often"))?;
         let mut all = |ids: &[Id]| -> Result<Vec<Value>> {
             ids.iter().map(|id| self.value(*id, depth, budget)).collect()
         };
@@ -578,7 +591,9 @@ impl Machine<'_> {
             }
             Node::EmptyArray => return Err(wrong("an array was never filled")),
             Node::DType(_) | Node::Global(_) => {
-                return Err(Error::unsupported("the pickle holds a type, where only arrays and numbers are read"));
+                return Err(Error::unsupported(
+                    "the pickle holds a type, where only arrays and numbers are read",
+                ));
             }
         })
     }
@@ -663,7 +678,8 @@ mod tests {
         // pickle.dumps([1, -2, 1.5, 'é', True, None, (1, 2)], protocol=p)
         let old = b"(lp0\nI1\naI-2\naF1.5\naV\xe9\np1\naI01\naNa(I1\nI2\ntp2\na.";
         let new = b"\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00]\x94(K\x01J\xfe\xff\xff\xffG?\xf8\x00\x00\x00\x00\x00\x00\x8c\x02\xc3\xa9\x94\x88NK\x01K\x02\x86\x94e.";
-        let wanted = "List([Int(1), Int(-2), Float(1.5), String(\"é\"), Bool(true), None, Tuple([Int(1), Int(2)])])";
+        let wanted =
+            "List([Int(1), Int(-2), Float(1.5), String(\"é\"), Bool(true), None, Tuple([Int(1), Int(2)])])";
         for bytes in [&old[..], &new[..]] {
             assert_eq!(format!("{:?}", run(bytes).expect("reads")), wanted);
         }
@@ -699,7 +715,19 @@ mod tests {
 
     #[test]
     fn damaged_pickles_are_errors() {
-        for bytes in [&b""[..], b".", b"K", b"X\xff\xff\xff\xff.", b"a.", b"e.", b"(.", b"K\x01(a.", b"h\x05.", b"cnumpy\n", b"R."] {
+        for bytes in [
+            &b""[..],
+            b".",
+            b"K",
+            b"X\xff\xff\xff\xff.",
+            b"a.",
+            b"e.",
+            b"(.",
+            b"K\x01(a.",
+            b"h\x05.",
+            b"cnumpy\n",
+            b"R.",
+        ] {
             assert!(run(bytes).is_err(), "{bytes:?}");
         }
     }

@@ -326,8 +326,16 @@ mod tests {
     }
 
     fn tensors() -> impl Strategy<Value = Tensor> {
-        let dtype = prop::sample::select(vec![DType::F32, DType::F64, DType::I64, DType::Bool, DType::BF16, DType::C64]);
-        (dtype, prop::collection::vec(0usize..4, 0..5)).prop_map(|(d, shape)| Tensor::zeros(d, &shape).expect("zeros"))
+        let dtype = prop::sample::select(vec![
+            DType::F32,
+            DType::F64,
+            DType::I64,
+            DType::Bool,
+            DType::BF16,
+            DType::C64,
+        ]);
+        (dtype, prop::collection::vec(0usize..4, 0..5))
+            .prop_map(|(d, shape)| Tensor::zeros(d, &shape).expect("zeros"))
     }
 
     proptest! {
