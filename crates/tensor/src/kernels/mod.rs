@@ -15,6 +15,7 @@ pub mod matmul;
 pub mod norm;
 pub(crate) mod parallel;
 pub mod pool;
+pub mod reduce;
 pub(crate) mod simd;
 pub mod window;
 
