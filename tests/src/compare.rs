@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn strings_are_compared_without_the_end_that_numpy_drops() {
-        let strings = |s: &[&str]| Tensor::from_strings(s.iter().map(|s| s.as_bytes()).collect(), [s.len()]).expect("tensor");
+        let strings = |s: &[&str]| Tensor::from_strings(s.iter().map(|s| s.as_bytes()).collect::<Vec<_>>(), [s.len()]).expect("tensor");
         assert!(close(&strings(&["a", "bc"]), &strings(&["a\0", "bc"]), Tolerance::FLOAT32).is_ok());
         assert!(close(&strings(&["a"]), &strings(&["b"]), Tolerance::FLOAT32).is_err());
     }

@@ -1,8 +1,10 @@
 //! The answers of a fixture's files, form by form.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use modelark::{Argument, Load, Model, Tensor};
+use modelark::savedmodel::SavedModelFormat;
+use modelark::{Argument, Format, Limits, Load, Model, Place, Tensor};
 use serde_json::Value;
 
 use crate::compare::{self, Tolerance};
@@ -128,8 +130,7 @@ fn saved_path(case: &Case, index: usize) -> &str {
 fn saved_model(case: &Case, index: usize) -> Outcome {
     let about = saved(case, index).ok_or("no such SavedModel")?;
     let tags: Vec<&str> = strings(about.get("tags"));
-    let how = if tags == ["serve"] { Load::new() } else { Load::new().tags(tags) };
-    let model = how.path(case.path(saved_path(case, index))).map_err(|e| e.to_string())?;
+    let model = with_tags(&case.path(saved_path(case, index)), &tags).map_err(|e| e.to_string())?;
     let (inputs, expected) = (case.arrays("inputs.npz")?, case.arrays("expected.npz")?);
     let mut count = 0;
     for (name, signature) in about.get("signatures").and_then(Value::as_object).into_iter().flatten() {
@@ -154,6 +155,16 @@ fn saved_model(case: &Case, index: usize) -> Outcome {
         count += call(&model, function, &inputs, &expected)?;
     }
     if count == 0 { Err("there is nothing to compare".to_owned()) } else { Ok(format!("{count} outputs")) }
+}
+
+/// Loads the graph of a SavedModel that has these tags.
+fn with_tags(path: &Path, tags: &[&str]) -> modelark::Result<Model> {
+    if tags == ["serve"] {
+        return modelark::load(path);
+    }
+    let tags = tags.iter().map(|t| (*t).to_owned()).collect();
+    let format = SavedModelFormat { tags: Some(tags) };
+    Model::from_artifact(format.read(&Place::of_path(path), &Limits::default())?)
 }
 
 /// Calls a function with its tensors, and what else its trace was given.
