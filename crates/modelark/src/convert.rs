@@ -74,7 +74,8 @@ impl Convert {
             None => formats::format_for_path(to)?,
         };
         let mut report = Report::default();
-        let artifact = self.derive(artifact, source, target, &mut report).map_err(|e| e.in_file(place.label()))?;
+        let artifact =
+            self.derive(artifact, source, target, &mut report).map_err(|e| e.in_file(place.label()))?;
         report.extend(write(&artifact, target, to, &self.save.options)?);
         Ok(report)
     }
@@ -89,7 +90,8 @@ impl Convert {
     ) -> Result<Artifact> {
         let dialect = artifact.architecture.as_ref().map(|a| a.dialect);
         let other_dialect = self.save.options.dialect.is_some_and(|d| Some(d) != dialect);
-        let same = source.name() == target.name() && self.weights.is_none() && !(other_dialect && dialect.is_some());
+        let same =
+            source.name() == target.name() && self.weights.is_none() && !(other_dialect && dialect.is_some());
         if same {
             return Ok(artifact);
         }
@@ -103,7 +105,11 @@ impl Convert {
         match self.load.layers(artifact, source) {
             Ok(layers) => assemble(kept, Some(&layers), target, &self.save.options, report),
             // Tensors can be moved without knowing what the layers do.
-            Err(e) if e.kind() == ErrorKind::UnknownClass && self.weights.is_none() && lacks(&kept, target).is_none() => {
+            Err(e)
+                if e.kind() == ErrorKind::UnknownClass
+                    && self.weights.is_none()
+                    && lacks(&kept, target).is_none() =>
+            {
                 report.note(format!("kept the source's names for the weights, since {e}"));
                 Ok(kept)
             }
@@ -127,8 +133,7 @@ fn lacks(artifact: &Artifact, format: &dyn Format) -> Option<Error> {
         Error::unsupported(format!("{} needs {what}, which the source doesn't have", format.description()))
             .help("convert to a checkpoint, .npz or .safetensors, or give the architecture")
     };
-    let is_layers =
-        matches!(artifact.objects.get(Objects::ROOT).map(|o| &o.kind), Some(Kind::Layer(_)));
+    let is_layers = matches!(artifact.objects.get(Objects::ROOT).map(|o| &o.kind), Some(Kind::Layer(_)));
     if needs.architecture && artifact.architecture.is_none() {
         return Some(missing("an architecture"));
     }

@@ -84,12 +84,15 @@ fn unknown_content(bytes: &[u8]) -> Error {
             .help("fetch the file itself with `git lfs pull`");
     }
     if bytes.is_empty() {
-        return Error::corrupt("the file is empty").help("a save that failed may have left it; restore it from a copy");
+        return Error::corrupt("the file is empty")
+            .help("a save that failed may have left it; restore it from a copy");
     }
     let start = bytes.get(..bytes.len().min(512)).unwrap_or_default().trim_ascii_start();
     if start.starts_with(b"<") {
         return Error::unsupported("this is a web page, not a model").help("download the file itself");
     }
     let known: Vec<&str> = formats().map(|f| f.name()).collect();
-    Error::unsupported("this is no model of a known format; its content fits none of ".to_owned() + &known.join(", "))
+    Error::unsupported(
+        "this is no model of a known format; its content fits none of ".to_owned() + &known.join(", "),
+    )
 }

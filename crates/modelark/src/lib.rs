@@ -18,7 +18,7 @@ mod convert;
 mod formats;
 mod model;
 mod open;
-mod program;
+mod runtime;
 mod values;
 
 pub use convert::{Convert, convert};
@@ -42,5 +42,5 @@ pub use modelark_savedmodel as savedmodel;
 pub use modelark_tensor as tensor;
 pub use modelark_tensor::{DType, PartialShape, Tensor};
 pub use open::{Open, open};
-pub use program::{Endpoint, Port};
+pub use runtime::{Endpoint, Port};
 pub use values::{Argument, Inputs, Outputs, describe};

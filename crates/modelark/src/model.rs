@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use modelark_artifact::{Artifact, Dialect, Error, Limits, ObjectId, Place, Report, Result, SaveOptions, nearest};
+use modelark_artifact::{
+    Artifact, Dialect, Error, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, nearest,
+};
 use modelark_nn as nn;
 use modelark_tensor::Tensor;
 
 use crate::convert::{assemble, write};
-use crate::program::{Endpoint, Program};
+use crate::runtime::{Endpoint, Runtime};
 use crate::values::{Argument, Inputs, Outputs};
 use crate::{Open, Registry, formats};
 
@@ -27,7 +29,7 @@ use crate::{Open, Registry, formats};
 pub struct Model {
     artifact: Artifact,
     layers: Option<nn::Model>,
-    program: Program,
+    runtime: Runtime,
     /// Variables by path, in the artifact's order.
     variables: Vec<(String, ObjectId)>,
 }
@@ -38,9 +40,9 @@ impl Model {
     /// # Errors
     /// When there is nothing to run, or the parts don't fit each other.
     pub fn from_artifact(artifact: Artifact) -> Result<Self> {
-        let program = Program::new(&artifact)?;
+        let runtime = Runtime::new(&artifact)?;
         let variables = artifact.objects.variables().into_iter().map(|(id, path, _)| (path, id)).collect();
-        Ok(Model { artifact, layers: None, program, variables })
+        Ok(Model { artifact, layers: None, runtime, variables })
     }
 
     /// A model of layers, as the builder makes it.
@@ -66,7 +68,7 @@ impl Model {
 
     /// Everything that can be called by name: signatures, and functions of objects.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.program.endpoints()
+        self.runtime.endpoints()
     }
 
     /// What [`Model::predict`] takes and gives.
@@ -75,12 +77,14 @@ impl Model {
     /// When the model has no default function.
     pub fn default_endpoint(&self) -> Result<Endpoint> {
         let name = self.default_name()?;
-        self.program.endpoint(&name).ok_or_else(|| Error::missing(format!("{name:?} has no concrete function")))
+        self.runtime
+            .endpoint(&name)
+            .ok_or_else(|| Error::missing(format!("{name:?} has no concrete function")))
     }
 
     fn default_name(&self) -> Result<String> {
         // A model of layers keeps its inputs' and outputs' order in its call; a signature sorts them by name.
-        if self.layers.is_some() { Ok("__call__".to_owned()) } else { self.program.default_endpoint() }
+        if self.layers.is_some() { Ok("__call__".to_owned()) } else { self.runtime.default_endpoint() }
     }
 
     /// Runs the model in inference mode.
@@ -88,7 +92,7 @@ impl Model {
     /// # Errors
     /// When the inputs aren't what the model takes, or an op refuses them; the message names which.
     pub fn predict(&self, inputs: impl Into<Inputs>) -> Result<Outputs> {
-        self.program.call(&self.default_name()?, inputs.into())
+        self.runtime.call(&self.default_name()?, inputs.into())
     }
 
     /// Calls a signature, or a function by its path, with tensors alone.
@@ -96,7 +100,7 @@ impl Model {
     /// # Errors
     /// When there is none of that name (the message lists those there are), or as [`Model::predict`].
     pub fn call(&self, endpoint: &str, inputs: impl Into<Inputs>) -> Result<Outputs> {
-        self.program.call(endpoint, inputs.into())
+        self.runtime.call(endpoint, inputs.into())
     }
 
     /// Calls a function by its path as Python would, with nested arguments, plain values and keywords. Which of its
@@ -110,7 +114,7 @@ impl Model {
         positional: Vec<Argument>,
         keywords: BTreeMap<String, Argument>,
     ) -> Result<Outputs> {
-        self.program.call_with(path, positional, keywords)
+        self.runtime.call_with(path, positional, keywords)
     }
 
     /// The paths of all variables.
@@ -135,7 +139,8 @@ impl Model {
     }
 
     fn run_time(&self, path: &str) -> Result<&Arc<modelark_graph::engine::Variable>> {
-        let found = self.variables.iter().find(|(p, _)| p == path).and_then(|(_, id)| self.program.variable(*id));
+        let found =
+            self.variables.iter().find(|(p, _)| p == path).and_then(|(_, id)| self.runtime.variable(*id));
         found.ok_or_else(|| {
             let help = nearest(path, self.variables());
             Error::invalid(format!("there is no variable {path:?}"))
@@ -173,7 +178,7 @@ impl Model {
     fn current(&self) -> Result<Artifact> {
         let mut artifact = self.artifact.clone();
         for (path, id) in &self.variables {
-            let Some(now) = self.program.variable(*id) else { continue };
+            let Some(now) = self.runtime.variable(*id) else { continue };
             // One that was never read still lies in the file, where the writer finds it.
             if let (Some(value), Some(variable)) = (now.in_memory(), artifact.objects.variable_mut(*id)) {
                 if value.shape() != variable.shape {
@@ -258,6 +263,12 @@ impl Load {
         Load::default()
     }
 
+    /// How to read the files.
+    pub fn open(mut self, open: Open) -> Self {
+        self.open = open;
+        self
+    }
+
     /// Bounds on what the file may ask for.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.open = self.open.limits(limits);
@@ -308,7 +319,9 @@ impl Load {
         if artifact.architecture.is_none() {
             return Err(Error::missing("this holds weights alone, no architecture and no functions to run")
                 .in_file(place.label())
-                .help("load the architecture (a .json, .h5 or .keras file) and name this file as its weights"));
+                .help(
+                    "load the architecture (a .json, .h5 or .keras file) and name this file as its weights",
+                ));
         }
         let layers = self.layers(artifact, format).map_err(|e| e.in_file(place.label()))?;
         let mut model = Model::from_layers(layers)?;
@@ -328,19 +341,30 @@ impl Load {
         let registry = self.registry.clone().unwrap_or_default();
         let mut layers = nn::Model::from_architecture(&architecture, &registry)?;
         let mut objects = layers.skeleton()?;
-        match &self.weights {
+        let (mut values, format, label) = match &self.weights {
             Some(path) => {
                 let place = Place::of_path(path);
-                let (weights, weights_format) = Open { ..self.open.clone() }.any_format().place(&place)?;
-                weights_format.bind(&mut objects, &weights).map_err(|e| e.in_file(place.label()))?;
-                layers.set_training(artifact.training);
+                let (weights, format) = self.open.clone().any_format().place(&place)?;
+                (weights, format, Some(place.label()))
             }
-            None => {
-                format.bind(&mut objects, &artifact)?;
-                layers.set_training(artifact.training);
-            }
+            None => (artifact.clone(), format, None),
+        };
+        format.bind(&mut objects, &values).map_err(|e| match label {
+            Some(label) => e.in_file(label),
+            None => e,
+        })?;
+        // The optimizer's state comes with the weights that it belongs to; the compile config with the architecture.
+        if let Some(training) = &mut values.training {
+            training.follow(&values.objects, &objects);
         }
+        let training = match (artifact.training, values.training) {
+            (Some(own), Some(other)) => {
+                Some(Training { compile: own.compile.or(other.compile), optimizer: other.optimizer })
+            }
+            (own, other) => own.or(other),
+        };
         layers.set_objects(objects)?;
+        layers.set_training(training);
         Ok(layers)
     }
 }

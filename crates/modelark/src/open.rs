@@ -43,6 +43,12 @@ impl Open {
         self
     }
 
+    /// Finds the format by content again.
+    pub(crate) fn any_format(mut self) -> Self {
+        self.format = None;
+        self
+    }
+
     /// Reads the parts of the model at `path`. Variables stay in the file until they are asked for.
     ///
     /// # Errors

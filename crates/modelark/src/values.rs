@@ -34,12 +34,15 @@ impl Inputs {
                 for name in names {
                     let at = tensors.iter().position(|(n, _)| n == name).ok_or_else(|| {
                         let given: Vec<&str> = tensors.iter().map(|(n, _)| n.as_str()).collect();
-                        Error::invalid(format!("no input {name:?} was given, but {}", list(&given))).help(expected())
+                        Error::invalid(format!("no input {name:?} was given, but {}", list(&given)))
+                            .help(expected())
                     })?;
                     ordered.push(tensors.swap_remove(at).1);
                 }
                 match tensors.first() {
-                    Some((extra, _)) => Err(Error::invalid(format!("there is no input {extra:?}; {}", expected()))),
+                    Some((extra, _)) => {
+                        Err(Error::invalid(format!("there is no input {extra:?}; {}", expected())))
+                    }
                     None => Ok(ordered),
                 }
             }
@@ -187,7 +190,8 @@ impl Argument {
                 items.len() == wanted.len() && items.iter().zip(wanted).all(|(a, w)| a.flatten_as(w, into))
             }
             (Argument::Sequence(items), Structure::NamedTuple { fields, .. }) => {
-                items.len() == fields.len() && items.iter().zip(fields).all(|(a, (_, w))| a.flatten_as(w, into))
+                items.len() == fields.len()
+                    && items.iter().zip(fields).all(|(a, (_, w))| a.flatten_as(w, into))
             }
             (Argument::Dict(items), Structure::Dict(wanted)) => {
                 items.len() == wanted.len()
@@ -292,7 +296,8 @@ mod tests {
 
     #[test]
     fn arguments_match_structures() {
-        let spec = Structure::Tensor { name: String::new(), shape: Default::default(), dtype: t(0.0).dtype() };
+        let spec =
+            Structure::Tensor { name: String::new(), shape: Default::default(), dtype: t(0.0).dtype() };
         let wanted = Structure::Tuple(vec![spec, Structure::Bool(false)]);
         let mut flat = Vec::new();
         assert!(Argument::Sequence(vec![t(1.0).into(), false.into()]).flatten_as(&wanted, &mut flat));

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use modelark_artifact::{
-    Artifact, ConcreteFunction, Error, ErrorKind, FunctionObject, Functions, Kind, ObjectId, Objects, Result, Session,
-    Structure, nearest,
+    Artifact, ConcreteFunction, Error, ErrorKind, FunctionObject, Functions, Kind, ObjectId, Objects, Result,
+    Session, Structure, nearest,
 };
-use modelark_graph::engine::{Executable, Resource, Resources, Value, Values, Variable};
-use modelark_graph::{FuncRef, Library, Output};
+use modelark_graph::Output;
+use modelark_graph::engine::{Executable, Program, Resource, Resources, Value, Values, Variable};
 use modelark_tensor::{DType, PartialShape, Tensor};
 
 use crate::values::{Argument, Inputs, Outputs, describe};
@@ -36,9 +36,9 @@ pub struct Endpoint {
 }
 
 /// What runs an artifact's functions: variables and tables, and what was compiled so far.
-pub(crate) struct Program {
+pub(crate) struct Runtime {
     functions: Functions,
-    library: Arc<Library>,
+    program: Program,
     /// Shared by all calls.
     resources: Resources,
     /// What each object that a function can close over is at run time.
@@ -50,12 +50,12 @@ pub(crate) struct Program {
     compiled: Mutex<HashMap<String, Arc<Executable>>>,
 }
 
-impl Program {
+impl Runtime {
     /// Makes variables (not read yet), tables and constants for what the functions close over.
     pub(crate) fn new(artifact: &Artifact) -> Result<Self> {
         let functions = artifact.functions.clone().unwrap_or_default();
-        let mut program = Program {
-            library: Arc::new(functions.library.clone()),
+        let mut runtime = Runtime {
+            program: Program::new(functions.library.clone()),
             resources: Resources::new(),
             captured: HashMap::new(),
             restored: BTreeMap::new(),
@@ -64,33 +64,33 @@ impl Program {
             functions,
         };
         for asset in &artifact.assets {
-            program.resources.add_asset(&asset.name, asset.bytes.clone());
+            runtime.resources.add_asset(&asset.name, asset.bytes.clone());
         }
         for (id, path) in artifact.objects.walk() {
             let Some(object) = artifact.objects.get(id) else { continue };
             match &object.kind {
                 Kind::Function(f) => {
-                    program.restored.insert(path.join("/"), f.clone());
+                    runtime.restored.insert(path.join("/"), f.clone());
                 }
                 Kind::Signatures => {
                     for (name, child) in &object.children {
                         if let Some(Kind::ConcreteFunction { name: concrete, .. }) =
                             artifact.objects.get(*child).map(|o| &o.kind)
                         {
-                            program.signatures.insert(name.clone(), concrete.clone());
+                            runtime.signatures.insert(name.clone(), concrete.clone());
                         }
                     }
                 }
                 _ => {}
             }
         }
-        program.capture(artifact)?;
-        if let Some(session) = &program.functions.session
-            && program.functions.concrete.is_empty()
+        runtime.capture(artifact)?;
+        if let Some(session) = &runtime.functions.session
+            && runtime.functions.concrete.is_empty()
         {
-            program.begin_session(artifact, session)?;
+            runtime.begin_session(artifact, session)?;
         }
-        Ok(program)
+        Ok(runtime)
     }
 
     /// Gives every object that some function closes over its run-time value.
@@ -126,10 +126,8 @@ impl Program {
 
     /// Calls a method without arguments of an object, if it has it.
     fn call_member(&self, objects: &Objects, id: ObjectId, method: &str) -> Result<Values> {
-        let function = objects
-            .get(id)
-            .and_then(|o| o.child(method))
-            .and_then(|f| match &objects.get(f)?.kind {
+        let function =
+            objects.get(id).and_then(|o| o.child(method)).and_then(|f| match &objects.get(f)?.kind {
                 Kind::Function(f) => f.concrete.first().cloned(),
                 Kind::ConcreteFunction { name, .. } => Some(name.clone()),
                 _ => None,
@@ -147,7 +145,8 @@ impl Program {
             let variable = Arc::new(run_time_variable(&artifact.objects, id)?);
             // The graph's ops find a variable by the shared name of its handle, or else by the node's name.
             let node = session.graph.nodes.get(*node);
-            let shared = node.and_then(|n| n.attr("shared_name")).and_then(|a| a.as_str()).filter(|s| !s.is_empty());
+            let shared =
+                node.and_then(|n| n.attr("shared_name")).and_then(|a| a.as_str()).filter(|s| !s.is_empty());
             let shared = shared.or(node.map(|n| n.name.as_str())).unwrap_or(name);
             self.resources.insert("variable", shared, Resource::Variable(variable));
         }
@@ -160,8 +159,10 @@ impl Program {
             .iter()
             .filter_map(|(_, i)| Some(Tensor::scalar_string(artifact.assets.get(*i)?.name.as_bytes()).into()))
             .collect();
-        let run = Executable::new(&session.graph, &self.library, &feeds, &[], &session.init);
-        run.and_then(|e| e.run(&self.resources, names)).map(drop).map_err(|e| run_error(e).at("initialization"))
+        let run = self.program.graph(&session.graph, &feeds, &[], &session.init);
+        run.and_then(|e| e.run(&self.resources, names))
+            .map(drop)
+            .map_err(|e| run_error(e).at("initialization"))
     }
 
     /// Everything that can be called: signatures first, then functions of objects.
@@ -176,7 +177,11 @@ impl Program {
     fn signature_names(&self) -> Vec<String> {
         let session = self.functions.session.iter().flat_map(|s| s.signatures.keys());
         // A model that keeps both has the same signatures twice.
-        let names = if self.signatures.is_empty() { session.cloned().collect() } else { self.signatures.keys().cloned().collect::<Vec<_>>() };
+        let names = if self.signatures.is_empty() {
+            session.cloned().collect()
+        } else {
+            self.signatures.keys().cloned().collect::<Vec<_>>()
+        };
         names.into_iter().filter(|n| !n.starts_with("__saved_model")).collect()
     }
 
@@ -234,7 +239,10 @@ impl Program {
                 self.functions.concrete.get(*c).is_some_and(|c| {
                     let specs = c.input.flatten();
                     specs.len() == tensors.len()
-                        && specs.iter().zip(&tensors).all(|((_, s, d), t)| t.dtype() == *d && s.matches(t.shape()))
+                        && specs
+                            .iter()
+                            .zip(&tensors)
+                            .all(|((_, s, d), t)| t.dtype() == *d && s.matches(t.shape()))
                 })
             });
             let concrete = fitting.or(function.concrete.first()).ok_or_else(|| self.unknown(name))?;
@@ -302,7 +310,7 @@ impl Program {
             })?);
         }
         let executable = self.executable(name)?;
-        executable.run(&self.resources, args).map_err(|e| run_error(e).at(format!("function {name:?}")))
+        executable.run(&self.resources, args).map_err(run_error)
     }
 
     fn executable(&self, name: &str) -> Result<Arc<Executable>> {
@@ -311,16 +319,18 @@ impl Program {
             return Ok(found);
         }
         // Compiled outside the lock, so that calls of other functions don't wait; the first one in stays.
-        let made = Executable::for_function(&FuncRef::new(name), &self.library)
-            .map_err(|e| run_error(e).at(format!("function {name:?}")))?;
+        let made = self.program.function(name).map_err(run_error)?;
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(compiled.entry(name.to_owned()).or_insert_with(|| Arc::new(made)).clone())
     }
 
     fn call_session(&self, endpoint: &Endpoint, tensors: Vec<Tensor>) -> Result<Outputs> {
         check(endpoint, &tensors)?;
-        let session =
-            self.functions.session.as_ref().ok_or_else(|| Error::missing("this model has no graph to run"))?;
+        let session = self
+            .functions
+            .session
+            .as_ref()
+            .ok_or_else(|| Error::missing("this model has no graph to run"))?;
         let signature = session.signatures.get(&endpoint.name).ok_or_else(|| self.unknown(&endpoint.name))?;
         let key = format!("signature {:?}", endpoint.name);
         let found = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -331,8 +341,8 @@ impl Program {
                     infos.values().map(|i| resolve(session, &i.name)).collect::<Result<Vec<Output>>>()
                 };
                 let (feeds, fetches) = (resolve(&signature.inputs)?, resolve(&signature.outputs)?);
-                let made = Executable::new(&session.graph, &self.library, &feeds, &fetches, &[])
-                    .map_err(|e| run_error(e).at(key.clone()))?;
+                let made = self.program.graph(&session.graph, &feeds, &fetches, &[]);
+                let made = made.map_err(|e| run_error(e).at(key.clone()))?;
                 let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
                 compiled.entry(key.clone()).or_insert_with(|| Arc::new(made)).clone()
             }
@@ -350,8 +360,10 @@ impl Program {
 
 /// A variable whose value is read from the artifact when first used.
 fn run_time_variable(objects: &Objects, id: ObjectId) -> Result<Variable> {
-    let variable =
-        objects.variable(id).cloned().ok_or_else(|| Error::mismatch(format!("object {id} is not a variable")))?;
+    let variable = objects
+        .variable(id)
+        .cloned()
+        .ok_or_else(|| Error::mismatch(format!("object {id} is not a variable")))?;
     let (name, dtype) = (variable.name.clone(), variable.dtype);
     let shape = PartialShape::from(&variable.shape[..]);
     if matches!(variable.value, modelark_artifact::Value::None) {
@@ -446,13 +458,11 @@ fn resolve(session: &Session, name: &str) -> Result<Output> {
     Ok(Output::new(node, index))
 }
 
+/// What the engine says, as the facade's error: whatever an op refuses, the caller gave.
 fn run_error(e: modelark_graph::Error) -> Error {
-    use modelark_graph::ErrorKind as K;
     let kind = match e.kind() {
-        K::Unsupported => ErrorKind::Unsupported,
-        K::Limit | K::Cancelled => ErrorKind::Limit,
-        K::Graph => ErrorKind::Corrupt,
-        _ => ErrorKind::Invalid,
+        modelark_graph::ErrorKind::Compute => ErrorKind::Invalid,
+        _ => return e.into(),
     };
     Error::new(kind, e.to_string())
 }
@@ -463,7 +473,9 @@ fn canonical(
     mut positional: Vec<Argument>,
     mut keywords: BTreeMap<String, Argument>,
 ) -> (Vec<Argument>, BTreeMap<String, Argument>) {
-    let Some(Structure::NamedTuple { fields, .. }) = &function.arg_spec else { return (positional, keywords) };
+    let Some(Structure::NamedTuple { fields, .. }) = &function.arg_spec else {
+        return (positional, keywords);
+    };
     let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v);
     let sequence = |s: Option<&Structure>| match s {
         Some(Structure::List(items) | Structure::Tuple(items)) => items.clone(),
@@ -517,7 +529,10 @@ mod tests {
     fn defaults_and_keywords_become_positions() {
         let text = |s: &str| Structure::String(s.into());
         let fields = vec![
-            ("args".to_owned(), Structure::List(vec![text("self"), text("x"), text("training"), text("mask")])),
+            (
+                "args".to_owned(),
+                Structure::List(vec![text("self"), text("x"), text("training"), text("mask")]),
+            ),
             ("defaults".to_owned(), Structure::Tuple(vec![Structure::Bool(false), Structure::None])),
         ];
         let function = FunctionObject {
@@ -552,7 +567,10 @@ mod tests {
             output: Structure::Dict(BTreeMap::from([("scores".to_owned(), spec(&[None]))])),
         };
         let endpoint = describe_concrete("serving_default", &concrete);
-        assert_eq!((endpoint.inputs[0].name.as_str(), endpoint.outputs[0].name.as_str()), ("images", "scores"));
+        assert_eq!(
+            (endpoint.inputs[0].name.as_str(), endpoint.outputs[0].name.as_str()),
+            ("images", "scores")
+        );
         let wrong = Tensor::zeros(DType::F64, [2]).expect("tensor");
         assert!(check(&endpoint, &[wrong]).expect_err("dtype").to_string().contains("\"images\""));
     }
