@@ -2,7 +2,27 @@
 #![forbid(unsafe_code)]
 
 mod attr;
+mod bind;
+mod format;
 mod function;
 mod graphdef;
+mod keras_metadata;
+mod objects;
+mod plan;
+mod residue;
+mod saved_model;
+mod serving;
+mod session;
 mod signatures;
 mod structure;
+mod write;
+
+use modelark_artifact::Format;
+
+pub use format::SavedModelFormat;
+pub use saved_model::{ReadOptions, SavedModel};
+
+/// The formats of this crate.
+pub fn formats() -> Vec<Box<dyn Format>> {
+    vec![Box::new(SavedModelFormat::default())]
+}

@@ -31,7 +31,7 @@ impl Signatures {
         let outputs = function
             .results
             .iter()
-            .map(|r| ArgDef { name: r.name.clone(), ty: ArgType::Fixed(r.dtype) })
+            .map(|r| ArgDef { name: r.name.clone(), ty: ArgType::Fixed(r.dtype), is_ref: false })
             .collect();
         let signature = OpSignature {
             name: function.name.clone(),
@@ -140,7 +140,7 @@ fn arg_from_proto(arg: &op_def::ArgDef) -> ArgDef {
     } else {
         single
     };
-    ArgDef { name: arg.name.clone(), ty }
+    ArgDef { name: arg.name.clone(), ty, is_ref: arg.is_ref }
 }
 
 #[cfg(test)]

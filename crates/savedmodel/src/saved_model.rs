@@ -1,0 +1,254 @@
+//! The folder as it is: its messages, its checkpoint, its other files.
+
+use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, tensor::SharedBytes};
+use modelark_checkpoint::Bundle;
+use modelark_proto::{self as proto, Message, MetaGraphDef, bytes::Bytes};
+
+/// The name of the file that makes a folder a SavedModel.
+pub(crate) const PB: &str = "saved_model.pb";
+/// The same as text, which TensorFlow reads when there is no binary one.
+pub(crate) const PBTXT: &str = "saved_model.pbtxt";
+/// The first of the files into which a model is split that is too large for one message.
+const CPB: &str = "saved_model.cpb";
+/// The checkpoint's prefix within the folder.
+pub(crate) const VARIABLES: &str = "variables/variables";
+/// The tag of the MetaGraph that is meant for inference.
+pub(crate) const SERVE: &str = "serve";
+
+/// Which MetaGraph to read, and how much it may ask for.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// The tags of the MetaGraph, all of them; by default the only one, or the one for serving.
+    pub tags: Option<Vec<String>>,
+    /// What reading may use.
+    pub limits: Limits,
+}
+
+/// A SavedModel's messages and checkpoint, without any interpretation (TensorFlow: `saved_model.pb`, `variables/`).
+///
+/// [`Format::read`](modelark_artifact::Format::read) makes an artifact of it.
+#[derive(Debug)]
+pub struct SavedModel {
+    folder: Place,
+    message: proto::SavedModel,
+    chosen: usize,
+    bundle: Result<Bundle, ErrorKind>,
+}
+
+impl SavedModel {
+    /// Opens the SavedModel at `place`: its folder, or the `saved_model.pb` in it. No tensor is read.
+    ///
+    /// # Errors
+    /// When there is no such file, it isn't a SavedModel, no MetaGraph has the tags asked for, or its checkpoint is
+    /// damaged. A checkpoint that isn't there is no error: a model may have no variables.
+    pub fn open(place: &Place, options: &ReadOptions) -> Result<Self> {
+        let (folder, file) = locate(place);
+        let message = decode(&file).map_err(|e| e.in_file(file.label()))?;
+        let chosen =
+            choose(&message.meta_graphs, options.tags.as_deref()).map_err(|e| e.in_file(file.label()))?;
+        let bundle = match Bundle::open(folder.child(VARIABLES), &options.limits) {
+            Ok(bundle) => Ok(bundle),
+            Err(e) if e.kind() == ErrorKind::Missing => Err(e.kind()),
+            Err(e) => return Err(e),
+        };
+        Ok(SavedModel { folder, message, chosen, bundle })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Place {
+        &self.folder
+    }
+
+    /// The whole message.
+    pub fn message(&self) -> &proto::SavedModel {
+        &self.message
+    }
+
+    /// The MetaGraph that was chosen.
+    pub fn meta_graph(&self) -> &MetaGraphDef {
+        // `open` has chosen one that is there.
+        &self.message.meta_graphs[self.chosen]
+    }
+
+    /// The tags of every MetaGraph.
+    pub fn tags(&self) -> Vec<&[String]> {
+        self.message.meta_graphs.iter().map(tags).collect()
+    }
+
+    /// The checkpoint with the variables, if there is one.
+    pub fn bundle(&self) -> Option<&Bundle> {
+        self.bundle.as_ref().ok()
+    }
+
+    /// The message without what an artifact keeps elsewhere, and the index of the MetaGraph that was chosen.
+    pub(crate) fn into_parts(self) -> (proto::SavedModel, usize) {
+        (self.message, self.chosen)
+    }
+}
+
+/// Whether a SavedModel lies at `place`: a folder with its file, or that file.
+pub(crate) fn detect(place: &Place) -> bool {
+    if place.is_folder() {
+        return [PB, PBTXT, CPB].iter().any(|name| place.files.exists(&place.child(name).name));
+    }
+    let name = file_name(place);
+    name == PB
+        || name == PBTXT
+        || (name.ends_with(".pb") && place.open().is_ok_and(|bytes| looks_like_saved_model(&bytes)))
+}
+
+fn file_name(place: &Place) -> &str {
+    place.name.rsplit('/').next().unwrap_or_default()
+}
+
+/// The folder and the file in it that a place means.
+fn locate(place: &Place) -> (Place, Place) {
+    if place.is_folder() {
+        let names = [PB, PBTXT, CPB];
+        let there = names.iter().find(|name| place.files.exists(&place.child(name).name));
+        return (place.clone(), place.child(there.unwrap_or(&PB)));
+    }
+    let folder = place.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+    (Place { files: place.files.clone(), name: folder.to_owned() }, place.clone())
+}
+
+fn decode(file: &Place) -> Result<proto::SavedModel> {
+    let bytes = file.open()?;
+    if file_name(file) == CPB {
+        return Err(Error::unsupported("this SavedModel is split over several files, which isn't supported")
+            .help("save it without `experimental_image_format`"));
+    }
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(Error::corrupt("this is a Git-LFS pointer, not the model").help("fetch it: git lfs pull"));
+    }
+    if file_name(file) == PBTXT {
+        return Err(Error::unsupported("this SavedModel is written as text, which isn't supported")
+            .help("load and save it with TensorFlow, which writes saved_model.pb"));
+    }
+    let message = proto::SavedModel::decode(Bytes::from_owner(bytes))
+        .map_err(|e| Error::corrupt("this is no SavedModel, or a damaged one").because(e))?;
+    if message.meta_graphs.is_empty() {
+        return Err(Error::corrupt("it holds no MetaGraph"));
+    }
+    Ok(message)
+}
+
+fn tags(meta: &MetaGraphDef) -> &[String] {
+    meta.meta_info_def.as_ref().map_or(&[], |m| &m.tags)
+}
+
+/// The index of the MetaGraph with exactly these tags; without tags, the only one or the one for serving.
+fn choose(metas: &[MetaGraphDef], wanted: Option<&[String]>) -> Result<usize> {
+    let same =
+        |a: &[String], b: &[String]| a.iter().all(|t| b.contains(t)) && b.iter().all(|t| a.contains(t));
+    let serve = [SERVE.to_owned()];
+    let found = match wanted {
+        Some(wanted) => metas.iter().position(|m| same(tags(m), wanted)),
+        None if metas.len() == 1 => Some(0),
+        None => metas
+            .iter()
+            .position(|m| same(tags(m), &serve))
+            .or_else(|| metas.iter().position(|m| tags(m).contains(&serve[0]))),
+    };
+    found.ok_or_else(|| {
+        let all: Vec<String> = metas.iter().map(|m| format!("{:?}", tags(m))).collect();
+        let wanted = wanted.map_or_else(
+            || "tells by its tags that it is for serving".to_owned(),
+            |w| format!("has the tags {w:?}"),
+        );
+        Error::missing(format!("no MetaGraph {wanted}"))
+            .help(format!("name the tags of one of these: {}", all.join(", ")))
+    })
+}
+
+/// Whether bytes are fields of a SavedModel at their top level, and nothing else.
+pub(crate) fn looks_like_saved_model(bytes: &SharedBytes) -> bool {
+    let fields = top_level(bytes);
+    fields.is_some_and(|f| f.contains(&(2, 2)) && f.iter().all(|f| matches!(f, (1, 0) | (2, 2))))
+}
+
+/// The numbers and wire types of a message's own fields, if the bytes are one.
+pub(crate) fn top_level(bytes: &[u8]) -> Option<Vec<(u32, u32)>> {
+    use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+    let mut fields = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (tag, wire) = decode_key(&mut rest).ok()?;
+        if wire == WireType::LengthDelimited {
+            let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+            rest = rest.get(len..)?;
+        } else {
+            skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?;
+        }
+        if fields.last() != Some(&(tag, wire as u32)) {
+            fields.push((tag, wire as u32));
+        }
+    }
+    Some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelark_artifact::Memory;
+    use modelark_proto::meta_graph_def::MetaInfoDef;
+
+    fn model(tags: &[&[&str]]) -> proto::SavedModel {
+        let meta = |tags: &&[&str]| MetaGraphDef {
+            meta_info_def: Some(MetaInfoDef {
+                tags: tags.iter().map(|t| (*t).to_owned()).collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        proto::SavedModel { saved_model_schema_version: 1, meta_graphs: tags.iter().map(meta).collect() }
+    }
+
+    fn place(bytes: &[u8], name: &str) -> Place {
+        let mut files = Memory::new();
+        files.insert("m/saved_model.pb", bytes);
+        Place::in_memory(files, name)
+    }
+
+    #[test]
+    fn a_folder_and_its_file_mean_the_same() {
+        let bytes = model(&[&["serve"]]).encode_to_vec();
+        for name in ["m", "m/saved_model.pb"] {
+            let place = place(&bytes, name);
+            assert!(detect(&place), "{name}");
+            let opened = SavedModel::open(&place, &ReadOptions::default()).expect("open");
+            assert_eq!(
+                (opened.folder().name.as_str(), opened.tags()),
+                ("m", vec![&["serve".to_owned()][..]])
+            );
+            assert!(opened.bundle().is_none());
+        }
+    }
+
+    #[test]
+    fn the_meta_graph_is_chosen_by_its_tags() {
+        let bytes = model(&[&["train"], &["serve", "gpu"], &["serve"]]).encode_to_vec();
+        let open = |tags: Option<&[&str]>| {
+            let tags = tags.map(|t| t.iter().map(|t| (*t).to_owned()).collect());
+            SavedModel::open(&place(&bytes, "m"), &ReadOptions { tags, ..Default::default() })
+        };
+        assert_eq!(tags(open(None).expect("serve").meta_graph()), ["serve"]);
+        assert_eq!(tags(open(Some(&["gpu", "serve"])).expect("both").meta_graph()), ["serve", "gpu"]);
+        let e = open(Some(&["gpu"])).expect_err("not alone").to_string();
+        assert!(e.contains("[\"train\"]") && e.contains("saved_model.pb"), "{e}");
+    }
+
+    #[test]
+    fn what_is_no_saved_model_says_so() {
+        for (bytes, part) in [
+            (&b"version https://git-lfs.github.com/spec/v1\n"[..], "git lfs pull"),
+            (b"\x08\x01", "no MetaGraph"),
+            (b"\xff\xff", "no SavedModel"),
+        ] {
+            let e = SavedModel::open(&place(bytes, "m"), &ReadOptions::default()).expect_err("bad");
+            assert!(e.to_string().contains(part) && e.to_string().contains("saved_model.pb"), "{e}");
+        }
+        assert!(SavedModel::open(&place(b"", "n"), &ReadOptions::default()).is_err());
+    }
+}
