@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::call::Frame;
 use crate::config::{DTypePolicy, Fields, Object, Reader, Writer, expected};
+use crate::registry::is_built_in;
 use crate::{Argument, Call, Inputs, Layer, Model, Spec, Tree};
 
 /// A layer, or a model used as one, with its name and dtype policy. Cloning an instance gives the same one: applied
@@ -24,8 +25,8 @@ struct Inner {
     dtype: DTypePolicy,
     /// Keras 2 lets the first layer of a Sequential say the input's shape.
     batch_input_shape: Option<Vec<Option<usize>>>,
-    /// The name it is registered under, `Package>Class`, for custom layers.
-    registered_name: Option<String>,
+    /// The class's name and the name it is registered under (`Package>Class`), for classes that aren't Keras's own.
+    custom: Option<(String, String)>,
     /// Keys of the config that the class doesn't have.
     unknown: Object,
     body: Body,
@@ -45,7 +46,12 @@ impl fmt::Debug for Instance {
 
 impl<L: Layer> From<L> for Instance {
     fn from(layer: L) -> Self {
-        Instance::of(Body::Layer(Box::new(layer)))
+        let class = (!is_built_in(&layer)).then(|| layer.class_name().to_owned());
+        let instance = Instance::of(Body::Layer(Box::new(layer)));
+        match class {
+            Some(class) => instance.registered(class),
+            None => instance,
+        }
     }
 }
 
@@ -63,7 +69,7 @@ impl Instance {
             trainable: true,
             dtype: DTypePolicy::default(),
             batch_input_shape: None,
-            registered_name: None,
+            custom: None,
             unknown: Object::new(),
             body,
         }))
@@ -90,9 +96,12 @@ impl Instance {
         self.with(|i| i.trainable = trainable)
     }
 
-    /// A layer that is registered under this name (`Package>Class`), as Keras's `register_keras_serializable` has it.
+    /// A layer of a class of the user's own, registered under this name: `Package>Class`, as Keras's
+    /// `register_keras_serializable` has it, or the class's name alone.
     pub fn registered(self, name: impl Into<String>) -> Self {
-        self.with(|i| i.registered_name = Some(name.into()))
+        let name = name.into();
+        let class = name.rsplit('>').next().unwrap_or(&name).to_owned();
+        self.with(|i| i.custom = Some((class, name)))
     }
 
     /// The layer's name; empty while no model has it.
@@ -102,9 +111,10 @@ impl Instance {
 
     /// The class's name.
     pub fn class_name(&self) -> &str {
-        match &self.0.body {
-            Body::Layer(layer) => layer.class_name(),
-            Body::Model(model) => model.class_name(),
+        match (&self.0.custom, &self.0.body) {
+            (Some((class, _)), _) => class,
+            (None, Body::Layer(layer)) => layer.class_name(),
+            (None, Body::Model(model)) => model.class_name(),
         }
     }
 
@@ -188,13 +198,13 @@ impl Instance {
             return Ok(Instance::from(model).trainable(trainable).with(|i| i.name = name.to_owned()));
         }
         let registered = text("registered_name");
-        let mut layer = reader.registry.make(class, registered, text("module")).map_err(at)?;
+        let (mut layer, custom) = reader.registry.make(class, registered, text("module")).map_err(at)?;
         let mut inner = Inner {
             name: name.to_owned(),
             trainable: true,
             dtype: DTypePolicy::default(),
             batch_input_shape: None,
-            registered_name: registered.filter(|r| r.contains('>')).map(str::to_owned),
+            custom: custom.then(|| (class.to_owned(), registered.unwrap_or(class).to_owned())),
             unknown: Object::new(),
             body: Body::Layer(layer.clone()),
         };
@@ -233,12 +243,12 @@ impl Instance {
         layer.visit(&mut fields);
         let mut config = fields.finish_writing()?;
         config.extend(inner.unknown);
-        let registered = &self.0.registered_name;
+        let custom = self.0.custom.as_ref();
         Ok(json!({
-            "module": if registered.is_some() { Value::Null } else { json!("keras.layers") },
-            "class_name": layer.class_name(),
+            "module": if custom.is_some() { Value::Null } else { json!("keras.layers") },
+            "class_name": self.class_name(),
             "config": config,
-            "registered_name": registered,
+            "registered_name": custom.map(|(_, registered)| registered),
         }))
     }
 
@@ -283,7 +293,7 @@ impl Instance {
         }));
         tree.known.insert(self.key(), id);
         tree.attached.push((id, self.clone()));
-        if let (Some(object), Some(name)) = (tree.objects.get_mut(id), &self.0.registered_name) {
+        if let (Some(object), Some((_, name))) = (tree.objects.get_mut(id), &self.0.custom) {
             object.registered_name.clone_from(name);
         }
         tree.frozen += usize::from(!self.0.trainable);

@@ -1,5 +1,6 @@
 //! The classes of layers: Keras's own, and those that a user adds.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -74,31 +75,32 @@ impl Registry {
         names
     }
 
-    fn find(&self, class: &str, registered: Option<&str>) -> Option<Box<dyn Layer>> {
+    /// The layer, and whether its class isn't Keras's own.
+    fn find(&self, class: &str, registered: Option<&str>) -> Option<(Box<dyn Layer>, bool)> {
         let bare = |name: &str| name.rsplit('>').next().unwrap_or_default().to_owned();
         let custom = registered
             .and_then(|name| self.custom.get(name))
             .or_else(|| self.custom.get(class))
             .or_else(|| self.custom.iter().find(|(name, _)| bare(name) == bare(class)).map(|(_, new)| new));
         if let Some(new) = custom {
-            return Some(new());
+            return Some((new(), true));
         }
         // A class of Keras's name in somebody's package is another class.
         if registered.is_some_and(|r| r.contains('>')) || class.contains('>') {
             return None;
         }
-        BUILT_IN.get(class).map(|entry| (entry.new)())
+        BUILT_IN.get(class).map(|entry| ((entry.new)(), false))
     }
 
-    /// A layer of this class, as its constructor makes it.
+    /// A layer of this class, as its constructor makes it, and whether the class isn't Keras's own.
     pub(crate) fn make(
         &self,
         class: &str,
         registered: Option<&str>,
         module: Option<&str>,
-    ) -> Result<Box<dyn Layer>> {
-        if let Some(layer) = self.find(class, registered) {
-            return Ok(layer);
+    ) -> Result<(Box<dyn Layer>, bool)> {
+        if let Some(found) = self.find(class, registered) {
+            return Ok(found);
         }
         let shown = registered.filter(|r| r.contains('>')).unwrap_or(class);
         let from = module.filter(|m| !m.is_empty()).map(|m| format!(" (of {m})")).unwrap_or_default();
@@ -107,6 +109,14 @@ impl Registry {
             "{near}implement `Layer` for a type of your own and add it with `registry.register({shown:?}, ..)`"
         )))
     }
+}
+
+/// Whether a layer's type is the one that Modelark has for a class of Keras's own.
+pub(crate) fn is_built_in(layer: &dyn Layer) -> bool {
+    BUILT_IN.get(layer.class_name()).is_some_and(|entry| {
+        let own = (entry.new)();
+        (&*own as &dyn Any).type_id() == (layer as &dyn Any).type_id()
+    })
 }
 
 #[cfg(test)]

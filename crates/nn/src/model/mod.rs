@@ -1,6 +1,7 @@
 //! Models: layers and how they connect.
 
 mod artifact;
+mod builder;
 mod functional;
 mod graph;
 mod objects;
@@ -12,6 +13,7 @@ use modelark_artifact::tensor::DType;
 use modelark_artifact::{Architecture, Dialect, Error, ObjectId, Objects, Report, Result, Role, Training};
 use serde_json::Value;
 
+pub use builder::{Apply, Named, Tensor, input, input_named};
 pub use graph::Argument;
 pub(crate) use graph::{Edge, Graph, Step};
 pub(crate) use objects::Tree;
