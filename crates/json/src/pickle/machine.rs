@@ -604,7 +604,7 @@ fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
 }
 
 fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err(wrong("a dict has a key without a value"));
     }
     Ok(items.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect())

@@ -1,0 +1,64 @@
+//! What verbs that read a model have in common.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use modelark::artifact::Format;
+use modelark::{Artifact, Load, Model, Open, Place, Result};
+
+/// How to read a model.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// The model: a file, a SavedModel's folder, a checkpoint's prefix
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// What the path alone doesn't tell.
+#[derive(Debug, Args)]
+pub(crate) struct How {
+    /// Read as this format, whatever the content looks like
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) from: Option<String>,
+    /// Take the weights from this file (.h5, .weights.h5, .npy, .npz, .pkl, .safetensors, a checkpoint)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Don't compare checksums
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+}
+
+impl How {
+    pub(crate) fn open(&self) -> Open {
+        let open = Open::new().verify(!self.no_verify);
+        match &self.from {
+            Some(format) => open.format(format),
+            None => open,
+        }
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        let load = Load::new().open(self.open());
+        match &self.weights {
+            Some(weights) => load.weights(weights),
+            None => load,
+        }
+    }
+}
+
+impl Source {
+    /// The parts of the model, nothing run.
+    pub(crate) fn artifact(&self) -> Result<(Artifact, &'static dyn Format)> {
+        self.how.open().place(&self.place())
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place::of_path(&self.path)
+    }
+
+    /// The model, ready to run.
+    pub(crate) fn model(&self) -> Result<Model> {
+        self.how.load().path(&self.path)
+    }
+}
