@@ -25,7 +25,7 @@ pub use call::Call;
 pub use config::{Activation, Constraint, Fields, Initializer, Regularizer};
 pub use instance::Instance;
 pub use layer::{Inputs, Layer, Spec, Sublayer, WeightSpec};
-pub use model::{Apply, Argument, Model, Named, Sequential, Tensor, Traced, input, input_named};
+pub use model::{Apply, Argument, Model, Named, Row, Sequential, Tensor, Traced, input, input_named};
 pub use modelark_artifact as artifact;
 pub use modelark_artifact::graph::Sym;
 pub use modelark_artifact::{Error, ErrorKind, Result};

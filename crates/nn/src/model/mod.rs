@@ -6,6 +6,7 @@ mod functional;
 mod graph;
 mod objects;
 mod sequential;
+mod summary;
 mod trace;
 
 use modelark_artifact::graph::Sym;
@@ -18,6 +19,7 @@ pub use graph::Argument;
 pub(crate) use graph::{Edge, Graph, Step};
 pub(crate) use objects::Tree;
 pub use sequential::Sequential;
+pub use summary::Row;
 pub use trace::Traced;
 
 use crate::config::{Object, Reader, Writer, expected, plain};
