@@ -25,11 +25,14 @@ families! {
     calls
     checkpoint
     compare
+    einsum
     functions
     gather
     lists
     moves
+    normalise
     products
+    reductions
     regex
     shapes
     slices

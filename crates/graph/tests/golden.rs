@@ -1,0 +1,218 @@
+//! What TensorFlow's ops gave, against what ours give: see `tests/fixtures/ops/generate.py`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use modelark_graph::engine::{Executable, Resources, Value, Values};
+use modelark_graph::tensor::{ByteString, DType, PartialShape, SharedBytes, Tensor, kernels};
+use modelark_graph::{ARG, Attr, Attrs, Graph, Library, Node, Output};
+
+/// Relative difference of floats that still counts as equal.
+const TOLERANCE: f64 = 1e-5;
+/// The same for half precision, which keeps 8 to 11 bits.
+const HALF_TOLERANCE: f64 = 1e-2;
+
+#[test]
+fn ops_give_what_tensorflows_give() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/ops");
+    let mut report = String::new();
+    let (mut total, mut failed) = (0, 0);
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).expect("fixtures").map(|e| e.expect("entry").path()).collect();
+    files.sort();
+    for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "bin")) {
+        let bytes = std::fs::read(path).expect("file");
+        let mut reader = Reader(&bytes);
+        while !reader.0.is_empty() {
+            let case = Case::read(&mut reader);
+            total += 1;
+            if let Err(message) = case.check() {
+                failed += 1;
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                writeln!(report, "{file}: {}: {message}", case.title()).expect("a string grows");
+            }
+        }
+    }
+    assert!(total > 0, "no cases in {}", folder.display());
+    assert!(failed == 0, "{failed} of {total} cases failed:\n{report}");
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take(&mut self, n: usize) -> &[u8] {
+        let (head, tail) = self.0.split_at(n);
+        self.0 = tail;
+        head
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        self.take(N).try_into().expect("N bytes")
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.bytes::<1>()[0]
+    }
+
+    fn blob(&mut self) -> Vec<u8> {
+        let n = u16::from_le_bytes(self.bytes());
+        self.take(n.into()).to_vec()
+    }
+
+    fn text(&mut self) -> String {
+        String::from_utf8(self.blob()).expect("UTF-8")
+    }
+
+    fn long(&mut self) -> i64 {
+        i64::from_le_bytes(self.bytes())
+    }
+
+    fn value(&mut self) -> Attr {
+        match self.byte() {
+            b'i' => Attr::Int(self.long()),
+            b'f' => Attr::Float(f32::from_le_bytes(self.bytes())),
+            b'b' => Attr::Bool(self.byte() != 0),
+            b's' => Attr::String(self.blob()),
+            b't' => Attr::Type(self.text().parse().expect("dtype")),
+            b'S' => match i8::from_le_bytes(self.bytes()) {
+                -1 => Attr::Shape(PartialShape::UNKNOWN),
+                rank => {
+                    let dims: Vec<_> = (0..rank).map(|_| usize::try_from(self.long()).ok()).collect();
+                    Attr::Shape(PartialShape::new(dims))
+                }
+            },
+            b'L' => {
+                let n = u16::from_le_bytes(self.bytes());
+                Attr::List((0..n).map(|_| self.value()).collect())
+            }
+            other => panic!("attribute kind {other}"),
+        }
+    }
+
+    fn tensor(&mut self) -> Tensor {
+        let dtype: DType = self.text().parse().expect("dtype");
+        let rank = self.byte();
+        let shape: Vec<usize> = (0..rank).map(|_| self.long() as usize).collect();
+        let n: usize = shape.iter().product();
+        match dtype.size() {
+            Some(size) => {
+                let bytes = SharedBytes::copy_from(self.take(n * size));
+                Tensor::from_bytes(dtype, shape, bytes).expect("tensor")
+            }
+            None => {
+                let one = |r: &mut Self| -> ByteString {
+                    let len = u32::from_le_bytes(r.bytes());
+                    r.take(len as usize).into()
+                };
+                let strings: Vec<ByteString> = (0..n).map(|_| one(self)).collect();
+                Tensor::from_strings(strings, shape).expect("tensor")
+            }
+        }
+    }
+}
+
+struct Case {
+    op: String,
+    attrs: Attrs,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+impl Case {
+    fn read(r: &mut Reader<'_>) -> Case {
+        let op = r.text();
+        let attrs = (0..r.byte()).map(|_| (r.text(), r.value())).collect();
+        let inputs = (0..r.byte()).map(|_| r.tensor()).collect();
+        Case { op, attrs, inputs, outputs: (0..r.byte()).map(|_| r.tensor()).collect() }
+    }
+
+    fn title(&self) -> String {
+        let inputs: Vec<String> =
+            self.inputs.iter().map(|t| format!("{}{:?}", t.dtype(), t.shape())).collect();
+        format!("{}({})", self.op, inputs.join(", "))
+    }
+
+    /// Runs the op as a graph of one node, its inputs fed.
+    fn run(&self) -> Result<Values, modelark_graph::Error> {
+        let mut graph = Graph::default();
+        for (i, t) in self.inputs.iter().enumerate() {
+            let attrs = Attrs::from([("T".to_owned(), Attr::Type(t.dtype()))]);
+            graph.nodes.push(Node { name: format!("x{i}"), op: ARG.to_owned(), attrs, ..Node::default() });
+        }
+        let feeds: Vec<Output> = (0..self.inputs.len()).map(|i| Output::new(i, 0)).collect();
+        let node = graph.nodes.len();
+        graph.nodes.push(Node {
+            name: "op".to_owned(),
+            op: self.op.clone(),
+            inputs: feeds.clone(),
+            attrs: self.attrs.clone(),
+            ..Node::default()
+        });
+        let fetches: Vec<Output> = (0..self.outputs.len()).map(|i| Output::new(node, i)).collect();
+        let run = Executable::new(&graph, &Library::new(), &feeds, &fetches, &[])?;
+        run.run(&Resources::new(), self.inputs.iter().cloned().map(Value::from).collect())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let got = self.run().map_err(|e| e.to_string())?;
+        for (i, (got, want)) in got.iter().zip(&self.outputs).enumerate() {
+            let got = got.tensor().map_err(|e| e.to_string())?;
+            compare(got, want).map_err(|e| format!("output {i}: {e}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn compare(got: &Tensor, want: &Tensor) -> Result<(), String> {
+    if (got.dtype(), got.shape()) != (want.dtype(), want.shape()) {
+        return Err(format!("got {}{:?}, not {}{:?}", got.dtype(), got.shape(), want.dtype(), want.shape()));
+    }
+    if !got.dtype().is_float() && !got.dtype().is_complex() {
+        return if got.bit_eq(want) { Ok(()) } else { Err(format!("got {got:?}, not {want:?}")) };
+    }
+    let tolerance = match got.dtype() {
+        DType::F16 | DType::BF16 => HALF_TOLERANCE,
+        _ => TOLERANCE,
+    };
+    let numbers = |t: &Tensor| -> Vec<f64> {
+        match t.dtype() {
+            DType::C64 => t
+                .elements::<modelark_graph::tensor::Complex32>()
+                .expect("complex")
+                .iter()
+                .flat_map(|z| [f64::from(z.re), f64::from(z.im)])
+                .collect(),
+            DType::C128 => t
+                .elements::<modelark_graph::tensor::Complex64>()
+                .expect("complex")
+                .iter()
+                .flat_map(|z| [z.re, z.im])
+                .collect(),
+            _ => {
+                let wide = kernels::array::cast(t, DType::F64).expect("cast");
+                wide.elements::<f64>().expect("f64").to_vec()
+            }
+        }
+    };
+    let (got, want) = (numbers(got), numbers(want));
+    // An absolute difference that no sum of terms this large could avoid.
+    let finite = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
+    let floor = tolerance * 0.1 * finite.min(1.0);
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        let same = g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= tolerance * w.abs() + floor;
+        if !same {
+            return Err(format!("element {i} is {g:e}, not {w:e}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_difference_is_noticed() {
+    let t = |v: f32| Tensor::from_vec(vec![v, 1.0], [2]).expect("tensor");
+    assert!(compare(&t(1.0), &t(1.000001)).is_ok());
+    assert!(compare(&t(1.0), &t(1.001)).is_err());
+    assert!(compare(&t(f32::NAN), &t(f32::NAN)).is_ok());
+    assert!(compare(&t(f32::NAN), &t(1.0)).is_err());
+    assert!(compare(&t(1.0), &Tensor::scalar(1.0f32)).is_err());
+}
