@@ -63,7 +63,7 @@ functions! {
     /// The inverse hyperbolic sine (`tf.asinh`).
     asinh: f32 |_, v| libm::asinhf(v), f64 |_, v| libm::asinh(v), complex Complex::asinh;
     /// The inverse hyperbolic cosine (`tf.acosh`).
-    acosh: f32 |_, v| libm::acoshf(v), f64 |_, v| libm::acosh(v), complex Complex::acosh;
+    acosh: f32 |_, v| if v < 1.0 { f32::NAN } else { libm::acoshf(v) }, f64 |_, v| libm::acosh(v), complex Complex::acosh;
     /// The inverse hyperbolic tangent (`tf.atanh`).
     atanh: f32 |_, v| libm::atanhf(v), f64 |_, v| libm::atanh(v), complex Complex::atanh;
     /// The error function (`tf.math.erf`).

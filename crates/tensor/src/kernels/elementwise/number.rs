@@ -91,7 +91,7 @@ macro_rules! floats {
             #[inline(always)]
             fn floor_mod(self, other: Self) -> Self {
                 let m = self % other;
-                if (self < 0.0) == (other < 0.0) { m } else { (m + other) % other }
+                if m != 0.0 && (m < 0.0) != (other < 0.0) { m + other } else { m }
             }
             #[inline(always)]
             fn truncated_mod(self, other: Self) -> Self { self % other }
