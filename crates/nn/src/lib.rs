@@ -19,7 +19,7 @@ mod model;
 mod random;
 mod registry;
 mod spatial;
-mod training;
+pub mod training;
 
 pub use call::Call;
 pub use config::{Activation, Constraint, Fields, Initializer, Regularizer};

@@ -1,0 +1,317 @@
+//! Optimizers: their configs, and what they accumulate.
+
+use modelark_artifact::{Dialect, Report, Result};
+use serde_json::{Value, json};
+
+use crate::Registry;
+use crate::config::{ConfigValue, Fields, Object, Reader, Serialized, Writer};
+
+/// An accumulator that an optimizer keeps for every weight: what each generation calls it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Accumulator {
+    pub keras3: &'static str,
+    pub keras2: &'static str,
+    pub legacy: &'static str,
+}
+
+const fn accumulator(keras3: &'static str, keras2: &'static str, legacy: &'static str) -> Accumulator {
+    Accumulator { keras3, keras2, legacy }
+}
+
+/// An optimizer's rule with its own parameters.
+#[derive(Debug, Clone, PartialEq)]
+enum Rule {
+    Adam(Adam),
+    Sgd(Sgd),
+    RmsProp(RmsProp),
+}
+
+/// Adam (Keras: `Adam`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adam {
+    learning_rate: f64,
+    beta_1: f64,
+    beta_2: f64,
+    epsilon: f64,
+    amsgrad: bool,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Adam { learning_rate: 0.001, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, amsgrad: false }
+    }
+}
+
+impl Adam {
+    /// Adam of this learning rate.
+    pub fn new(learning_rate: f64) -> Self {
+        Adam { learning_rate, ..Adam::default() }
+    }
+}
+
+/// Gradient descent, with momentum or without (Keras: `SGD`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sgd {
+    learning_rate: f64,
+    momentum: f64,
+    nesterov: bool,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Sgd { learning_rate: 0.01, momentum: 0.0, nesterov: false }
+    }
+}
+
+impl Sgd {
+    /// Gradient descent of this learning rate.
+    pub fn new(learning_rate: f64) -> Self {
+        Sgd { learning_rate, ..Sgd::default() }
+    }
+
+    /// The same with this momentum, and with Nesterov's or without.
+    pub fn momentum(mut self, momentum: f64, nesterov: bool) -> Self {
+        self.momentum = momentum;
+        self.nesterov = nesterov;
+        self
+    }
+}
+
+/// RMSprop (Keras: `RMSprop`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct RmsProp {
+    learning_rate: f64,
+    rho: f64,
+    momentum: f64,
+    epsilon: f64,
+    centered: bool,
+}
+
+impl Default for RmsProp {
+    fn default() -> Self {
+        RmsProp { learning_rate: 0.001, rho: 0.9, momentum: 0.0, epsilon: 1e-7, centered: false }
+    }
+}
+
+impl RmsProp {
+    /// RMSprop of this learning rate.
+    pub fn new(learning_rate: f64) -> Self {
+        RmsProp { learning_rate, ..RmsProp::default() }
+    }
+}
+
+/// An optimizer with all that its config says (Keras: `keras.optimizers`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Optimizer {
+    name: String,
+    /// A number, or a schedule's node.
+    learning_rate: Value,
+    weight_decay: Option<f64>,
+    clipnorm: Option<f64>,
+    global_clipnorm: Option<f64>,
+    clipvalue: Option<f64>,
+    use_ema: bool,
+    ema_momentum: f64,
+    ema_overwrite_frequency: Option<usize>,
+    loss_scale_factor: Option<f64>,
+    gradient_accumulation_steps: Option<usize>,
+    decay: Option<f64>,
+    legacy: bool,
+    rule: Rule,
+    unknown: Object,
+}
+
+macro_rules! from_rule {
+    ($($rule:ident: $name:literal,)*) => {$(
+        impl From<$rule> for Optimizer {
+            fn from(rule: $rule) -> Self {
+                Optimizer::of($name, json!(rule.learning_rate), Rule::$rule(rule))
+            }
+        }
+    )*};
+}
+
+from_rule! {
+    Adam: "adam",
+    Sgd: "sgd",
+    RmsProp: "rm_sprop",
+}
+
+impl Optimizer {
+    fn of(name: &str, learning_rate: Value, rule: Rule) -> Self {
+        Optimizer {
+            name: name.to_owned(),
+            learning_rate,
+            weight_decay: None,
+            clipnorm: None,
+            global_clipnorm: None,
+            clipvalue: None,
+            use_ema: false,
+            ema_momentum: 0.99,
+            ema_overwrite_frequency: None,
+            loss_scale_factor: None,
+            gradient_accumulation_steps: None,
+            decay: None,
+            legacy: false,
+            rule,
+            unknown: Object::new(),
+        }
+    }
+
+    /// The class's name in a config.
+    pub fn class_name(&self) -> &'static str {
+        match self.rule {
+            Rule::Adam(_) => "Adam",
+            Rule::Sgd(_) => "SGD",
+            Rule::RmsProp(_) => "RMSprop",
+        }
+    }
+
+    /// Reads an optimizer's node, or its name; `None` for classes that aren't Adam, SGD or RMSprop.
+    pub(crate) fn read(node: &Value, dialect: Dialect) -> Option<Result<Self>> {
+        let registry = Registry::default();
+        let reader = Reader { dialect, registry: &registry };
+        let node = match Serialized::read(node, &reader) {
+            Ok(node) => node,
+            Err(error) => return Some(Err(error)),
+        };
+        let mut optimizer = match node.bare_class().to_ascii_lowercase().as_str() {
+            "adam" => Optimizer::from(Adam::default()),
+            "sgd" => Optimizer::from(Sgd::default()),
+            "rmsprop" => Optimizer::from(RmsProp::default()),
+            _ => return None,
+        };
+        // Before 2.11 there was no other kind, and `Custom>` is how 2.11 and later tell the new kind apart.
+        optimizer.legacy = node.module.ends_with("legacy")
+            || node.config.get("is_legacy_optimizer").and_then(Value::as_bool).unwrap_or(
+                dialect != Dialect::Keras3 && node.config.contains_key("decay") && !node.class.contains('>'),
+            );
+        let mut fields = Fields::reading(&node.config, reader);
+        optimizer.visit(&mut fields);
+        Some(fields.finish_reading().map(|unknown| Optimizer { unknown, ..optimizer }))
+    }
+
+    /// Writes the optimizer's node.
+    pub(crate) fn write(&self, dialect: Dialect, report: &mut Report) -> Value {
+        let mut writer = Writer::new(dialect);
+        let mut fields = Fields::writing(&mut writer);
+        self.clone().visit(&mut fields);
+        let mut config = fields.finish_writing().unwrap_or_default();
+        config.extend(self.unknown.clone());
+        report.notes.extend(writer.report.notes.drain(..).map(|n| format!("optimizer: {n}")));
+        let legacy = self.legacy && dialect != Dialect::Keras3;
+        let module = if legacy { "keras.optimizers.legacy" } else { "keras.optimizers" };
+        Serialized::new(module, self.class_name(), config).write(&mut writer)
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        let keras3 = f.dialect() == Dialect::Keras3;
+        f.field("name", &mut self.name);
+        f.aliased("learning_rate", &["lr"], &mut self.learning_rate);
+        if f.is_reading() || keras3 || !self.legacy {
+            f.field("weight_decay", &mut self.weight_decay);
+            f.field("clipnorm", &mut self.clipnorm);
+            f.field("global_clipnorm", &mut self.global_clipnorm);
+            f.field("clipvalue", &mut self.clipvalue);
+            f.field("use_ema", &mut self.use_ema);
+            f.field("ema_momentum", &mut self.ema_momentum);
+            f.field("ema_overwrite_frequency", &mut self.ema_overwrite_frequency);
+            f.constant("jit_compile", &[Dialect::Keras2], json!(false));
+            f.constant("is_legacy_optimizer", &[Dialect::Keras2], json!(false));
+        }
+        f.keras3("loss_scale_factor", &mut self.loss_scale_factor);
+        f.keras3("gradient_accumulation_steps", &mut self.gradient_accumulation_steps);
+        if f.is_reading() || (self.legacy && !keras3) {
+            f.field("decay", &mut self.decay);
+        } else if self.decay.is_some_and(|d| d != 0.0) {
+            f.note("the \"decay\" of the learning rate has no place in later optimizers");
+        }
+        match &mut self.rule {
+            Rule::Adam(rule) => {
+                f.field("beta_1", &mut rule.beta_1);
+                f.field("beta_2", &mut rule.beta_2);
+                f.field("epsilon", &mut rule.epsilon);
+                f.field("amsgrad", &mut rule.amsgrad);
+            }
+            Rule::Sgd(rule) => {
+                f.field("momentum", &mut rule.momentum);
+                f.field("nesterov", &mut rule.nesterov);
+            }
+            Rule::RmsProp(rule) => {
+                f.field("rho", &mut rule.rho);
+                f.field("momentum", &mut rule.momentum);
+                f.field("epsilon", &mut rule.epsilon);
+                f.field("centered", &mut rule.centered);
+            }
+        }
+    }
+
+    /// The learning rate, unless a schedule gives it.
+    pub(crate) fn learning_rate(&self) -> Option<f64> {
+        self.learning_rate.as_f64()
+    }
+
+    /// The class, of the kind before 2.11 that Keras 2 keeps as `optimizers.legacy`.
+    pub(crate) fn is_legacy(&self) -> bool {
+        self.legacy
+    }
+
+    /// What is accumulated for every weight, in groups: each group's accumulators stand weight by weight, one group
+    /// after the other.
+    pub(crate) fn groups(&self, layout: modelark_artifact::OptimizerLayout) -> Vec<Vec<Accumulator>> {
+        use modelark_artifact::OptimizerLayout as L;
+        let mut groups = Vec::new();
+        if self.use_ema && layout != L::Legacy {
+            groups.push(vec![accumulator("average", "average", "average")]);
+        }
+        match &self.rule {
+            Rule::Adam(rule) => {
+                let (m, v) = (accumulator("momentum", "m", "m"), accumulator("velocity", "v", "v"));
+                if layout == L::Legacy {
+                    groups.extend([vec![m], vec![v]])
+                } else {
+                    groups.push(vec![m, v])
+                }
+                groups.extend(rule.amsgrad.then(|| vec![accumulator("velocity_hat", "vhat", "vhat")]));
+            }
+            Rule::Sgd(rule) => {
+                // Keras 2's later optimizer has it even where it stays zero.
+                let there = rule.momentum != 0.0 || layout == L::Keras2;
+                groups.extend(there.then(|| vec![accumulator("momentum", "m", "momentum")]));
+            }
+            Rule::RmsProp(rule) => {
+                groups.push(vec![accumulator("velocity", "velocity", "rms")]);
+                let momentum = rule.momentum > 0.0;
+                groups.extend(momentum.then(|| vec![accumulator("momentum", "momentum", "momentum")]));
+                let mean = accumulator("average_gradient", "average_gradient", "mg");
+                groups.extend(rule.centered.then(|| vec![mean]));
+            }
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_read_and_written_in_each_dialect() {
+        let node = json!({"module": "keras.optimizers", "class_name": "SGD", "config": {"name": "sgd_1",
+            "learning_rate": 0.5, "momentum": 0.9, "nesterov": true, "loss_scale_factor": 2.0, "new": 1},
+            "registered_name": null});
+        let optimizer = Optimizer::read(&node, Dialect::Keras3).unwrap().unwrap();
+        let mut report = Report::default();
+        let keras2 = optimizer.write(Dialect::Keras2, &mut report);
+        assert_eq!(report.notes.len(), 1, "{report:?}");
+        assert_eq!(keras2["config"]["is_legacy_optimizer"], false);
+        assert_eq!(keras2["config"]["new"], 1);
+        let keras3 = optimizer.write(Dialect::Keras3, &mut report);
+        assert_eq!(keras3["config"]["loss_scale_factor"], 2.0);
+        assert!(Optimizer::read(&json!("nadam"), Dialect::Keras3).is_none());
+        assert_eq!(
+            Optimizer::read(&json!("rmsprop"), Dialect::Keras2).unwrap().unwrap().class_name(),
+            "RMSprop"
+        );
+    }
+}
