@@ -26,9 +26,9 @@ pub enum Activation {
     /// `max(0, min(1, slope * x + offset))`: slope 0.2 and offset 0.5 in Keras 2, 1/6 and 0.5 in Keras 3.
     HardSigmoid {
         /// The factor of `x`.
-        slope: f32,
+        slope: f64,
         /// What is added.
-        offset: f32,
+        offset: f64,
     },
     /// The hyperbolic tangent.
     Tanh,
@@ -93,7 +93,10 @@ impl Activation {
             Activation::Elu => each(values, math::elu_f32),
             Activation::Selu => each(values, math::selu_f32),
             Activation::Sigmoid => each(values, math::sigmoid_f32),
-            Activation::HardSigmoid { slope, offset } => each(values, |_, v| clip(slope * v + offset, 1.0)),
+            Activation::HardSigmoid { slope, offset } => {
+                let (slope, offset) = (slope as f32, offset as f32);
+                each(values, |_, v| clip(slope * v + offset, 1.0));
+            }
             Activation::Tanh => each(values, math::tanh_f32),
             Activation::Softplus => each(values, math::softplus_f32),
             Activation::Softsign => each(values, |_, v| v / (v.abs() + 1.0)),
@@ -134,7 +137,7 @@ impl Activation {
             Activation::Selu => each(values, elementwise::selu_f64),
             Activation::Sigmoid => each(values, sigmoid),
             Activation::HardSigmoid { slope, offset } => {
-                each(values, |v| clip(f64::from(slope) * v + f64::from(offset), 1.0));
+                each(values, |v| clip(slope * v + offset, 1.0));
             }
             Activation::Tanh => each(values, f64::tanh),
             Activation::Softplus => each(values, elementwise::softplus_f64),
@@ -148,6 +151,24 @@ impl Activation {
             }
             Activation::Exponential => each(values, f64::exp),
         }
+    }
+}
+
+/// A float that activations work on.
+pub(crate) trait Activate: Sized {
+    /// The activation of every number, in place, on this thread.
+    fn activate(activation: Activation, values: &mut [Self]);
+}
+
+impl Activate for f32 {
+    fn activate(activation: Activation, values: &mut [f32]) {
+        activation.apply_f32(values);
+    }
+}
+
+impl Activate for f64 {
+    fn activate(activation: Activation, values: &mut [f64]) {
+        activation.apply_f64(values);
     }
 }
 

@@ -259,6 +259,66 @@ fn product<T: Factor>(
     T::finish(out, n, finish);
 }
 
+/// `out += a x b` on this thread, all in C order: `a` is `[m, k]`, `b` is `[k, n]`.
+pub(crate) trait Accumulate: Element + num_traits::Float {
+    /// Does it.
+    fn accumulate(m: usize, n: usize, k: usize, a: &[Self], b: &[Self], out: &mut [Self]);
+}
+
+impl Accumulate for f32 {
+    fn accumulate(m: usize, n: usize, k: usize, a: &[f32], b: &[f32], out: &mut [f32]) {
+        // So few rows are bound by reading `b`, which packing would only double.
+        if m <= 2 {
+            for (row, to) in a.chunks_exact(k).zip(out.chunks_exact_mut(n)) {
+                add_row_times_matrix(k, n, row, b, 0, to);
+            }
+            return;
+        }
+        add_by_library(m, n, k, a, b, out, 1.0);
+    }
+}
+
+impl Accumulate for f64 {
+    fn accumulate(m: usize, n: usize, k: usize, a: &[f64], b: &[f64], out: &mut [f64]) {
+        add_by_library(m, n, k, a, b, out, 1.0);
+    }
+}
+
+fn add_by_library<T: Element>(m: usize, n: usize, k: usize, a: &[T], b: &[T], out: &mut [T], one: T) {
+    if out.is_empty() || k == 0 {
+        return;
+    }
+    assert!(
+        out.len() == m * n && a.len() == m * k && b.len() == k * n,
+        "matrices have the extents they claim"
+    );
+    // SAFETY: the three slices have been checked to hold m*n, m*k and k*n elements in C order, which the strides
+    // describe. `out` is borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            true,
+            a.as_ptr(),
+            1,
+            k as isize,
+            b.as_ptr(),
+            1,
+            n as isize,
+            one,
+            one,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
 /// Multiplications under which one thread is faster than several.
 const SHARED_WORK: usize = 256 * 1024;
 
@@ -346,39 +406,45 @@ impl Factor for f32 {
     }
 }
 
-/// `out = a x b` for one row `a`: rows of `b` are added up, a few at a time, as they stream by.
+/// `out = a x b` for one row `a`.
 fn row_times_matrix(k: usize, n: usize, a: &[f32], b: &[f32], out: &mut [f32], threads: bool) {
     let work = |start: usize, part: &mut [f32]| {
-        simd::run(
-            #[inline(always)]
-            |isa| {
-                part.fill(0.0);
-                // So many columns stay in the first cache while all rows pass.
-                for (block, to) in part.chunks_mut(2048).enumerate() {
-                    let column = start + block * 2048;
-                    let len = to.len();
-                    let row = |i: usize| &b[i * n + column..][..len];
-                    let mut i = 0;
-                    while i + 4 <= k {
-                        let (r0, r1, r2, r3) = (row(i), row(i + 1), row(i + 2), row(i + 3));
-                        let (a0, a1, a2, a3) = (a[i], a[i + 1], a[i + 2], a[i + 3]);
-                        for j in 0..len {
-                            let near = isa.mul_add(a0, r0[j], isa.mul_add(a1, r1[j], to[j]));
-                            to[j] = isa.mul_add(a2, r2[j], isa.mul_add(a3, r3[j], near));
-                        }
-                        i += 4;
-                    }
-                    for i in i..k {
-                        let (r, x) = (row(i), a[i]);
-                        for j in 0..len {
-                            to[j] = isa.mul_add(x, r[j], to[j]);
-                        }
-                    }
-                }
-            },
-        );
+        part.fill(0.0);
+        add_row_times_matrix(k, n, a, b, start, part);
     };
     if threads { parallel::for_parts(out, 16, k, work) } else { work(0, out) }
+}
+
+/// `out += a x b` for one row `a` and the columns of `b` from `start` on: rows of `b` are added up, a few at a time,
+/// as they stream by.
+fn add_row_times_matrix(k: usize, n: usize, a: &[f32], b: &[f32], start: usize, out: &mut [f32]) {
+    simd::run(
+        #[inline(always)]
+        |isa| {
+            // So many columns stay in the first cache while all rows pass.
+            for (block, to) in out.chunks_mut(2048).enumerate() {
+                let column = start + block * 2048;
+                let len = to.len();
+                let row = |i: usize| &b[i * n + column..][..len];
+                let mut i = 0;
+                while i + 4 <= k {
+                    let (r0, r1, r2, r3) = (row(i), row(i + 1), row(i + 2), row(i + 3));
+                    let (a0, a1, a2, a3) = (a[i], a[i + 1], a[i + 2], a[i + 3]);
+                    for j in 0..len {
+                        let near = isa.mul_add(a0, r0[j], isa.mul_add(a1, r1[j], to[j]));
+                        to[j] = isa.mul_add(a2, r2[j], isa.mul_add(a3, r3[j], near));
+                    }
+                    i += 4;
+                }
+                for i in i..k {
+                    let (r, x) = (row(i), a[i]);
+                    for j in 0..len {
+                        to[j] = isa.mul_add(x, r[j], to[j]);
+                    }
+                }
+            }
+        },
+    );
 }
 
 /// `out = a x bᵀ` for one row `a`: dot products with the rows of `b`.

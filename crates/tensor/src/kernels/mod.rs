@@ -16,6 +16,7 @@ pub mod norm;
 pub(crate) mod parallel;
 pub mod pool;
 pub mod reduce;
+pub mod rnn;
 pub(crate) mod simd;
 pub mod window;
 
