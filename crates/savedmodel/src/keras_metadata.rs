@@ -229,9 +229,11 @@ fn root_entry(artifact: &Artifact, layer: &Layer) -> Value {
         "backend": "tensorflow",
         "model_config": model,
     });
-    let compile = artifact.training.as_ref().and_then(|t| t.compile.clone());
+    let training = artifact.training.as_ref();
+    let layout = training.and_then(|t| t.optimizer.as_ref()).map(|o| o.layout);
+    let compile = training.and_then(|t| t.compile.clone());
     if let (Some(compile), Some(entry)) = (compile, entry.as_object_mut()) {
-        entry.insert("training_config".to_owned(), training_config(compile));
+        entry.insert("training_config".to_owned(), training_config(compile, layout));
     }
     entry
 }
@@ -240,10 +242,15 @@ fn root_entry(artifact: &Artifact, layer: &Layer) -> Value {
 const KERAS_VERSION: &str = "2.15.0";
 
 /// A compile config as SavedModels and `.h5` files have it: the optimizer under `optimizer_config`.
-fn training_config(compile: Value) -> Value {
+fn training_config(compile: Value, layout: Option<OptimizerLayout>) -> Value {
     let Value::Object(mut compile) = compile else { return compile };
     if let Some(optimizer) = compile.shift_remove("optimizer") {
         compile.entry("optimizer_config").or_insert(optimizer);
+    }
+    let config = compile.get_mut("optimizer_config").and_then(|o| o.get_mut("config"));
+    if let (Some(config), Some(layout)) = (config.and_then(Value::as_object_mut), layout) {
+        // Keras takes an optimizer that doesn't say so for one of the older kind.
+        config.entry("is_legacy_optimizer").or_insert(json!(layout == OptimizerLayout::Legacy));
     }
     for key in ["loss", "metrics", "weighted_metrics", "loss_weights"] {
         compile.entry(key).or_insert(Value::Null);

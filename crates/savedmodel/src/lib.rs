@@ -4,6 +4,7 @@
 mod attr;
 mod bind;
 mod format;
+mod frozen;
 mod function;
 mod graphdef;
 mod keras_metadata;
@@ -20,9 +21,10 @@ mod write;
 use modelark_artifact::Format;
 
 pub use format::SavedModelFormat;
+pub use frozen::FrozenGraph;
 pub use saved_model::{ReadOptions, SavedModel};
 
 /// The formats of this crate.
 pub fn formats() -> Vec<Box<dyn Format>> {
-    vec![Box::new(SavedModelFormat::default())]
+    vec![Box::new(SavedModelFormat::default()), Box::new(FrozenGraph::default())]
 }

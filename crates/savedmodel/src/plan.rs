@@ -15,6 +15,8 @@ use modelark_checkpoint::{Named, NamedSlot};
 const SERVING_DEFAULT: &str = "serving_default";
 /// How a call of a model is named among its children.
 const CALL: &str = "__call__";
+/// The endpoint of what Keras 3 exports.
+const ENDPOINT: &str = "serve";
 /// Where the signatures are.
 pub(crate) const SIGNATURES: &str = "signatures";
 
@@ -64,6 +66,7 @@ impl Plan {
             .collect();
         let mut plan = Plan { objects, layers, slots, concrete, library: functions.library.clone() };
         plan.add_variable_lists();
+        plan.add_endpoint();
         plan.add_signatures()?;
         Ok(plan)
     }
@@ -89,6 +92,13 @@ impl Plan {
             for (i, id) in ids.into_iter().enumerate() {
                 self.objects.link(list, i.to_string(), id);
             }
+        }
+    }
+
+    /// Gives the root's call the name as well under which Keras 3's `TFSMLayer` looks for it.
+    fn add_endpoint(&mut self) {
+        if let (Some(call), None) = (self.root_child(CALL), self.root_child(ENDPOINT)) {
+            self.objects.link(Objects::ROOT, ENDPOINT, call);
         }
     }
 

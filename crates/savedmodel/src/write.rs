@@ -132,7 +132,8 @@ fn meta_info() -> MetaInfoDef {
     MetaInfoDef { tags: vec![SERVE.to_owned()], ..MetaInfoDef::default() }
 }
 
-fn versions() -> VersionDef {
+/// The version of graphs that is written.
+pub(crate) fn versions() -> VersionDef {
     let (producer, min_consumer) = GRAPH_VERSION;
     VersionDef { producer, min_consumer, bad_consumers: Vec::new() }
 }
@@ -141,7 +142,7 @@ fn versions() -> VersionDef {
 ///
 /// # Errors
 /// When one uses an op that TensorFlow doesn't have.
-fn library_to_proto(library: &Library) -> Result<FunctionDefLibrary> {
+pub(crate) fn library_to_proto(library: &Library) -> Result<FunctionDefLibrary> {
     let mut known = Signatures::new([], &Limits::default());
     for function in library.iter() {
         known.function(function);

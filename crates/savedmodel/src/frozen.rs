@@ -1,0 +1,276 @@
+//! The format `frozen_graph`: one `GraphDef`, whose variables have become constants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use modelark_artifact::tensor::PartialShape;
+use modelark_artifact::{
+    Artifact, Error, Format, Functions, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Session,
+    Signature, Source, Target, TensorInfo, nearest,
+};
+use modelark_graph::{Attr, Graph, Library, Output, ops};
+use modelark_proto::{GraphDef, Message, NodeDef, bytes::Bytes};
+
+use crate::function::function_from_proto;
+use crate::graphdef::{find_tensor, graph_from_proto, graph_to_proto, node_index};
+use crate::saved_model::top_level;
+use crate::signatures::Signatures;
+use crate::write::{library_to_proto, versions};
+
+/// The format's name.
+const NAME: &str = "frozen_graph";
+/// The one signature, from all inputs to all outputs; its keys are the tensors' names.
+const SIGNATURE: &str = "serving_default";
+/// Extensions of files that hold a graph.
+const EXTENSIONS: [&str; 2] = [".pb", ".graphdef"];
+/// Ops that stand for what is fed.
+const PLACEHOLDERS: [&str; 3] = ["Placeholder", "PlaceholderV2", "PlaceholderWithDefault"];
+
+/// Frozen graphs, as `convert_variables_to_constants` and TensorFlow 1's `freeze_graph` write them.
+///
+/// A graph doesn't say what to feed and to fetch. By default that is every placeholder, and every tensor that nothing uses.
+#[derive(Debug, Default)]
+pub struct FrozenGraph {
+    /// The tensors to feed, such as `x:0`.
+    pub inputs: Option<Vec<String>>,
+    /// The tensors to fetch.
+    pub outputs: Option<Vec<String>>,
+}
+
+impl Format for FrozenGraph {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn description(&self) -> &'static str {
+        "frozen TensorFlow graph (GraphDef)"
+    }
+
+    fn claims(&self, file_name: &str) -> bool {
+        EXTENSIONS.iter().any(|e| file_name.ends_with(e))
+    }
+
+    fn detect(&self, place: &Place) -> bool {
+        !place.is_folder() && place.open().is_ok_and(|bytes| looks_like_graph(&bytes))
+    }
+
+    fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
+        let bytes = place.open()?;
+        let read = || -> Result<Artifact> {
+            let def = GraphDef::decode(Bytes::from_owner(bytes))
+                .map_err(|e| Error::corrupt("this is no GraphDef, or a damaged one").because(e))?;
+            let graph = graph_from_proto(&def.node, limits)?;
+            let library = library_from_proto(&def, limits)?;
+            let signature = self.signature(&graph)?;
+            let session = Session {
+                signatures: BTreeMap::from([(SIGNATURE.to_owned(), signature)]),
+                graph,
+                ..Session::default()
+            };
+            Ok(Artifact {
+                source: Source { format: NAME, path: place.label(), writers: Vec::new() },
+                functions: Some(Functions { library, session: Some(session), ..Functions::default() }),
+                ..Artifact::default()
+            })
+        };
+        read().map_err(|e| e.in_file(place.label()))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { functions: true, ..Needs::default() }
+    }
+
+    fn write(&self, artifact: &Artifact, target: &Target, _options: &SaveOptions) -> Result<Report> {
+        let functions = artifact
+            .functions
+            .as_ref()
+            .ok_or_else(|| Error::missing("a graph needs functions, and there are none"))?;
+        let session = functions.session.as_ref().filter(|_| functions.concrete.is_empty());
+        let session = session.ok_or_else(|| {
+            Error::unsupported("only a graph of TensorFlow 1 can be written as a frozen graph")
+                .help("write a SavedModel, and freeze it with TensorFlow")
+        })?;
+        if !session.variables.is_empty() {
+            return Err(Error::unsupported("the graph has variables, which a frozen graph can't hold")
+                .help("write a SavedModel"));
+        }
+        let graph = GraphDef {
+            node: graph_to_proto(&session.graph)?,
+            library: (!functions.library.is_empty())
+                .then(|| library_to_proto(&functions.library))
+                .transpose()?,
+            versions: Some(versions()),
+            ..GraphDef::default()
+        };
+        target.write(&target.name(), &graph.encode_to_vec())?;
+        Ok(Report::default())
+    }
+
+    fn bind(&self, _model: &mut Objects, read: &Artifact) -> Result<Report> {
+        Err(Error::unsupported("a frozen graph has no variables that could go into layers")
+            .in_file(read.source.path.clone()))
+    }
+}
+
+impl FrozenGraph {
+    fn signature(&self, graph: &Graph) -> Result<Signature> {
+        let index = node_index(graph);
+        let named = |names: &[String]| -> Result<Vec<Output>> {
+            let find = |name: &String| {
+                find_tensor(name, &index).ok_or_else(|| {
+                    let e = Error::invalid(format!("the graph has no tensor {name:?}"));
+                    let node = name.split(':').next().unwrap_or(name);
+                    match nearest(node, index.keys().copied()) {
+                        Some(near) => e.help(near),
+                        None => e,
+                    }
+                })
+            };
+            names.iter().map(find).collect()
+        };
+        let inputs = match &self.inputs {
+            Some(names) => named(names)?,
+            None => placeholders(graph),
+        };
+        let outputs = match &self.outputs {
+            Some(names) => named(names)?,
+            None => unused(graph),
+        };
+        let infos = |outputs: Vec<Output>| {
+            let info = |o: Output| Some((tensor_name(graph, o)?, describe(graph, o)?));
+            outputs.into_iter().filter_map(info).collect()
+        };
+        Ok(Signature { inputs: infos(inputs), outputs: infos(outputs), method: String::new() })
+    }
+}
+
+fn placeholders(graph: &Graph) -> Vec<Output> {
+    let is_placeholder = |op: &str| PLACEHOLDERS.contains(&op);
+    let nodes = graph.nodes.iter().enumerate().filter(|(_, n)| is_placeholder(&n.op));
+    nodes.map(|(i, _)| Output::new(i, 0)).collect()
+}
+
+/// The tensors that no node uses, of nodes that compute something.
+fn unused(graph: &Graph) -> Vec<Output> {
+    let used: BTreeSet<usize> = graph.nodes.iter().flat_map(|n| &n.inputs).map(|o| o.node).collect();
+    let computes = |op: &str| op != "Const" && !PLACEHOLDERS.contains(&op);
+    let last = graph.nodes.iter().enumerate().filter(|(i, n)| !used.contains(i) && computes(&n.op));
+    last.flat_map(|(i, n)| {
+        let count = ops::signature(&n.op).and_then(|s| s.output_dtypes(&n.attrs)).map_or(1, |d| d.len());
+        (0..count).map(move |o| Output::new(i, o))
+    })
+    .collect()
+}
+
+fn tensor_name(graph: &Graph, output: Output) -> Option<String> {
+    Some(format!("{}:{}", graph.nodes.get(output.node)?.name, output.index))
+}
+
+/// What is known of a tensor without running anything.
+fn describe(graph: &Graph, output: Output) -> Option<TensorInfo> {
+    let node = graph.nodes.get(output.node)?;
+    let known = ops::signature(&node.op).and_then(|s| s.output_dtypes(&node.attrs));
+    let dtype = known.ok().and_then(|d| d.get(output.index).copied());
+    let dtype = dtype.or_else(|| ["dtype", "T"].iter().find_map(|a| node.attr(a)?.as_type()))?;
+    let shape = match (PLACEHOLDERS.contains(&node.op.as_str()), node.attr("shape")) {
+        (true, Some(Attr::Shape(shape))) => shape.clone(),
+        _ => PartialShape::UNKNOWN,
+    };
+    Some(TensorInfo { name: tensor_name(graph, output)?, dtype, shape })
+}
+
+fn library_from_proto(def: &GraphDef, limits: &Limits) -> Result<Library> {
+    let functions = def.library.as_ref().map_or(&[][..], |l| &l.function);
+    let signatures = Signatures::new(functions.iter().filter_map(|f| f.signature.as_ref()), limits);
+    let mut library = Library::new();
+    for function in functions {
+        library.insert(function_from_proto(function, &signatures, limits)?);
+    }
+    Ok(library)
+}
+
+/// Whether bytes are a graph with at least one node.
+fn looks_like_graph(bytes: &[u8]) -> bool {
+    const FIELDS: [(u32, u32); 5] = [(1, 2), (2, 2), (3, 0), (4, 2), (5, 2)];
+    let fields = top_level(bytes);
+    fields.is_some_and(|f| f.contains(&(1, 2)) && f.iter().all(|f| FIELDS.contains(f)))
+        && first_node_is_one(bytes)
+}
+
+/// Whether the first node has a name and an op; other messages begin with a repeated field too.
+fn first_node_is_one(bytes: &[u8]) -> bool {
+    use prost::encoding::{decode_key, decode_varint};
+    let mut rest = bytes;
+    while let Ok((tag, _)) = decode_key(&mut rest) {
+        let Some(len) = decode_varint(&mut rest).ok().and_then(|l| usize::try_from(l).ok()) else {
+            return false;
+        };
+        let Some((field, tail)) = rest.split_at_checked(if tag == 3 { 0 } else { len }) else { return false };
+        if tag == 1 {
+            return NodeDef::decode(field).is_ok_and(|n| !n.name.is_empty() && !n.op.is_empty());
+        }
+        rest = tail;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelark_artifact::Memory;
+    use modelark_proto::{AttrValue, attr_value::Value};
+
+    fn node(name: &str, op: &str, inputs: &[&str]) -> NodeDef {
+        let dtype = |attr: &str| (attr.to_owned(), AttrValue { value: Some(Value::Type(1)) });
+        NodeDef {
+            name: name.into(),
+            op: op.into(),
+            input: inputs.iter().map(|s| (*s).to_owned()).collect(),
+            attr: [dtype("T"), dtype("dtype")].into(),
+            ..Default::default()
+        }
+    }
+
+    fn place() -> Place {
+        let graph = GraphDef {
+            node: vec![
+                node("x", "Placeholder", &[]),
+                node("hidden", "Identity", &["x"]),
+                node("y", "Identity", &["hidden"]),
+                node("done", "NoOp", &["^y"]),
+            ],
+            ..Default::default()
+        };
+        let mut files = Memory::new();
+        files.insert("m.pb", graph.encode_to_vec());
+        Place::in_memory(files, "m.pb")
+    }
+
+    #[test]
+    fn inputs_and_outputs_are_found_or_given() {
+        let format = FrozenGraph::default();
+        assert!(format.detect(&place()) && !crate::saved_model::detect(&place()));
+        let read = |format: &FrozenGraph| format.read(&place(), &Limits::default());
+        let session = read(&format).expect("graph").functions.and_then(|f| f.session).expect("session");
+        let signature = &session.signatures[SIGNATURE];
+        assert_eq!(signature.inputs.keys().collect::<Vec<_>>(), ["x:0"]);
+        assert_eq!(signature.outputs.keys().collect::<Vec<_>>(), ["y:0"]);
+        let given = FrozenGraph { outputs: Some(vec!["hidden".into()]), ..Default::default() };
+        let session = read(&given).expect("graph").functions.and_then(|f| f.session).expect("session");
+        assert_eq!(session.signatures[SIGNATURE].outputs.keys().collect::<Vec<_>>(), ["hidden:0"]);
+        let wrong = FrozenGraph { inputs: Some(vec!["hiden:0".into()]), ..Default::default() };
+        assert!(read(&wrong).expect_err("no such tensor").to_string().contains("did you mean \"hidden\""));
+    }
+
+    #[test]
+    fn a_graph_is_written_as_it_was_read() {
+        let artifact = FrozenGraph::default().read(&place(), &Limits::default()).expect("graph");
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("m.pb");
+        let target = Target::new(&path).expect("target");
+        FrozenGraph::default().write(&artifact, &target, &SaveOptions::default()).expect("written");
+        target.commit().expect("commit");
+        let again = GraphDef::decode(&std::fs::read(path).expect("bytes")[..]).expect("graph");
+        let bytes = place().open().expect("bytes");
+        assert_eq!(again.node, GraphDef::decode(&bytes[..]).expect("graph").node);
+    }
+}
