@@ -16,9 +16,11 @@ mod weights;
 
 pub use archive::KerasArchive;
 pub use h5::{H5, bind_by_name};
+pub use optimizer::infer_slots;
 pub use weights::WeightsH5;
 
 /// The formats of this crate.
 pub fn formats() -> Vec<Box<dyn modelark_artifact::Format>> {
-    vec![Box::new(H5), Box::new(WeightsH5), Box::new(KerasArchive)]
+    // The archive comes first: the HDF5 file in it may lie where HDF5 itself looks for a file behind a user's block.
+    vec![Box::new(KerasArchive), Box::new(H5), Box::new(WeightsH5)]
 }
