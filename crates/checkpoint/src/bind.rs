@@ -1,6 +1,6 @@
 //! Puts what a checkpoint holds into a model's objects.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use modelark_artifact::{Artifact, Dialect, Error, Kind, ObjectId, Objects, Report, Result, nearest};
 
@@ -91,29 +91,26 @@ fn lockstep(tree: &Tree, file: &Objects, root: ObjectId) -> HashMap<ObjectId, Ob
 
 /// Matches the model's variables with the root's own by full name; a name that occurs twice matches nothing.
 fn by_full_name(model: &Objects, candidates: &[Model], file: &Objects) -> HashMap<ObjectId, ObjectId> {
+    let root = file.get(Objects::ROOT).map_or(&[][..], |r| &r.children);
+    let stored: HashMap<&str, ObjectId> = root.iter().map(|(name, id)| (name.as_str(), *id)).collect();
+    let variables = model.variables();
     let mut best = HashMap::new();
-    let names = |naming: Option<&Model>| -> BTreeMap<String, Vec<ObjectId>> {
-        let mut names: BTreeMap<String, Vec<ObjectId>> = BTreeMap::new();
-        for (id, path, variable) in model.variables() {
-            let name = match naming {
-                Some(naming) => naming.full_name(id).to_owned(),
-                // Plain objects go by their own names, or by their paths.
-                None if file.get(Objects::ROOT).is_some_and(|r| r.child(&variable.name).is_some()) => {
-                    variable.name.clone()
-                }
-                None => path,
-            };
-            names.entry(name).or_default().push(id);
-        }
-        names
-    };
     for naming in candidates.iter().map(Some).chain([None]) {
-        let mut found = HashMap::new();
-        for (name, ids) in names(naming) {
-            if let (Some(source), [id]) = (file.get(Objects::ROOT).and_then(|r| r.child(&name)), &ids[..]) {
-                found.insert(*id, source);
+        let mut found: HashMap<ObjectId, Vec<ObjectId>> = HashMap::new();
+        for (id, path, variable) in &variables {
+            let source = match naming {
+                Some(naming) => stored.get(naming.full_name(*id)),
+                // Plain objects go by their own names, or by their paths.
+                None => stored.get(variable.name.as_str()).or_else(|| stored.get(path.as_str())),
+            };
+            if let Some(source) = source {
+                found.entry(*source).or_default().push(*id);
             }
         }
+        let single = |(source, ids): (ObjectId, Vec<ObjectId>)| {
+            Some((*ids.first().filter(|_| ids.len() == 1)?, source))
+        };
+        let found: HashMap<ObjectId, ObjectId> = found.into_iter().filter_map(single).collect();
         if found.len() > best.len() {
             best = found;
         }

@@ -9,10 +9,11 @@ use modelark_artifact::{
 use modelark_proto::{BundleEntryProto, Message};
 use modelark_tensor::{DType, SharedBytes, Tensor};
 
-use crate::bundle::BundleWriter;
+use crate::bundle::{BundleWriter, beside};
 use crate::keras::Model;
-use crate::reader::{Reader, locate, prefix_of};
+use crate::reader::{Located, Reader, has_data, locate, prefix_of};
 use crate::state::{self, CheckpointState, STATE_FILE};
+use crate::table::is_table;
 use crate::trackable::{Node, Tree, Written};
 use crate::{bind, object_graph, optimizer};
 
@@ -52,10 +53,19 @@ impl Format for Checkpoint {
         if place.is_folder() && place.files.exists(&place.child("saved_model.pb").name) {
             return false;
         }
-        locate(place, &Limits::default()).is_ok()
-            || prefix_of(place).is_some_and(|p| {
-                p.name != place.name && place.files.exists(&place.name) && place.name.contains(".data-")
-            })
+        match locate(place, &Limits::default()) {
+            Ok(Located::V1(_)) => true,
+            // With its data beside it, an index that is cut short is still one, and reading it says what is wrong.
+            Ok(Located::Bundle(prefix)) => {
+                beside(&prefix, ".index").open().is_ok_and(|index| is_table(&index)) || has_data(&prefix)
+            }
+            // Data whose index is missing.
+            Err(_) if place.is_folder() => {
+                let names = place.files.list(&place.name).unwrap_or_default();
+                names.iter().filter_map(|n| prefix_of(&place.child(n))).any(|prefix| has_data(&prefix))
+            }
+            Err(_) => has_data(&prefix_of(place).unwrap_or_else(|| place.clone())),
+        }
     }
 
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
@@ -223,4 +233,61 @@ fn save(
         report.note(format!("variants, which hold no plain values, were left out: {}", keys.join(", ")));
     }
     writer.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::Memory;
+
+    use super::*;
+
+    fn detect(files: &[(&str, &[u8])], name: &str) -> bool {
+        let mut memory = Memory::new();
+        for (name, bytes) in files {
+            memory.insert(*name, *bytes);
+        }
+        Checkpoint.detect(&Place::in_memory(memory, name))
+    }
+
+    #[test]
+    fn checkpoints_are_known_by_content() {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let read = |name: &str| std::fs::read(golden.join(name)).expect("golden");
+        let (index, v1) = (read("partitioned.index"), read("v1"));
+        for name in ["m", "m.index", ""] {
+            assert!(detect(&[("m.index", &index)], name), "{name:?}");
+            assert!(!detect(&[("m.index", b"another kind of index")], name), "{name:?}");
+            assert!(detect(&[("m.index", b""), ("m.data-00000-of-00001", b"")], name), "{name:?}");
+            assert!(!detect(&[("m.index", &index), ("saved_model.pb", b"")], ""));
+        }
+        for name in ["m", "m.data-00000-of-00001", ""] {
+            assert!(detect(&[("m.data-00000-of-00001", b"")], name), "{name:?}");
+        }
+        assert!(detect(&[("export", &v1)], "export"));
+        assert!(!detect(&[("export", b"{}")], "export") && !detect(&[], ""));
+        assert!(Checkpoint.claims("x.ckpt") && Checkpoint.claims("x.ckpt-7") && !Checkpoint.claims("x.h5"));
+    }
+
+    #[test]
+    fn what_a_checkpoint_cannot_hold_is_reported() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let write = |artifact: &Artifact| {
+            let target = Target::new(dir.path().join("m.index")).expect("target");
+            let report = Checkpoint.write(artifact, &target, &SaveOptions::default());
+            target.commit().map(|()| report).expect("commit")
+        };
+        assert!(write(&Artifact::default()).expect_err("nothing").to_string().contains("no variables"));
+        let mut artifact = Artifact { functions: Some(Default::default()), ..Artifact::default() };
+        let variable = |name: &str, dtype| Variable::lazy(name, dtype, [], || Ok(Tensor::scalar(1f32)));
+        let inner = artifact.objects.add(Objects::ROOT, "a", Kind::object());
+        artifact.objects.add(inner, "v", Kind::Variable(variable("v", DType::F32)));
+        artifact.objects.add(inner, "iterator", Kind::Variable(variable("iterator", DType::Variant)));
+        let notes = write(&artifact).expect("write").notes;
+        assert!(
+            notes.iter().any(|n| n.contains("functions")) && notes.iter().any(|n| n.contains("a/iterator"))
+        );
+        let again = Checkpoint.read(&Place::of_path(dir.path()), &Limits::default()).expect("read");
+        let names: Vec<String> = again.objects.variables().into_iter().map(|(_, path, _)| path).collect();
+        assert_eq!(names, ["a/v"]);
+    }
 }

@@ -1,4 +1,20 @@
 //! TensorFlow checkpoints: TensorBundle, V1 files, object graphs, Saver.
+//!
+//! | to | use | in TensorFlow |
+//! | --- | --- | --- |
+//! | read any checkpoint's tensors by key | [`Reader`] | `tf.train.load_checkpoint` |
+//! | save and restore variables by name | [`Saver`], [`latest_checkpoint`] | `tf.compat.v1.train.Saver` |
+//! | read and write models | [`Checkpoint`], a [`Format`](modelark_artifact::Format) | `save_weights`, `tf.train.Checkpoint` |
+//! | write one tensor after another | [`BundleWriter`], [`v1::write`] | `SaveV2`, `SaveSlices` |
+//! | write the checkpoint inside of another format | [`Named`], [`write_objects`] | |
+//!
+//! Reading copies nothing: the index is held in memory, data files are mapped, and a tensor is a view of its bytes.
+//! Its checksum is compared when it is read (unless [`Limits::verify`](modelark_artifact::Limits::verify) is off), so
+//! that only the tensors that are asked for are touched. Writing takes a tensor at a time and computes the checksum on
+//! the way; given the same tensors in the same order, the files are TensorFlow's byte for byte.
+//!
+//! Every size, offset and count in a file is checked before it is used; nothing is allocated for what a file only
+//! claims to hold.
 
 #![forbid(unsafe_code)]
 

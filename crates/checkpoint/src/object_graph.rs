@@ -183,3 +183,88 @@ pub(crate) fn is_flat(objects: &Objects) -> bool {
         .iter()
         .all(|(id, path)| path.len() <= 1 && (path.is_empty() || objects.variable(*id).is_some()))
 }
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::{Place, Target};
+    use modelark_proto::trackable_object_graph::{TrackableObject, trackable_object as part};
+    use modelark_tensor::Tensor;
+
+    use super::*;
+    use crate::BundleWriter;
+
+    fn reader(folder: &std::path::Path, keys: &[&str]) -> Reader {
+        let target = Target::new(folder.join("c")).expect("target");
+        let mut writer = BundleWriter::new(&target, "c").expect("writer");
+        for key in keys {
+            writer.add(key, &Tensor::scalar(1f32)).expect("add");
+        }
+        writer.finish().and_then(|()| target.commit()).expect("commit");
+        Reader::open(&Place::of_path(folder.join("c")), &Limits::default()).expect("open")
+    }
+
+    fn attribute(name: &str, key: &str) -> part::SerializedTensor {
+        part::SerializedTensor { name: name.into(), full_name: String::new(), checkpoint_key: key.into() }
+    }
+
+    fn node(children: &[(&str, i32)], attributes: Vec<part::SerializedTensor>) -> TrackableObject {
+        let edge =
+            |(name, id): &(&str, i32)| part::ObjectReference { node_id: *id, local_name: (*name).into() };
+        TrackableObject {
+            children: children.iter().map(edge).collect(),
+            attributes,
+            ..TrackableObject::default()
+        }
+    }
+
+    #[test]
+    fn every_key_is_reachable_and_is_written_again() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let keys = [
+            "alone",
+            "other",
+            "t/.ATTRIBUTES/table-keys",
+            "t/.ATTRIBUTES/table-values",
+            "v/.ATTRIBUTES/VARIABLE_VALUE",
+        ];
+        let reader = reader(dir.path(), &keys);
+        let graph = TrackableObjectGraph {
+            nodes: vec![
+                node(&[("v", 1), ("t", 3)], vec![]),
+                // A variable that holds something.
+                node(&[("inner", 3)], vec![attribute(VALUE, keys[4])]),
+                // Nothing refers to this one.
+                node(&[], vec![attribute(VALUE, "alone")]),
+                node(&[], vec![attribute("table", "t/.ATTRIBUTES/table")]),
+            ],
+        };
+        let objects = read(&reader, Some(&graph), &Limits::default()).expect("read");
+        let mut paths: Vec<String> = objects.variables().into_iter().map(|(_, path, _)| path).collect();
+        paths.sort();
+        assert_eq!(paths, ["alone", "other", keys[2], keys[3], "v"]);
+        assert_eq!(objects.find("v/inner"), objects.find("t"));
+        let written = rewrite(&objects, &graph.encode_to_vec()).expect("rewrite").expect("its own graph");
+        let mut again: Vec<&str> = written.tensors.iter().map(|(key, _)| key.as_str()).collect();
+        again.sort_unstable();
+        assert_eq!(again, keys);
+        let mut more = objects.clone();
+        let t = more.find("t").expect("t");
+        more.add(t, "new", Kind::Variable(Variable::new("new", Tensor::scalar(1f32))));
+        assert!(rewrite(&more, &graph.encode_to_vec()).expect("rewrite").is_none());
+    }
+
+    #[test]
+    fn graphs_that_refer_to_nothing_are_errors() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let reader = reader(dir.path(), &["v"]);
+        for (graph, what) in [
+            (node(&[("x", 7)], vec![]), "node 7 of 1"),
+            (node(&[("x", -1)], vec![]), "node -1"),
+            (node(&[], vec![attribute(VALUE, "w")]), "\"w\""),
+        ] {
+            let graph = TrackableObjectGraph { nodes: vec![graph] };
+            let e = read(&reader, Some(&graph), &Limits::default()).expect_err(what).to_string();
+            assert!(e.contains(what), "{e}");
+        }
+    }
+}

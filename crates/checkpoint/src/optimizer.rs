@@ -262,3 +262,83 @@ fn config_of(training: &Training) -> Option<&serde_json::Value> {
     let compile = training.compile.as_ref()?;
     ["optimizer_config", "optimizer"].iter().filter_map(|k| compile.get(k)).find(|v| v.is_object())
 }
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::{Dialect, Kind};
+
+    use super::*;
+    use crate::keras::tests::functional;
+
+    /// State of the test model with one slot for each of its weights.
+    fn training(layout: OptimizerLayout, compile: Option<serde_json::Value>) -> Training {
+        let own = |name: &str, slot| OptimizerVariable {
+            variable: Variable::new(name, Tensor::scalar(1f32)),
+            slot,
+        };
+        let mut variables = vec![own("iteration", None)];
+        if layout == OptimizerLayout::Keras3 {
+            variables.push(own("1", None));
+        }
+        for (id, path, _) in functional().variables() {
+            variables.push(own(&path, Some(Slot { name: "m".into(), weight: id })));
+        }
+        Training {
+            compile,
+            optimizer: Some(OptimizerState { layout, class: Some("Adam".into()), variables }),
+        }
+    }
+
+    fn keys(training: &Training, dialect: Dialect) -> (Vec<String>, Report) {
+        let mut report = Report::default();
+        let mut model = Model::new(&functional(), dialect);
+        write(&mut model, training, dialect == Dialect::Keras3, &mut report);
+        let tensors = model.tree.write().tensors;
+        let own =
+            tensors.into_iter().filter(|(key, _)| key.contains("ptimizer") || key.contains("OPTIMIZER"));
+        (own.map(|(key, _)| key.replace("/.ATTRIBUTES/VARIABLE_VALUE", "")).collect(), report)
+    }
+
+    #[test]
+    fn keys_are_those_of_the_layout() {
+        let compile = serde_json::json!({"optimizer_config": {"class_name": "Adam", "config": {"learning_rate": 0.5, "epsilon": 1e-7}}});
+        let (keras2, report) =
+            keys(&training(OptimizerLayout::Keras2, Some(compile.clone())), Dialect::Keras2);
+        assert_eq!(
+            keras2[..3],
+            ["optimizer/_iterations", "optimizer/_learning_rate", "optimizer/_variables/1"]
+        );
+        assert_eq!((keras2.len(), report), (5, Report::default()));
+        let (keras3, _) = keys(&training(OptimizerLayout::Keras3, None), Dialect::Keras3);
+        assert_eq!(
+            keras3[..3],
+            ["optimizer/_iterations", "optimizer/_learning_rate", "optimizer/_variables/2"]
+        );
+        let (older, _) = keys(&training(OptimizerLayout::Keras3, None), Dialect::Keras2);
+        assert_eq!(older, keras2);
+        let (legacy, _) = keys(&training(OptimizerLayout::Legacy, Some(compile)), Dialect::Keras2);
+        assert_eq!(legacy[..2], ["optimizer/iter", "optimizer/learning_rate"]);
+        assert!(
+            legacy.contains(&"layer_with_weights-1/cell/kernel/.OPTIMIZER_SLOT/optimizer/m".to_owned()),
+            "{legacy:?}"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_the_dialect_is_reported() {
+        for layout in [OptimizerLayout::Legacy, OptimizerLayout::Keras2] {
+            let (keys, report) = keys(&training(layout, None), Dialect::Keras3);
+            assert_eq!((keys.len(), report.notes.len()), (0, 1), "{layout:?}");
+        }
+        let mut lost = training(OptimizerLayout::Legacy, None);
+        lost.optimizer.iter_mut().flat_map(|o| &mut o.variables).for_each(|v| v.slot = None);
+        assert!(keys(&lost, Dialect::Keras2).1.notes[0].contains("no known weight"));
+    }
+
+    #[test]
+    fn an_optimizer_without_variables_is_none() {
+        let mut objects = Objects::default();
+        objects.add(Objects::ROOT, "optimizer", Kind::object());
+        assert!(read(&objects, &TrackableObjectGraph::default()).is_none());
+    }
+}

@@ -157,25 +157,31 @@ fn at_prefix(prefix: &Place, limits: &Limits) -> Result<Option<Located>> {
     if is_v1_file(prefix, limits) {
         return Ok(Some(Located::V1(vec![prefix.clone()])));
     }
-    let (folder, name) = prefix.name.rsplit_once('/').unwrap_or(("", &prefix.name));
-    let siblings = prefix.files.list(folder).unwrap_or_default();
-    let has = |mark: &str| -> Vec<Place> {
-        let belongs = |s: &&String| {
-            s.strip_prefix(name).and_then(|s| s.strip_prefix(mark)).is_some_and(is_shard_number)
-        };
-        siblings.iter().filter(belongs).map(|s| prefix.sibling(s)).collect()
-    };
     // V1 checkpoints of several files have no index.
-    let parts = has("-");
+    let parts = shards(prefix, "-");
     if !parts.is_empty() && parts.iter().all(|p| is_v1_file(p, limits)) {
         return Ok(Some(Located::V1(parts)));
     }
-    if !has(".data-").is_empty() {
+    if has_data(prefix) {
         return Err(Error::missing("the checkpoint's data is here, but its index isn't")
             .in_file(index.label())
             .help("copy the .index file beside the .data file: it says which tensors there are"));
     }
     Ok(None)
+}
+
+/// Whether any data file of this prefix is there.
+pub(crate) fn has_data(prefix: &Place) -> bool {
+    !shards(prefix, ".data-").is_empty()
+}
+
+/// The files that the prefix, this mark and a shard's number name.
+fn shards(prefix: &Place, mark: &str) -> Vec<Place> {
+    let (folder, name) = prefix.name.rsplit_once('/').unwrap_or(("", &prefix.name));
+    let siblings = prefix.files.list(folder).unwrap_or_default();
+    let belongs =
+        |s: &&String| s.strip_prefix(name).and_then(|s| s.strip_prefix(mark)).is_some_and(is_shard_number);
+    siblings.iter().filter(belongs).map(|s| prefix.sibling(s)).collect()
 }
 
 /// The latest checkpoint of a folder, or the only one.
