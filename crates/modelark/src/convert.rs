@@ -74,10 +74,28 @@ impl Convert {
             None => formats::format_for_path(to)?,
         };
         let mut report = Report::default();
+        // A .json may lead to other files.
+        let is_one_file = !place.is_folder() && !place.name.ends_with(".json");
+        if self.is_unchanged(&artifact, source, target) && lacks(&artifact, target).is_some() && is_one_file {
+            // A file of layers that was not taken apart into them is best kept as it is, to the last unknown key.
+            let copy = Target::new(to)?;
+            copy.write(&copy.name(), &place.open()?)?;
+            copy.commit()?;
+            return Ok(report);
+        }
         let artifact =
             self.derive(artifact, source, target, &mut report).map_err(|e| e.in_file(place.label()))?;
         report.extend(write(&artifact, target, to, &self.save.options)?);
         Ok(report)
+    }
+
+    /// Whether nothing is asked for but the same again.
+    fn is_unchanged(&self, artifact: &Artifact, source: &dyn Format, target: &dyn Format) -> bool {
+        let dialect = artifact.architecture.as_ref().map(|a| a.dialect);
+        let options = &self.save.options;
+        let other_dialect = dialect.is_some() && options.dialect.is_some_and(|d| Some(d) != dialect);
+        let plain = !options.without_training && !options.compress;
+        source.name() == target.name() && self.weights.is_none() && !other_dialect && plain
     }
 
     /// What `target` writes from: the artifact as it is, or rebuilt through its layers.
@@ -88,11 +106,7 @@ impl Convert {
         target: &'static dyn Format,
         report: &mut Report,
     ) -> Result<Artifact> {
-        let dialect = artifact.architecture.as_ref().map(|a| a.dialect);
-        let other_dialect = self.save.options.dialect.is_some_and(|d| Some(d) != dialect);
-        let same =
-            source.name() == target.name() && self.weights.is_none() && !(other_dialect && dialect.is_some());
-        if same {
+        if self.is_unchanged(&artifact, source, target) && lacks(&artifact, target).is_none() {
             return Ok(artifact);
         }
         if artifact.architecture.is_none() {
