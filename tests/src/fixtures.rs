@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use modelark::Tensor;
+use modelark::artifact::Variable;
+use modelark::checkpoint::Reader;
+use modelark::{DType, Limits, Place, Tensor};
 use serde_json::Value;
 
 use crate::Outcome;
@@ -131,18 +133,29 @@ impl Case {
     }
 }
 
-/// Every tensor of a file under its name there.
+/// Every tensor of a file under its name there: a checkpoint's by their keys.
 ///
 /// # Errors
 /// When the file can't be read.
 pub fn tensors(path: &Path) -> Outcome<Vec<(String, Tensor)>> {
-    let artifact = modelark::open(path).map_err(|e| e.to_string())?;
-    let variables = artifact.objects.variables();
-    let load = |(_, path, v): (_, String, &modelark::artifact::Variable)| {
-        let tensor = v.load().map_err(|e| format!("{path}: {e}"))?;
-        Ok((path, tensor))
+    let place = Place::of_path(path);
+    let format = modelark::detect(&place).map_err(|e| e.to_string())?;
+    let variables: Vec<(String, Variable)> = if format.name() == "checkpoint" {
+        let reader = Reader::open(&place, &Limits::default()).map_err(|e| e.to_string())?;
+        let variables = reader.variables().map_err(|e| e.to_string())?;
+        variables.into_iter().map(|v| (v.name.clone(), v)).collect()
+    } else {
+        let artifact = modelark::open(path).map_err(|e| e.to_string())?;
+        artifact.objects.variables().into_iter().map(|(_, path, v)| (path, v.clone())).collect()
     };
-    variables.into_iter().map(load).collect()
+    // Variants are iterators and the like, not values.
+    let values = variables.into_iter().filter(|(_, v)| v.dtype != DType::Variant);
+    values
+        .map(|(name, variable)| {
+            let tensor = variable.load().map_err(|e| format!("{name}: {e}"))?;
+            Ok((name, tensor))
+        })
+        .collect()
 }
 
 fn numbered(arrays: &BTreeMap<String, Tensor>, prefix: &str) -> Vec<Tensor> {

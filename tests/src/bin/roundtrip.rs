@@ -79,6 +79,11 @@ fn run(only: &[String], verbose: bool) -> Outcome<bool> {
     let (mut passed, mut refused) = (0, 0);
     for ((subject, source), cells) in rows.iter().zip(&results) {
         print!("{:<44}", format!("{} {}", subject.name, source.label));
+        if let [Cell::Failed(wrong)] = &**cells {
+            failures.push(format!("{} {}: {wrong}", subject.name, source.label));
+            println!("   FAILED as a source");
+            continue;
+        }
         for (target, cells) in TARGETS.iter().zip(cells.chunks(DIALECTS.len())) {
             let marks: Vec<&str> = cells.iter().map(mark).collect();
             print!("{:>13}", marks.join("/"));
@@ -135,11 +140,11 @@ fn all_rows(rows: &[(&Subject, &Source)]) -> Vec<Vec<Cell>> {
     results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// The cells of a row; one alone when the source itself isn't what it must be.
 fn row(subject: &Subject, source: &Source) -> Vec<Cell> {
-    let count = TARGETS.len() * DIALECTS.len();
     let reference = match Reference::new(subject, source) {
         Ok(reference) => reference,
-        Err(wrong) => return vec![Cell::Failed(format!("source: {wrong}")); count],
+        Err(wrong) => return vec![Cell::Failed(wrong)],
     };
     let cells = TARGETS.iter().flat_map(|target| DIALECTS.iter().map(move |dialect| (target, *dialect)));
     cells
