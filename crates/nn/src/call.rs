@@ -19,6 +19,9 @@ pub struct Call<'a> {
     pub(crate) frame: Frame,
 }
 
+/// A slice of one axis as Python says it: begin, end, stride; `None` leaves that side open.
+pub type Slice = (Option<i64>, Option<i64>, i64);
+
 /// What belongs to the layer that is being called.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
@@ -52,6 +55,21 @@ impl<'a> Call<'a> {
         let value = self.raw_weight(name)?;
         let compute = self.frame.inputs.compute_dtype();
         if self.dtype(value).is_float() { self.cast(value, compute) } else { Ok(value) }
+    }
+
+    /// Reads a weight of a layer that this one holds under `attribute`, cast likewise.
+    ///
+    /// # Errors
+    /// When there is no such layer or weight.
+    pub fn weight_of(&mut self, attribute: &str, name: &str) -> Result<Sym> {
+        let held = attribute
+            .split('/')
+            .try_fold(self.frame.object, |id, name| self.objects.get(id)?.child(name))
+            .ok_or_else(|| Error::missing(format!("the layer holds no layer {attribute:?}")))?;
+        let own = std::mem::replace(&mut self.frame.object, held);
+        let weight = self.weight(name);
+        self.frame.object = own;
+        weight
     }
 
     /// Reads one of the layer's weights as it is.
@@ -220,13 +238,12 @@ impl<'a> Call<'a> {
         Ok(self.builder.op(op).input(x).input(axes).attr("keep_dims", keep_dims).one()?)
     }
 
-    /// A part of a tensor as Python's slices say it, one `(begin, end, stride)` for each of the first axes;
-    /// `None` leaves that side open.
+    /// A part of a tensor, by a slice for each of the first axes.
     ///
     /// # Errors
     /// When a bound is out of range.
-    pub fn slice(&mut self, x: Sym, slices: &[(Option<i64>, Option<i64>, i64)]) -> Result<Sym> {
-        let mask = |open: fn(&(Option<i64>, Option<i64>, i64)) -> bool| {
+    pub fn slice(&mut self, x: Sym, slices: &[Slice]) -> Result<Sym> {
+        let mask = |open: fn(&Slice) -> bool| {
             slices.iter().enumerate().fold(0i64, |m, (i, s)| if open(s) { m | 1 << i } else { m })
         };
         let (begin_mask, end_mask) = (mask(|s| s.0.is_none()), mask(|s| s.1.is_none()));

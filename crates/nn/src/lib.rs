@@ -21,7 +21,7 @@ mod registry;
 mod spatial;
 pub mod training;
 
-pub use call::Call;
+pub use call::{Call, Slice};
 pub use config::{Activation, Constraint, Fields, Initializer, Regularizer};
 pub use instance::Instance;
 pub use layer::{Inputs, Layer, Spec, Sublayer, WeightSpec};

@@ -17,6 +17,8 @@ const CASES: &[&str] = &[
     "activations",
     "activation_layers",
     "deferred",
+    "lstm",
+    "lstm_one",
 ];
 
 /// How far from Keras's outputs a sum of float32 products may be.

@@ -41,6 +41,9 @@ pub enum Initializer {
     Orthogonal(f64, Value),
     /// The identity matrix, times a gain.
     Identity(f64),
+    /// As many blocks along the first axis, each from its own initializer. No config has it: it is what an LSTM's
+    /// `unit_forget_bias` means.
+    Blocks(Vec<Initializer>),
     /// A class that isn't Keras's own: kept, not computed.
     Other(Serialized),
 }
@@ -112,13 +115,13 @@ impl Initializer {
             Initializer::VarianceScaling(class, ..) => class,
             Initializer::Orthogonal(..) => "Orthogonal",
             Initializer::Identity(_) => "Identity",
-            Initializer::Other(_) => "",
+            Initializer::Blocks(_) | Initializer::Other(_) => "",
         }
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
         match self {
-            Initializer::Zeros | Initializer::Ones | Initializer::Other(_) => {}
+            Initializer::Zeros | Initializer::Ones | Initializer::Blocks(_) | Initializer::Other(_) => {}
             Initializer::Constant(value) => f.field("value", value),
             Initializer::RandomNormal(mean, deviation, seed)
             | Initializer::TruncatedNormal(mean, deviation, seed) => {
@@ -157,6 +160,16 @@ impl Initializer {
             return Ok(Tensor::zeros(dtype, shape)?);
         }
         let values = match self {
+            Initializer::Blocks(blocks) => {
+                let first = shape.first().copied().unwrap_or(1);
+                let rows = first.checked_div(blocks.len()).unwrap_or(0);
+                let part: Vec<usize> = std::iter::once(rows).chain(shape.iter().skip(1).copied()).collect();
+                let mut values = Vec::with_capacity(count);
+                for block in blocks {
+                    values.extend_from_slice(block.tensor(&part, DType::F64, random)?.as_slice::<f64>()?);
+                }
+                values
+            }
             Initializer::Zeros => vec![0.0; count],
             Initializer::Ones => vec![1.0; count],
             Initializer::Constant(value) => vec![*value; count],
@@ -317,8 +330,10 @@ impl ConfigValue for Initializer {
     }
 
     fn write(&self, writer: &mut Writer) -> Value {
-        if let Initializer::Other(node) = self {
-            return node.write(writer);
+        match self {
+            Initializer::Other(node) => return node.write(writer),
+            Initializer::Blocks(blocks) => return blocks.write(writer),
+            _ => {}
         }
         let mut fields = Fields::writing(writer);
         self.clone().visit(&mut fields);

@@ -20,6 +20,7 @@ layers! {
     embedding
     input
     leaky
+    lstm
     merge
     normalization
     padding

@@ -19,6 +19,9 @@ struct Reference {
     output: usize,
 }
 
+/// A layer and which of its calls.
+type Key = (usize, usize);
+
 /// A call as a config has it.
 struct Call {
     args: Vec<Argument<Reference>>,
@@ -69,7 +72,7 @@ impl Model {
             Ok(inputs.len() - 1)
         })?;
 
-        let mut calls: Vec<(usize, usize, Call)> = Vec::new();
+        let mut calls: Vec<(Key, Call)> = Vec::new();
         for (i, (layer, node)) in layers.iter().zip(nodes).enumerate() {
             let inbound =
                 node.get("inbound_nodes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -79,7 +82,7 @@ impl Model {
             for (n, call) in inbound.iter().enumerate() {
                 let call =
                     names.call(call).map_err(|e| e.at(format!("inbound_nodes {n}")).at(layer.place()))?;
-                calls.push((i, n, call));
+                calls.push(((i, n), call));
             }
         }
         let (steps, edges) = order(&layers, &inputs, calls)?;
@@ -154,13 +157,13 @@ impl<'a> Names<'a> {
         let mut names = Names { index, first };
         // Whoever wrote another numbering is taken at their word: a call that isn't there shows it.
         for node in nodes.iter().filter_map(|n| n.get("inbound_nodes")) {
-            names.correct(node, nodes);
+            names.correct(node);
         }
         Ok(names)
     }
 
     /// Numbers a layer's calls from 0 where the config refers to its call 0.
-    fn correct(&mut self, value: &Value, nodes: &[Value]) {
+    fn correct(&mut self, value: &Value) {
         match value {
             Value::Array(items) => {
                 if let Some((layer, node, _)) = self.parts(items) {
@@ -168,10 +171,10 @@ impl<'a> Names<'a> {
                         *first = 0;
                     }
                 } else {
-                    items.iter().for_each(|i| self.correct(i, nodes));
+                    items.iter().for_each(|i| self.correct(i));
                 }
             }
-            Value::Object(items) => items.values().for_each(|i| self.correct(i, nodes)),
+            Value::Object(items) => items.values().for_each(|i| self.correct(i)),
             _ => {}
         }
     }
@@ -252,7 +255,7 @@ impl<'a> Names<'a> {
                     keywords: self.keywords(keywords)?,
                 })
             }
-            Value::Array(items) => self.old_call(value, items),
+            Value::Array(items) => self.old_call(items),
             // A layer that is called with a dict of tensors.
             Value::Object(_) => {
                 Ok(Call { args: vec![self.tensors_of_old_call(value)?], keywords: Vec::new() })
@@ -262,7 +265,7 @@ impl<'a> Names<'a> {
     }
 
     /// Keras 2: a list of `["layer", node, output, {keywords}]`, or one such alone.
-    fn old_call(&self, value: &Value, items: &[Value]) -> Result<Call> {
+    fn old_call(&self, items: &[Value]) -> Result<Call> {
         let constant = |items: &[Value]| items.first().and_then(Value::as_str) == Some("_CONSTANT_VALUE");
         let keywords = |items: &[Value]| self.keywords(items.get(3).and_then(Value::as_object));
         if constant(items) {
@@ -274,7 +277,7 @@ impl<'a> Names<'a> {
         }
         let first = items.iter().find_map(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         if items.len() == 1 && constant(first) {
-            return self.old_call(value, first);
+            return self.old_call(first);
         }
         let tensors = items.iter().map(|i| self.tensors_of_old_call(i)).collect::<Result<Vec<_>>>()?;
         let args = if tensors.len() == 1 { tensors } else { vec![Argument::List(tensors)] };
@@ -339,22 +342,22 @@ impl Made {
 fn order(
     layers: &[Instance],
     inputs: &[usize],
-    calls: Vec<(usize, usize, Call)>,
-) -> Result<(Vec<Step>, HashMap<(usize, usize), Made>)> {
-    let mut made: HashMap<(usize, usize), Made> =
+    calls: Vec<(Key, Call)>,
+) -> Result<(Vec<Step>, HashMap<Key, Made>)> {
+    let mut made: HashMap<Key, Made> =
         inputs.iter().enumerate().map(|(i, &layer)| ((layer, 0), Made::Input(i))).collect();
     let mut steps = Vec::with_capacity(calls.len());
     // Calls that wait, by the call they wait for; the rest in the file's order.
-    let mut waiting: HashMap<(usize, usize), Vec<(usize, usize, Call)>> = HashMap::new();
-    let mut ready: Vec<(usize, usize, Call)> = calls.into_iter().rev().collect();
-    while let Some((layer, node, call)) = ready.pop() {
+    let mut waiting: HashMap<Key, Vec<(Key, Call)>> = HashMap::new();
+    let mut ready: Vec<(Key, Call)> = calls.into_iter().rev().collect();
+    while let Some((key, call)) = ready.pop() {
         let all = call.args.iter().chain(call.keywords.iter().map(|(_, a)| a));
         let missing = all
             .flat_map(Argument::tensors)
             .map(|r| (r.layer, r.node))
             .find(|source| !made.contains_key(source));
         if let Some(source) = missing {
-            waiting.entry(source).or_default().push((layer, node, call));
+            waiting.entry(source).or_default().push((key, call));
             continue;
         }
         let mut edge = |r: &Reference| {
@@ -365,14 +368,16 @@ fn order(
         let args = call.args.iter().map(|a| a.map(&mut edge)).collect::<Result<_>>()?;
         let keywords =
             call.keywords.iter().map(|(k, a)| Ok((k.clone(), a.map(&mut edge)?))).collect::<Result<_>>()?;
-        made.insert((layer, node), Made::Step(steps.len()));
-        steps.push(Step { layer, node, args, keywords });
-        let mut next = waiting.remove(&(layer, node)).unwrap_or_default();
+        made.insert(key, Made::Step(steps.len()));
+        steps.push(Step { layer: key.0, node: key.1, args, keywords });
+        let mut next = waiting.remove(&key).unwrap_or_default();
         next.reverse();
         ready.extend(next);
     }
-    let stuck: BTreeMap<usize, usize> =
-        waiting.iter().flat_map(|(source, calls)| calls.iter().map(|c| (c.0, source.0))).collect();
+    let stuck: BTreeMap<usize, usize> = waiting
+        .iter()
+        .flat_map(|(source, calls)| calls.iter().map(|((layer, _), _)| (*layer, source.0)))
+        .collect();
     if let Some((&layer, &source)) = stuck.iter().next() {
         let name = |i: usize| layers.get(i).map(Instance::name).unwrap_or_default().to_owned();
         return Err(Error::corrupt(format!(

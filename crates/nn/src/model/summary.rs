@@ -19,6 +19,8 @@ pub struct Row {
     pub outputs: Vec<PartialShape>,
     /// How many numbers its weights have.
     pub params: u64,
+    /// How many of these training changes.
+    pub trainable: u64,
     /// The layers whose outputs it takes, call by call.
     pub connected_to: Vec<String>,
 }
@@ -36,16 +38,18 @@ impl Model {
             .layers
             .iter()
             .enumerate()
-            .map(|(i, layer)| Row {
-                name: layer.name().to_owned(),
-                class_name: layer.class_name().to_owned(),
-                outputs: inputs
-                    .iter()
-                    .filter(|(n, _)| n == layer.name())
-                    .map(|(_, s)| s.shape.clone())
-                    .collect(),
-                params: objects.find(&format!("layers/{i}")).map_or(0, |id| params(&objects, id)),
-                connected_to: Vec::new(),
+            .map(|(i, layer)| {
+                let (params, trainable) =
+                    objects.find(&format!("layers/{i}")).map_or((0, 0), |id| params(&objects, id));
+                let input = inputs.iter().filter(|(n, _)| n == layer.name());
+                Row {
+                    name: layer.name().to_owned(),
+                    class_name: layer.class_name().to_owned(),
+                    outputs: input.map(|(_, s)| s.shape.clone()).collect(),
+                    params,
+                    trainable: if layer.is_trainable() { trainable } else { 0 },
+                    connected_to: Vec::new(),
+                }
             })
             .collect();
         let specs: Vec<Spec> = inputs.iter().map(|(_, s)| s.clone()).collect();
@@ -70,20 +74,22 @@ impl Model {
     }
 }
 
-/// The numbers of the variables under an object, each counted once.
-fn params(objects: &Objects, id: ObjectId) -> u64 {
+/// The numbers of the variables under an object, each counted once: all, and those that training changes.
+fn params(objects: &Objects, id: ObjectId) -> (u64, u64) {
     let mut seen = HashSet::from([id]);
     let mut stack = vec![id];
-    let mut sum = 0u64;
+    let mut sums = (0u64, 0u64);
     while let Some(id) = stack.pop() {
         if let Some(variable) = objects.variable(id) {
             let size = variable.shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
-            sum = sum.saturating_add(size.unwrap_or(u64::MAX));
+            let size = size.unwrap_or(u64::MAX);
+            sums.0 = sums.0.saturating_add(size);
+            sums.1 = sums.1.saturating_add(if variable.trainable { size } else { 0 });
         }
         let children = objects.get(id).map(|o| o.children.as_slice()).unwrap_or_default();
         stack.extend(children.iter().map(|(_, child)| *child).filter(|child| seen.insert(*child)));
     }
-    sum
+    sums
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What tests over the fixtures share: cases that Keras wrote, a custom layer, and a run of a model.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -156,28 +158,53 @@ pub fn bind(model: &mut Model, case: &Path) {
     let values = npz(&case.join("weights.npz"));
     let meta: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(case.join("meta.json")).unwrap()).unwrap();
-    let mut by_name: BTreeMap<String, Tensor> = BTreeMap::new();
+    let mut named: Vec<(String, Tensor)> = Vec::new();
     for weight in meta["weights"].as_array().unwrap() {
         let name = weight["name"].as_str().unwrap().trim_end_matches(":0");
-        let parts: Vec<&str> = name.rsplit('/').take(2).collect();
-        let name = format!("{}/{}", parts[1], parts[0]);
-        by_name.insert(name, values[weight["key"].as_str().unwrap()].clone());
+        named.push((format!("/{name}"), values[weight["key"].as_str().unwrap()].clone()));
     }
     let mut objects = model.skeleton().unwrap();
-    let owners: Vec<(usize, usize)> = objects
-        .iter()
-        .flat_map(|(id, o)| o.children.iter().map(move |c| (c.1, id)).collect::<Vec<_>>())
-        .collect();
-    for (child, owner) in owners {
-        let Some(Kind::Layer(layer)) = objects.get(owner).map(|o| o.kind.clone()) else { continue };
-        if let Some(variable) = objects.variable_mut(child) {
-            let key = format!("{}/{}", layer.name, variable.name);
-            let value = by_name.remove(&key).unwrap_or_else(|| panic!("no weight {key}"));
-            variable.value = artifact::Value::Tensor(value);
+    let walk: Vec<(usize, Vec<usize>)> = owners(&objects);
+    for (id, chain) in walk {
+        let names: Vec<String> = chain
+            .iter()
+            .filter_map(|&o| match &objects.get(o).unwrap().kind {
+                Kind::Layer(layer) => Some(layer.name.clone()),
+                _ => None,
+            })
+            .collect();
+        let variable = objects.variable_mut(id).unwrap();
+        // The layer's own name, and where several sublayers have it, its owner's too.
+        let tails = [2, 1].map(|n| {
+            let from = names.len().saturating_sub(n);
+            format!("/{}/{}", names[from..].join("/"), variable.name)
+        });
+        let found = tails.iter().find_map(|t| named.iter().position(|(n, _)| n.ends_with(t.as_str())));
+        let found = found.unwrap_or_else(|| panic!("no weight {tails:?} among {named:?}"));
+        variable.value = artifact::Value::Tensor(named.remove(found).1);
+    }
+    assert!(named.is_empty(), "{named:?}");
+    model.set_objects(objects).unwrap();
+}
+
+/// The variables with the objects that lead to each.
+fn owners(objects: &Objects) -> Vec<(usize, Vec<usize>)> {
+    let mut found = Vec::new();
+    let mut stack = vec![(Objects::ROOT, Vec::new())];
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some((id, chain)) = stack.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if objects.variable(id).is_some() {
+            found.push((id, chain));
+            continue;
+        }
+        for (_, child) in objects.get(id).unwrap().children.iter().rev() {
+            stack.push((*child, chain.iter().copied().chain([id]).collect()));
         }
     }
-    assert!(by_name.is_empty(), "{:?}", by_name.keys());
-    model.set_objects(objects).unwrap();
+    found
 }
 
 /// Runs a model natively.
@@ -219,6 +246,3 @@ pub fn compare(model: &Model, case: &Path) -> f32 {
     assert_eq!(outputs.len(), expected.keys().filter(|k| k.starts_with("out_")).count());
     worst
 }
-
-/// The root object's id, so that tests need not name the type.
-pub const ROOT: usize = Objects::ROOT;
