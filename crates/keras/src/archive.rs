@@ -258,7 +258,7 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
     let compile =
         artifact.training.as_ref().filter(|_| !options.without_training).and_then(|t| t.compile.as_ref());
     if let (Some(node), Some(compile)) = (config.as_object_mut(), compile) {
-        node.insert(COMPILE_CONFIG.to_owned(), config::compile_config(compile));
+        node.insert(COMPILE_CONFIG.to_owned(), config::compile_config(compile, dialect));
     }
     let metadata = json!({ "keras_version": version, "date_saved": date(SystemTime::now()) });
 

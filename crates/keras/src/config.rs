@@ -1,6 +1,7 @@
 //! JSON in Keras files: where it sits, in which form, and which generation wrote it.
 
 use modelark_artifact::{Dialect, Error, Limits, Result};
+pub(crate) use modelark_artifact::{archive_form, dialect_of as dialect, legacy_form};
 use serde_json::{Map, Value};
 
 /// The version that a file of a dialect claims when the artifact's own is of another.
@@ -36,106 +37,6 @@ pub(crate) fn to_ascii(value: &Value) -> String {
     ascii
 }
 
-/// The dialect of a model's node: the version's, or where the file names none, what its keys give away.
-pub(crate) fn dialect(config: &Value, version: Option<&str>) -> Dialect {
-    if let Some(version) = version {
-        return Dialect::of_version(Some(version));
-    }
-    const KERAS3: &[&str] = &["batch_shape", "keras_history", "build_config", "registered_name"];
-    const KERAS2: &[&str] =
-        &["kernel_initializer", "units", "filters", "beta_initializer", "embeddings_initializer"];
-    if has_key(config, KERAS3) && !has_key(config, &["batch_input_shape"]) {
-        Dialect::Keras3
-    } else if has_key(config, KERAS2) {
-        Dialect::Keras2
-    } else {
-        Dialect::Keras1
-    }
-}
-
-fn has_key(value: &Value, keys: &[&str]) -> bool {
-    match value {
-        Value::Object(map) => map.iter().any(|(k, v)| keys.contains(&k.as_str()) || has_key(v, keys)),
-        Value::Array(list) => list.iter().any(|v| has_key(v, keys)),
-        _ => false,
-    }
-}
-
-/// A model's node as `.h5` files have it: every layer is a class with its config, and nothing else.
-pub(crate) fn legacy_form(node: &Value) -> Value {
-    let mut node = node.clone();
-    each_layer(&mut node, &mut |layer| {
-        // The old form knows a registered class by its registered name.
-        let registered = layer.get("registered_name").and_then(Value::as_str).filter(|n| n.contains('>'));
-        if let Some(name) = registered.map(str::to_owned) {
-            layer.insert("class_name".to_owned(), Value::String(name));
-        }
-        for key in ["module", "registered_name", "build_config", "compile_config", "shared_object_id"] {
-            layer.shift_remove(key);
-        }
-    });
-    node
-}
-
-/// A model's node as `.keras` archives have it: every layer says where Python finds its class.
-pub(crate) fn archive_form(node: &Value, dialect: Dialect) -> Value {
-    let mut node = node.clone();
-    each_layer(&mut node, &mut |layer| {
-        if layer.contains_key("module") {
-            return;
-        }
-        let class = layer.get("class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let config = layer.get("config");
-        let has = |key: &str| config.is_some_and(|c| c.get(key).is_some());
-        let (module, registered) = if class.contains('>') {
-            (Value::Null, Value::String(class.clone()))
-        } else if has("input_layers") {
-            // Keras 3's own module differs from that of Keras 2, and each accepts only its own.
-            let module = match dialect {
-                Dialect::Keras3 => "keras.src.models.functional",
-                Dialect::Keras1 | Dialect::Keras2 => "keras.src.engine.functional",
-            };
-            layer.insert("class_name".to_owned(), Value::from("Functional"));
-            (Value::from(module), Value::from("Functional"))
-        } else if has("layers") {
-            (Value::from("keras"), Value::Null)
-        } else {
-            (Value::from("keras.layers"), Value::Null)
-        };
-        if let Value::String(name) = &registered
-            && let Some((_, bare)) = name.split_once('>')
-        {
-            layer.insert("class_name".to_owned(), Value::from(bare));
-        }
-        let mut fresh = Map::new();
-        fresh.insert("module".to_owned(), module);
-        fresh.append(&mut std::mem::take(layer));
-        fresh.insert("registered_name".to_owned(), registered);
-        *layer = fresh;
-    });
-    node
-}
-
-/// Calls `change` with every node of a layer: the model's, its layers', and those of layers that wrap others.
-fn each_layer(node: &mut Value, change: &mut dyn FnMut(&mut Map<String, Value>)) {
-    let Value::Object(map) = node else { return };
-    if !map.contains_key("class_name") {
-        return;
-    }
-    change(map);
-    let Some(Value::Object(config)) = map.get_mut("config") else { return };
-    for key in ["layer", "backward_layer", "cell"] {
-        if let Some(inner) = config.get_mut(key) {
-            each_layer(inner, change);
-        }
-    }
-    for key in ["layers", "cells"] {
-        if let Some(Value::Array(list)) = config.get_mut(key) {
-            list.iter_mut().for_each(|inner| each_layer(inner, change));
-        }
-    }
-}
-
 /// How a model was compiled as `.h5` files say it (`training_config`): the optimizer is `optimizer_config`.
 pub(crate) fn training_config(compile: &Value) -> Value {
     rekey(compile, "optimizer", "optimizer_config", |optimizer| match optimizer {
@@ -156,7 +57,7 @@ pub(crate) fn training_config(compile: &Value) -> Value {
 }
 
 /// How a model was compiled as `.keras` archives say it (`compile_config`): the optimizer is a node.
-pub(crate) fn compile_config(compile: &Value) -> Value {
+pub(crate) fn compile_config(compile: &Value, dialect: Dialect) -> Value {
     rekey(compile, "optimizer_config", "optimizer", |optimizer| match optimizer {
         Value::Object(mut node) if !node.contains_key("module") => {
             // Keras 2.11 and later registered its own optimizers as custom ones.
@@ -164,8 +65,10 @@ pub(crate) fn compile_config(compile: &Value) -> Value {
             let bare = class.strip_prefix("Custom>").unwrap_or(&class);
             let (module, registered) = if bare.contains('>') {
                 (Value::Null, Value::from(bare))
-            } else {
+            } else if dialect == Dialect::Keras3 || !is_legacy(&class, &node) {
                 (Value::from("keras.optimizers"), Value::Null)
+            } else {
+                (Value::from("keras.optimizers.legacy"), Value::Null)
             };
             node.insert("class_name".to_owned(), Value::from(bare.rsplit('>').next().unwrap_or(bare)));
             let mut fresh = Map::new();
@@ -176,6 +79,12 @@ pub(crate) fn compile_config(compile: &Value) -> Value {
         }
         other => other,
     })
+}
+
+/// Whether Keras 2 means one of its optimizers from before 2.11, which it keeps as `optimizers.legacy`.
+fn is_legacy(class: &str, node: &Map<String, Value>) -> bool {
+    let flag = node.get("config").and_then(|c| c.get("is_legacy_optimizer")).and_then(Value::as_bool);
+    flag.unwrap_or(!class.starts_with("Custom>"))
 }
 
 /// The object with the value at `from` changed and moved to `to`, in its place, all else as it was.
@@ -240,13 +149,20 @@ mod tests {
         );
         assert_eq!(layers[2].pointer("/config/layer/module"), Some(&json!("keras.layers")));
         assert_eq!(layers[3].get("module"), Some(&json!("keras.src.models.functional")));
-        assert_eq!(legacy_form(&archive), legacy);
+        let back = legacy_form(&archive);
+        assert_eq!(
+            back.get("config").and_then(|c| c.get("layers")).map(|l| &l[1]),
+            Some(&legacy["config"]["layers"][1])
+        );
+        assert_eq!(back.pointer("/config/layers/0"), legacy.pointer("/config/layers/0"));
+        assert_eq!(back.pointer("/config/layers/2/config/layer/module"), Some(&json!("keras.layers")));
+        assert_eq!(back.get("module"), None);
     }
 
     #[test]
     fn compile_configs_are_rekeyed_in_place() {
         let training = json!({"loss": "mse", "optimizer_config": {"class_name": "Custom>Adam", "config": {"learning_rate": 0.5}}, "own": 1});
-        let compile = compile_config(&training);
+        let compile = compile_config(&training, Dialect::Keras2);
         assert_eq!(compile.to_string(), json!({"loss": "mse", "optimizer": {"module": "keras.optimizers", "class_name": "Adam", "config": {"learning_rate": 0.5}, "registered_name": null}, "own": 1}).to_string());
         assert_eq!(optimizer_class(&compile).as_deref(), Some("Adam"));
         assert_eq!(learning_rate(&training), Some(0.5));
@@ -254,7 +170,11 @@ mod tests {
             training_config(&compile),
             json!({"loss": "mse", "optimizer_config": {"class_name": "Adam", "config": {"learning_rate": 0.5}}, "own": 1})
         );
-        assert_eq!(compile_config(&compile), compile);
+        assert_eq!(compile_config(&compile, Dialect::Keras2), compile);
+        let legacy = json!({"optimizer_config": {"class_name": "Adam", "config": {"decay": 0.0}}});
+        let module = |dialect| compile_config(&legacy, dialect).pointer("/optimizer/module").cloned();
+        assert_eq!(module(Dialect::Keras2), Some(json!("keras.optimizers.legacy")));
+        assert_eq!(module(Dialect::Keras3), Some(json!("keras.optimizers")));
     }
 
     #[test]

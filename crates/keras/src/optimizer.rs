@@ -222,6 +222,20 @@ pub(crate) fn names(state: &OptimizerState, objects: &Objects, dialect: Dialect)
         .collect()
 }
 
+/// Says of every variable what it accumulates and for which of the weights of `model`, where the file didn't.
+///
+/// `.weights.h5` and `.keras` files keep an optimizer's variables by their order alone; with the model that they were
+/// bound to, and the optimizer's class, the order tells. A state that doesn't fit the model is left as it is.
+pub fn infer_slots(training: &mut Training, model: &Objects) {
+    let class = training.compile.as_ref().and_then(config::optimizer_class);
+    let Some(state) = &mut training.optimizer else { return };
+    let Some(class) = state.class.clone().or(class) else { return };
+    let found = slots(state, model, &class);
+    for (variable, slot) in state.variables.iter_mut().zip(found) {
+        variable.slot = slot;
+    }
+}
+
 /// What each variable accumulates: as the state knows, or, where it doesn't, as its class orders its accumulators.
 fn slots(state: &OptimizerState, objects: &Objects, class: &str) -> Vec<Option<Slot>> {
     let own = |v: &OptimizerVariable| {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Kind, Limits, Needs, ObjectId, Objects, Place, Report, Result,
-    SaveOptions, Source, Target, Training, Variable, nearest,
+    Artifact, Dialect, Error, Format, Kind, Limits, Needs, ObjectId, Objects, OptimizerLayout, Place, Report,
+    Result, SaveOptions, Source, Target, Training, Variable, nearest,
 };
 use modelark_hdf5 as hdf5;
 use modelark_hdf5::Attribute;
@@ -226,8 +226,12 @@ pub(crate) fn write_tree(
     if let Some(training) = artifact.training.as_ref().filter(|_| !options.without_training)
         && let Some(state) = optimizer::for_dialect(training, dialect, &mut report)
     {
-        for (i, v) in state.variables.iter().enumerate() {
-            writer.dataset(&format!("{OPTIMIZER}/{VARS}/{i}"), &v.variable)?;
+        if state.layout == OptimizerLayout::Legacy {
+            report.note("the legacy optimizer's state was left behind: Keras 2 keeps it in .h5 files and checkpoints alone");
+        } else {
+            for (i, v) in state.variables.iter().enumerate() {
+                writer.dataset(&format!("{OPTIMIZER}/{VARS}/{i}"), &v.variable)?;
+            }
         }
     }
     Ok(report)
