@@ -7,6 +7,7 @@
 
 mod architecture;
 mod artifact;
+mod config_form;
 mod error;
 mod files;
 mod format;
@@ -19,6 +20,7 @@ mod variable;
 
 pub use architecture::{Architecture, Dialect};
 pub use artifact::{Artifact, Asset, Source};
+pub use config_form::{archive_form, dialect_of, legacy_form};
 pub use error::{Error, ErrorKind, Result, nearest};
 pub use files::{Files, Folder, Memory, Place};
 pub use format::{Format, Needs, Report, SaveOptions};

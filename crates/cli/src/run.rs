@@ -71,7 +71,7 @@ fn find(model: &Model, name: &str) -> Result<Endpoint> {
 
 /// The arrays of an `.npz`, or the one of an `.npy`, by name.
 fn read_arrays(path: &Path) -> Result<Vec<(String, Tensor)>> {
-    let read = || {
+    let read = || -> Result<Vec<(String, Tensor)>> {
         let bytes = Place::of_path(path).open()?;
         let format = if bytes.starts_with(modelark::json::npy::MAGIC) { Arrays::Npy } else { Arrays::Npz };
         let weights = format.read_bytes(&bytes, &Limits::default())?;

@@ -45,7 +45,9 @@ pub(crate) fn of_artifact(artifact: &Artifact) -> Vec<(String, Variable)> {
     let optimizer = artifact.training.as_ref().and_then(|t| t.optimizer.as_ref());
     for (i, state) in optimizer.iter().flat_map(|o| &o.variables).enumerate() {
         let name = match state.variable.name.as_str() {
-            "" => format!("optimizer_weights/{i}"),
+            "" => format!("optimizer/{i}"),
+            // A path already, where the format has one.
+            name if name.starts_with("optimizer") => name.to_owned(),
             name => format!("optimizer_weights/{name}"),
         };
         // A format whose objects hold the optimizer has listed it already.

@@ -179,7 +179,9 @@ fn has_no_weights(source: &Source) -> bool {
 /// The ops of a library that have no kernel here, sorted.
 pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Vec<String> {
     let session = functions.session.iter().flat_map(|s| &s.graph.nodes);
-    let nodes = functions.library.iter().flat_map(|f| &f.graph.nodes).chain(session);
+    // The first nodes of a function only stand for its arguments.
+    let bodies = functions.library.iter().flat_map(|f| f.graph.nodes.iter().skip(f.arity));
+    let nodes = bodies.chain(session);
     let mut missing: Vec<String> = nodes
         .filter(|n| ops::find(&n.op).is_none() && functions.library.get(&n.op).is_none())
         .map(|n| n.op.to_string())

@@ -1,7 +1,7 @@
 //! An architecture as JSON, as `model.to_json()` gives it.
 
-use modelark_artifact::{Architecture, Dialect, Error, Limits, Result};
-use serde_json::{Map, Value};
+use modelark_artifact::{Architecture, Dialect, Error, Limits, Result, archive_form, dialect_of};
+use serde_json::Value;
 
 /// The keys that Keras 1 and 2 put beside the model's node.
 const VERSION: &str = "keras_version";
@@ -39,11 +39,9 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Architecture> {
     }
     let version = node.shift_remove(VERSION).and_then(|v| v.as_str().map(str::to_owned));
     node.shift_remove(BACKEND);
-    let dialect = match &version {
-        Some(version) => Dialect::of_version(Some(version)),
-        None => dialect(&node),
-    };
-    Ok(Architecture { config: Value::Object(node), dialect, keras_version: version })
+    let config = Value::Object(node);
+    let dialect = dialect_of(&config, version.as_deref());
+    Ok(Architecture { config, dialect, keras_version: version })
 }
 
 fn no_architecture() -> Error {
@@ -51,30 +49,14 @@ fn no_architecture() -> Error {
         .help("an architecture is what model.to_json() returns")
 }
 
-/// The dialect of a node that names no version: Keras 3 names none, and Keras 1 named none at first.
-fn dialect(node: &Map<String, Value>) -> Dialect {
-    let layers = node.get("config").and_then(|c| c.get("layers").or(Some(c))).and_then(Value::as_array);
-    let configs = || layers.into_iter().flatten().filter_map(|l| l.get("config"));
-    if configs().any(|c| c.get("batch_shape").is_some() || c.get("dtype").is_some_and(Value::is_object)) {
-        return Dialect::Keras3;
-    }
-    let late_keras_2 = configs().any(|c| c.get("batch_input_shape").is_some() && c.get("units").is_some());
-    match (node.contains_key("module"), node.get("config")) {
-        (true, _) if configs().any(|c| c.get("batch_input_shape").is_some()) => Dialect::Keras2,
-        (true, _) => Dialect::Keras3,
-        (false, Some(Value::Array(_))) if !late_keras_2 => Dialect::Keras1,
-        (false, _) if configs().any(|c| c.get("output_dim").is_some() && c.get("init").is_some()) => {
-            Dialect::Keras1
-        }
-        (false, _) if configs().any(|c| c.get("border_mode").is_some()) => Dialect::Keras1,
-        _ => Dialect::Keras2,
-    }
-}
-
 /// The text that `model_from_json` of the architecture's dialect takes.
 pub fn write(architecture: &Architecture) -> String {
+    if architecture.dialect == Dialect::Keras3 {
+        // A config that comes from an .h5 file doesn't say where the classes are; Keras 3 wants to be told.
+        return archive_form(&architecture.config, architecture.dialect).to_string();
+    }
     let mut node = architecture.config.clone();
-    if let (Value::Object(node), true) = (&mut node, architecture.dialect != Dialect::Keras3) {
+    if let Value::Object(node) = &mut node {
         let version = architecture.keras_version.clone().unwrap_or_else(|| KERAS_2.to_owned());
         node.insert(VERSION.to_owned(), version.into());
         node.insert(BACKEND.to_owned(), "tensorflow".into());
@@ -99,7 +81,7 @@ mod tests {
         assert_eq!(check(&quoted).0, Dialect::Keras2);
         let keras3 = r#"{"module":"keras","class_name":"Sequential","config":{"layers":[{"config":{"batch_shape":[null,4]}}]}}"#;
         assert_eq!(check(keras3), (Dialect::Keras3, None));
-        let archive = r#"{"module":"keras","class_name":"Sequential","config":{"layers":[{"config":{"batch_input_shape":[null,4]}}]}}"#;
+        let archive = r#"{"module":"keras","class_name":"Sequential","config":{"layers":[{"config":{"batch_input_shape":[null,4],"units":3}}]}}"#;
         assert_eq!(check(archive).0, Dialect::Keras2);
         let bare = r#"{"class_name":"Sequential","config":[{"class_name":"Dense","config":{"output_dim":3,"init":"uniform"}}]}"#;
         assert_eq!(check(bare).0, Dialect::Keras1);

@@ -33,10 +33,12 @@ fn beside(json: &Place) -> Option<(Arrays, Place)> {
     let base = stem.strip_suffix("_architecture").or_else(|| stem.strip_suffix("_config"));
     let mut stems = vec![stem.to_owned(), format!("{stem}_weights"), format!("{stem}.weights")];
     stems.extend(base.iter().flat_map(|b| [(*b).to_owned(), format!("{b}_weights")]));
-    stems.push("weights".to_owned());
-    let candidates = stems.iter().flat_map(|stem| {
-        let kinds = [Arrays::Npy, Arrays::Npz, Arrays::SafeTensors];
-        kinds.map(|kind| (kind, json.sibling(&format!("{stem}.{}", kind.extensions()[0]))))
+    let kinds = [Arrays::Npy, Arrays::Npz, Arrays::SafeTensors];
+    let candidates = stems.iter().flat_map(|stem| kinds.map(|kind| (kind, stem.as_str())));
+    // An archive that is merely called `weights` may hold anything; a list of lists is what `np.save` made of weights.
+    let candidates = candidates.chain([(Arrays::Npy, "weights")]).map(|(kind, stem)| {
+        let extension = kind.extensions().first().copied().unwrap_or_default();
+        (kind, json.sibling(&format!("{stem}.{extension}")))
     });
     candidates.into_iter().find(|(_, place)| place.files.exists(&place.name))
 }
@@ -143,7 +145,7 @@ impl Format for Json {
         match self.weights {
             Some(kind) if valued => {
                 let stem = name.strip_suffix(".json").unwrap_or(&name);
-                let weights = format!("{stem}.{}", kind.extensions()[0]);
+                let weights = format!("{stem}.{}", kind.extensions().first().copied().unwrap_or_default());
                 report.extend(kind.write_file(artifact, target, &weights, options)?);
                 report.note(format!("the weights are in {weights}"));
             }

@@ -51,11 +51,11 @@ pub(super) fn describe(artifact: &Artifact, format: &dyn Format, source: &Source
         artifact.architecture.as_ref().and_then(|a| a.config.get("class_name")?.as_str().map(str::to_owned));
     let training = artifact.training.as_ref();
     let optimizer = training.and_then(|t| t.optimizer.as_ref());
-    let mut parameters = layers::parameters(&artifact.objects);
-    let by_layers: u64 = layers.iter().filter_map(|l| l.params).sum();
-    if parameters.1 == 0 && by_layers > 0 {
-        parameters = (by_layers, by_layers);
-    }
+    // Objects may hold the optimizer's variables and metrics too, so the layers' own count goes first.
+    let parameters = match layers.iter().map(|l| l.params).sum::<Option<u64>>() {
+        Some(all) if !layers.is_empty() => (layers.iter().map(|l| l.trainable).sum(), all),
+        _ => layers::parameters(&artifact.objects),
+    };
     Ok(Description {
         path: source.path.display().to_string(),
         format: format!("{} ({})", format.name(), format.description()),

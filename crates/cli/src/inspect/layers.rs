@@ -14,6 +14,7 @@ pub(super) struct Layer {
     /// Unknown where the class is.
     pub(super) outputs: Vec<String>,
     pub(super) params: Option<u64>,
+    pub(super) trainable: u64,
     pub(super) connected_to: Vec<String>,
 }
 
@@ -32,6 +33,7 @@ fn of_row(row: nn::Row) -> Layer {
         class: row.class_name,
         outputs: row.outputs.iter().map(ToString::to_string).collect(),
         params: Some(row.params),
+        trainable: row.trainable,
         connected_to: row.connected_to,
     }
 }
@@ -48,7 +50,7 @@ fn of_config(node: &Value) -> Vec<Layer> {
             inbound(nodes, &mut sources);
         }
         let (class, name) = (text(node.get("class_name")), text(name));
-        Layer { name, class, outputs: Vec::new(), params: None, connected_to: sources }
+        Layer { name, class, outputs: Vec::new(), params: None, trainable: 0, connected_to: sources }
     };
     list.into_iter().flatten().map(layer).collect()
 }

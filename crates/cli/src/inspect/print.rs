@@ -50,7 +50,7 @@ fn head(d: &Description, text: &mut Text) {
 }
 
 /// The first rows of a table, and a line that says how many there are beyond.
-fn shortened(rows: Vec<Vec<String>>, shown: usize) -> (Vec<Vec<String>>, Option<String>) {
+fn shortened<T>(rows: Vec<T>, shown: usize) -> (Vec<T>, Option<String>) {
     let more = rows.len().saturating_sub(shown);
     let kept = rows.into_iter().take(shown).collect();
     (kept, (more > 0).then(|| format!("  … and {more} more (--full shows all)")))
@@ -111,16 +111,28 @@ fn signatures(d: &Description, shown: usize, text: &mut Text) {
             text.line(format!("  {}({}) -> {}", s.name, ports(&s.inputs), ports(&s.outputs)));
         }
     }
-    if !d.functions.is_empty() {
+    let functions: Vec<_> =
+        d.functions.iter().filter(|(name, _)| shown == usize::MAX || !is_internal(name)).collect();
+    if !functions.is_empty() {
         text.heading("Functions");
-        for (name, traces) in d.functions.iter().take(shown) {
+        let (rows, more) = shortened(functions, shown);
+        for (name, traces) in rows {
             text.line(format!("  {name}"));
             traces.iter().for_each(|t| text.line(format!("    {t}")));
         }
-        if d.functions.len() > shown {
-            text.line(format!("  … and {} more (--full shows all)", d.functions.len() - shown));
+        if let Some(more) = more {
+            text.line(more);
         }
     }
+}
+
+/// Whether a function is one of those that Keras keeps of every layer, for itself.
+fn is_internal(path: &str) -> bool {
+    let first = path.split('/').next().unwrap_or_default();
+    let last = path.rsplit('/').next().unwrap_or_default();
+    ["layer-", "layer_with_weights-", "keras_api", "optimizer"].iter().any(|p| first.starts_with(p))
+        || last.starts_with("call_and_return_")
+        || last == "_default_save_signature"
 }
 
 /// The objects as a tree; one that was shown before is named and not entered again.
