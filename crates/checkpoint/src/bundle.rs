@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use modelark_artifact::{Error, Limits, Place, Result, Target, Variable, nearest};
+use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, Target, Variable, nearest};
 use modelark_proto::{
     BundleEntryProto, BundleHeaderProto, Message, TrackableObjectGraph, VersionDef, bundle_header_proto,
 };
@@ -88,7 +88,7 @@ impl Bundle {
         open().map_err(|e| {
             let e = e.in_file(index.label());
             match e.kind() {
-                modelark_artifact::ErrorKind::Missing => {
+                ErrorKind::Missing => {
                     e.help("a checkpoint is its .index and .data files together: copy both, and name their common prefix")
                 }
                 _ => e,
@@ -308,6 +308,10 @@ impl Inner {
         }
         let file = self.data_file(shard);
         let bytes = file.open().map_err(|e| {
+            let e = match e.kind() {
+                ErrorKind::Missing => Error::missing("this data file of the checkpoint isn't there"),
+                _ => e,
+            };
             e.in_file(file.label()).help(format!(
                 "the checkpoint has {} data file(s): copy all of them beside the index",
                 self.header.num_shards
@@ -323,12 +327,17 @@ pub(crate) fn beside(prefix: &Place, suffix: &str) -> Place {
     Place { files: prefix.files.clone(), name: format!("{}{suffix}", prefix.name) }
 }
 
+/// The name of a data file while it isn't known how many there will be.
+fn unfinished(prefix: &str, shard: i32) -> String {
+    format!("{prefix}.data-{shard:05}")
+}
+
 /// What follows the prefix in the name of a data file.
 pub(crate) fn data_suffix(shard: i32, shards: i32) -> String {
     format!(".data-{shard:05}-of-{shards:05}")
 }
 
-/// A checkpoint that is written, one tensor at a time, in a single data file.
+/// A checkpoint that is written, one tensor at a time, in one data file unless [`BundleWriter::shards_of`] asks for more.
 ///
 /// Its bytes are what TensorFlow writes for the same tensors in the same order.
 #[derive(Debug)]
@@ -338,6 +347,8 @@ pub struct BundleWriter<'t> {
     data: BufWriter<File>,
     offset: u64,
     alignment: u64,
+    shard: i32,
+    shard_bytes: u64,
     entries: BTreeMap<Vec<u8>, BundleEntryProto>,
 }
 
@@ -349,13 +360,29 @@ impl<'t> BundleWriter<'t> {
     /// When the data file can't be created.
     pub fn new(target: &'t Target, prefix: impl Into<String>) -> Result<Self> {
         let prefix = prefix.into();
-        let data = target.create(&format!("{prefix}{}", data_suffix(0, 1)))?;
-        Ok(BundleWriter { target, prefix, data, offset: 0, alignment: 1, entries: BTreeMap::new() })
+        let data = target.create(&unfinished(&prefix, 0))?;
+        let entries = BTreeMap::new();
+        Ok(BundleWriter {
+            target,
+            prefix,
+            data,
+            offset: 0,
+            alignment: 1,
+            shard: 0,
+            shard_bytes: u64::MAX,
+            entries,
+        })
     }
 
     /// Lets every tensor start at a multiple of `alignment` bytes. TensorFlow packs them (1), and reads either.
     pub fn aligned(mut self, alignment: usize) -> Self {
         self.alignment = alignment.max(1) as u64;
+        self
+    }
+
+    /// Begins another data file where a tensor would make one larger than that many bytes; a tensor is never divided.
+    pub fn shards_of(mut self, bytes: u64) -> Self {
+        self.shard_bytes = bytes;
         self
     }
 
@@ -417,9 +444,18 @@ impl<'t> BundleWriter<'t> {
     /// When writing fails.
     pub fn finish(mut self) -> Result<()> {
         self.data.flush()?;
+        // How many data files there are is part of their names, and known only now.
+        let shards = self.shard + 1;
+        for shard in 0..shards {
+            let from = self.target.stage(&unfinished(&self.prefix, shard))?;
+            std::fs::rename(
+                from,
+                self.target.stage(&format!("{}{}", self.prefix, data_suffix(shard, shards)))?,
+            )?;
+        }
         let mut table = TableWriter::new(self.target.create(&format!("{}.index", self.prefix))?);
         let header = BundleHeaderProto {
-            num_shards: 1,
+            num_shards: shards,
             version: Some(VersionDef { producer: VERSION, ..VersionDef::default() }),
             ..BundleHeaderProto::default()
         };
@@ -434,7 +470,8 @@ impl<'t> BundleWriter<'t> {
     pub(crate) fn add_raw(&mut self, key: &str, entry: BundleEntryProto, bytes: &[u8]) -> Result<()> {
         let put = |out: &mut BufWriter<File>| Ok(out.write_all(bytes).map(|()| bytes.len() as u64)?);
         let entry = BundleEntryProto { slices: Vec::new(), ..entry };
-        self.append(key.as_bytes().to_vec(), entry, |out, _| put(out)).map_err(|e| self.located(e, key))
+        self.append(key.as_bytes().to_vec(), entry, bytes.len() as u64, |out, _| put(out))
+            .map_err(|e| self.located(e, key))
     }
 
     fn put(&mut self, key: Vec<u8>, tensor: &Tensor) -> Result<()> {
@@ -443,29 +480,38 @@ impl<'t> BundleWriter<'t> {
             shape: Some(wire::shape_to_proto(tensor.shape())),
             ..BundleEntryProto::default()
         };
-        self.append(key, entry, |out, entry| {
+        self.append(key, entry, tensor.nbytes() as u64, |out, entry| {
             let (size, checksum) = payload::write(tensor, out)?;
             entry.crc32c = crc::mask(checksum);
             Ok(size)
         })
     }
 
-    /// Adds the data that `write` writes, and an entry for it.
+    /// Adds the data that `write` writes, about `size` bytes, and an entry for it.
     fn append(
         &mut self,
         key: Vec<u8>,
         mut entry: BundleEntryProto,
+        size: u64,
         write: impl FnOnce(&mut BufWriter<File>, &mut BundleEntryProto) -> Result<u64>,
     ) -> Result<()> {
         if self.entries.contains_key(&key) {
             return Err(Error::invalid("a tensor of this key was added before"));
         }
-        let padding = self.offset.next_multiple_of(self.alignment) - self.offset;
-        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), padding), &mut self.data)?;
-        let offset = self.offset + padding;
+        if self.offset > 0 && self.offset.saturating_add(size) > self.shard_bytes {
+            self.data.flush()?;
+            self.shard += 1;
+            self.data = self.target.create(&unfinished(&self.prefix, self.shard))?;
+            self.offset = 0;
+        }
+        let offset = self
+            .offset
+            .checked_next_multiple_of(self.alignment)
+            .ok_or_else(|| Error::invalid(format!("tensors can't be aligned to {} bytes", self.alignment)))?;
+        std::io::copy(&mut std::io::repeat(0).take(offset - self.offset), &mut self.data)?;
         let size = write(&mut self.data, &mut entry)?;
         self.offset = offset + size;
-        entry.shard_id = 0;
+        entry.shard_id = self.shard;
         entry.offset = offset as i64;
         entry.size = size as i64;
         self.entries.insert(key, entry);
@@ -526,6 +572,29 @@ mod tests {
                 assert!(read.bit_eq(tensor), "{key}");
             }
         }
+    }
+
+    #[test]
+    fn data_may_be_spread_over_files() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("c");
+        let target = Target::new(&path).expect("target");
+        let mut writer = BundleWriter::new(&target, "c").expect("writer").shards_of(40);
+        let tensors: Vec<Tensor> =
+            [3usize, 4, 1, 20, 2].map(|n| Tensor::full(n as f32, [n]).expect("full")).into();
+        for tensor in &tensors {
+            writer.add(&format!("t{}", tensor.len()), tensor).expect("add");
+        }
+        writer.finish().expect("finish");
+        target.commit().expect("commit");
+        let bundle = open(&path).expect("open");
+        assert_eq!(bundle.num_shards(), 3);
+        let shards = ["t3", "t4", "t1", "t20", "t2"].map(|k| bundle.entry(k).expect("entry").shard_id);
+        assert_eq!(shards, [0, 0, 0, 1, 2]);
+        for tensor in &tensors {
+            assert!(bundle.tensor(&format!("t{}", tensor.len())).expect("tensor").bit_eq(tensor));
+        }
+        assert!(dir.path().join("c.data-00002-of-00003").exists());
     }
 
     #[test]

@@ -284,7 +284,7 @@ mod tests {
         for name in ["m-1", "m-1.index", "m-1.meta", data, ""] {
             assert_eq!(open(&files, name).expect(name), 2, "{name:?}");
         }
-        files.insert("checkpoint", &b"model_checkpoint_path: '/home/me/m-1'"[..]);
+        files.insert("checkpoint", &b"model_checkpoint_path: '/models/m-1'"[..]);
         for name in ["", "checkpoint"] {
             assert_eq!(open(&files, name).expect(name), 2, "{name:?}");
         }

@@ -45,8 +45,6 @@ fn read_all(files: Memory, name: &str, verify: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
-
     #[test]
     fn no_damage_panics(
         case in 0..CASES.len(),
