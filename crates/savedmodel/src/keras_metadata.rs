@@ -1,5 +1,7 @@
 //! `keras_metadata.pb`: what Keras 2 needs to rebuild a model's layers beside its functions.
 
+use std::collections::BTreeMap;
+
 use modelark_artifact::tensor::PartialShape;
 use modelark_artifact::{
     Architecture, Artifact, Dialect, Error, FunctionObject, Kind, Layer, ObjectId, Objects, OptimizerLayout,
@@ -9,7 +11,7 @@ use modelark_proto::keras::{SavedMetadata, SavedObject};
 use modelark_proto::{Message, SavedObjectGraph, VersionDef};
 use serde_json::{Map, Value, json};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, arg_spec};
 
 /// The name of the file.
 pub(crate) const FILE: &str = "keras_metadata.pb";
@@ -155,6 +157,9 @@ pub(crate) fn prepare(plan: &mut Plan) -> Result<()> {
 }
 
 /// A function that gives what `function` gives, and an empty list of losses.
+///
+/// One that was traced once doesn't depend on `training`, so that it takes tensors alone: Keras then calls it in training
+/// as well.
 fn with_losses(plan: &mut Plan, function: &FunctionObject) -> Result<FunctionObject> {
     let mut made = FunctionObject { concrete: Vec::new(), ..function.clone() };
     for name in &function.concrete {
@@ -163,11 +168,30 @@ fn with_losses(plan: &mut Plan, function: &FunctionObject) -> Result<FunctionObj
         let mut copy = (**plan.library.get(name).ok_or_else(missing)?).clone();
         copy.name = format!("{name}_{CALL_AND_LOSSES}");
         concrete.output = Structure::Tuple(vec![concrete.output, Structure::List(Vec::new())]);
+        if function.concrete.len() == 1 {
+            let tensors = tensor_arguments(&concrete.input);
+            let names =
+                (0..tensors.len()).map(|i| if i == 0 { "inputs".into() } else { format!("inputs_{i}") });
+            made.arg_spec = Some(arg_spec(names.collect(), Vec::new()));
+            made.is_method = false;
+            concrete.input =
+                Structure::Tuple(vec![Structure::Tuple(tensors), Structure::Dict(BTreeMap::new())]);
+        }
         made.concrete.push(copy.name.clone());
         plan.concrete.insert(copy.name.clone(), concrete);
         plan.library.insert(copy);
     }
     Ok(made)
+}
+
+/// The positional arguments that hold tensors.
+fn tensor_arguments(input: &Structure) -> Vec<Structure> {
+    let positional = match input {
+        Structure::Tuple(parts) => parts.first(),
+        _ => None,
+    };
+    let Some(Structure::Tuple(positional)) = positional else { return Vec::new() };
+    positional.iter().filter(|p| !p.flatten().is_empty()).cloned().collect()
 }
 
 fn identifier(role: Role) -> &'static str {
@@ -195,7 +219,7 @@ pub(crate) fn metadata(artifact: &Artifact, plan: &Plan) -> SavedMetadata {
         let metadata = if id == Objects::ROOT {
             root_entry(artifact, layer)
         } else {
-            layer_entry(layer, shapes, plan.objects.get(id).is_some_and(|o| o.child("__call__").is_some()))
+            layer_entry(layer, shapes, traces(plan, id) > 1)
         };
         Some(SavedObject {
             node_id: i32::try_from(id).ok()?,
@@ -262,7 +286,13 @@ fn own_config(layer: &Layer) -> Value {
     serde_json::from_str(&layer.config).unwrap_or_else(|_| json!({ "name": layer.name }))
 }
 
-fn layer_entry(layer: &Layer, shapes: &[PartialShape], runs_alone: bool) -> Value {
+/// How many functions an object's call chooses from.
+fn traces(plan: &Plan, id: ObjectId) -> usize {
+    let call = plan.objects.get(id).and_then(|o| plan.objects.get(o.child("__call__")?));
+    call.map_or(0, |c| if let Kind::Function(f) = &c.kind { f.concrete.len() } else { 0 })
+}
+
+fn layer_entry(layer: &Layer, shapes: &[PartialShape], trains: bool) -> Value {
     let config = own_config(layer);
     let of_config = |key: &str, default: Value| config.get(key).cloned().unwrap_or(default);
     if layer.role == Role::Input {
@@ -280,7 +310,7 @@ fn layer_entry(layer: &Layer, shapes: &[PartialShape], runs_alone: bool) -> Valu
     let mut entry = json!({
         "name": layer.name,
         "trainable": of_config("trainable", json!(true)),
-        "expects_training_arg": runs_alone || is_model,
+        "expects_training_arg": trains || is_model,
         "dtype": of_config("dtype", json!("float32")),
         "batch_input_shape": null,
         "stateful": of_config("stateful", json!(false)),

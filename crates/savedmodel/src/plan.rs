@@ -11,6 +11,8 @@ use modelark_artifact::{
 };
 use modelark_checkpoint::{Named, NamedSlot};
 
+use crate::function::argument_name;
+
 /// The signature that is derived when there is none.
 const SERVING_DEFAULT: &str = "serving_default";
 /// How a call of a model is named among its children.
@@ -65,6 +67,7 @@ impl Plan {
             })
             .collect();
         let mut plan = Plan { objects, layers, slots, concrete, library: functions.library.clone() };
+        plan.add_arg_specs();
         plan.add_variable_lists();
         plan.add_endpoint();
         plan.add_signatures()?;
@@ -91,6 +94,20 @@ impl Plan {
             let list = self.objects.add(Objects::ROOT, name, Kind::List);
             for (i, id) in ids.into_iter().enumerate() {
                 self.objects.link(list, i.to_string(), id);
+            }
+        }
+    }
+
+    /// Gives functions that tell no Python signature one of their positional arguments: the loader wants one.
+    fn add_arg_specs(&mut self) {
+        for id in 0..self.objects.len() {
+            let Some(Kind::Function(f)) = self.objects.get(id).map(|o| &o.kind) else { continue };
+            let concrete = f.concrete.first().and_then(|name| self.concrete.get(name));
+            let (None, Some(concrete)) = (&f.arg_spec, concrete) else { continue };
+            let spec = arg_spec_of(&concrete.input);
+            if let Some(Kind::Function(f)) = self.objects.get_mut(id).map(|o| &mut o.kind) {
+                f.arg_spec = Some(spec);
+                f.is_method = false;
             }
         }
     }
@@ -205,6 +222,51 @@ impl Plan {
         let mut keywords: Vec<String> = inputs.into_iter().map(|(n, ..)| n).collect();
         keywords.sort();
         Ok((name, wrapped, keywords))
+    }
+}
+
+/// The Python signature of a function with these positional arguments: tensors by their names, then literals, whose values
+/// are the defaults.
+fn arg_spec_of(input: &Structure) -> Structure {
+    let positional = match input {
+        Structure::Tuple(parts) => match parts.first() {
+            Some(Structure::Tuple(positional)) => &positional[..],
+            _ => &[],
+        },
+        _ => &[],
+    };
+    let name = |(i, item): (usize, &Structure)| match item {
+        Structure::Tensor { name, .. } if !name.is_empty() => argument_name(name),
+        Structure::Bool(_) => "training".to_owned(),
+        Structure::None => "mask".to_owned(),
+        _ => format!("args_{i}"),
+    };
+    let mut names: Vec<String> = positional.iter().enumerate().map(name).collect();
+    for i in 0..names.len() {
+        if names.get(..i).is_some_and(|before| before.contains(&names[i])) {
+            names[i] = format!("args_{i}");
+        }
+    }
+    let literals = positional.iter().rev().take_while(|p| p.flatten().is_empty()).count();
+    let defaults = positional.get(positional.len() - literals..).unwrap_or_default().to_vec();
+    arg_spec(names, defaults)
+}
+
+/// The Python signature of a function of positional arguments (`inspect.FullArgSpec`); `defaults` are the last ones'.
+pub(crate) fn arg_spec(names: Vec<String>, defaults: Vec<Structure>) -> Structure {
+    let defaults = if defaults.is_empty() { Structure::None } else { Structure::Tuple(defaults) };
+    let fields = [
+        ("args", Structure::List(names.into_iter().map(Structure::String).collect())),
+        ("varargs", Structure::None),
+        ("varkw", Structure::None),
+        ("defaults", defaults),
+        ("kwonlyargs", Structure::List(Vec::new())),
+        ("kwonlydefaults", Structure::None),
+        ("annotations", Structure::Dict(BTreeMap::new())),
+    ];
+    Structure::NamedTuple {
+        name: "FullArgSpec".to_owned(),
+        fields: fields.into_iter().map(|(n, v)| (n.to_owned(), v)).collect(),
     }
 }
 

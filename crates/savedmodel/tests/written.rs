@@ -84,11 +84,7 @@ fn module() -> Artifact {
         input: arguments(vec![tensor("x", &[None, Some(10)])]),
         output: tensor("y", &[None, Some(3)]),
     };
-    let function = FunctionObject {
-        concrete: vec!["call".into()],
-        arg_spec: arg_spec(&["x"], Structure::None),
-        ..Default::default()
-    };
+    let function = FunctionObject { concrete: vec!["call".into()], ..Default::default() };
     objects.add(Objects::ROOT, "__call__", Kind::Function(function));
     let concrete = BTreeMap::from([("call".to_owned(), call)]);
     Artifact {
