@@ -141,6 +141,16 @@ impl Builder {
         Ok((function, self.library))
     }
 
+    /// The function's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The scope that names are put under now, with its last slash.
+    pub(crate) fn scope(&self) -> &str {
+        &self.scope
+    }
+
     fn unique(&mut self, name: &str) -> String {
         let name = format!("{}{name}", self.scope);
         let mut candidate = name.clone();

@@ -7,14 +7,17 @@
 
 mod attr;
 mod builder;
+mod composite;
 pub mod engine;
 mod error;
 mod graph;
 pub mod ops;
 mod signature;
+mod sugar;
 
 pub use attr::{Attr, Attrs, FuncRef};
 pub use builder::{Builder, OpCall, Sym};
+pub use composite::expand_composites;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{ARG, Function, FunctionResult, Graph, Library, Node, Output};
 pub use modelark_tensor as tensor;

@@ -32,6 +32,7 @@ families! {
     moves
     normalise
     products
+    recurrent
     reductions
     regex
     shapes
