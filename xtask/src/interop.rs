@@ -93,10 +93,12 @@ pub fn run(args: &[String]) -> Outcome {
         }
     }
 
-    let program = build()?;
+    let mut failures = Vec::new();
+    let program = build(&mut failures)?;
     let examples = work.join("examples");
-    let unwritten = if options.keep_examples { Vec::new() } else { write_examples(&examples)? };
-    let mut failures = unwritten;
+    if !options.keep_examples {
+        failures.extend(write_examples(&examples)?);
+    }
     let mut rows = Vec::new();
     for (environment, result) in check(&pythons, &options, &work, &program, &examples)? {
         match result {
@@ -136,12 +138,13 @@ pub fn program(profile: &str) -> PathBuf {
     target().join(profile).join(format!("modelark{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Builds the program and the examples; returns the program's path.
-fn build() -> Outcome<PathBuf> {
-    cargo(
-        &["build", "--quiet", "--package", "modelark-cli", "--package", "modelark", "--bins", "--examples"],
-        &[],
-    )?;
+/// Builds the program, whose path it returns, and the examples, of which one that doesn't build is a failure.
+fn build(failures: &mut Vec<String>) -> Outcome<PathBuf> {
+    cargo(&["build", "--quiet", "--package", "modelark-cli", "--bins"], &[])?;
+    let examples = ["build", "--quiet", "--package", "modelark", "--examples", "--keep-going"];
+    if let Err(error) = cargo(&examples, &[]) {
+        failures.push(error.to_string());
+    }
     let program = program("debug");
     if program.is_file() { Ok(program) } else { Err(format!("{} wasn't built", program.display()).into()) }
 }
