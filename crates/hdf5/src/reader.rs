@@ -430,3 +430,165 @@ fn join(path: &str, name: &str) -> String {
 fn place(path: &str) -> String {
     format!("HDF5 path \"/{path}\"")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Writer;
+
+    /// Every HDF5 file that real Keras wrote for the tests.
+    fn fixtures() -> Vec<PathBuf> {
+        fn gather(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    gather(&path, found);
+                } else if path.extension().is_some_and(|e| e == "h5") {
+                    found.push(path);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        gather(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"), &mut found);
+        found.sort();
+        found
+    }
+
+    fn open(bytes: Vec<u8>) -> Result<File> {
+        File::open(SharedBytes::from(bytes), "test.h5", &Limits::default())
+    }
+
+    /// A small file with every kind of thing that Keras's have.
+    fn sample(compress: bool) -> Vec<u8> {
+        let mut writer = Writer::new().compress(compress);
+        let names = ["a/kernel:0", "a/bias:0"].map(str::to_owned).to_vec();
+        writer.attribute("a", "weight_names", Attribute::list(names)).expect("sets");
+        writer.attribute("b", "weight_names", Attribute::list(Vec::new())).expect("sets");
+        writer.attribute("", "config", Attribute::Ascii("{}".repeat(40))).expect("sets");
+        for dtype in [DType::F32, DType::I64, DType::BF16, DType::Bool] {
+            let x = Tensor::zeros(dtype, [3, 5]).expect("small");
+            writer.dataset(&format!("a/{dtype}"), &Variable::new("x", x)).expect("new");
+        }
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("x.h5");
+        writer.write(&path).expect("writes");
+        fs::read(&path).expect("reads")
+    }
+
+    /// Reads all that there is; what is damaged is an error.
+    fn read_all(bytes: Vec<u8>) {
+        let Ok(file) = open(bytes) else { return };
+        let names = ["weight_names", "layer_names", "config", "model_config", "training_config"];
+        fn visit(group: &Group, names: &[&str]) {
+            let _ = group.attributes(names);
+            for (_, dataset) in group.datasets() {
+                if let Ok(variable) = dataset.variable("x") {
+                    let _ = variable.load();
+                }
+            }
+            group.groups().for_each(|(_, child)| visit(child, names));
+        }
+        visit(file.root(), &names);
+    }
+
+    #[cfg(feature = "libhdf5")]
+    #[test]
+    fn the_c_library_reads_the_same_of_keras_files() {
+        let mut compared = 0;
+        for path in fixtures() {
+            let theirs = hdf5::File::open(&path).expect("opens");
+            let ours = open(fs::read(&path).expect("reads")).expect("opens");
+            for dataset in ours.root().all_datasets() {
+                let tensor = dataset.load().expect("loads");
+                let other = theirs.dataset(dataset.path()).expect("is there");
+                assert_eq!(other.shape(), tensor.shape(), "{path:?} {}", dataset.path());
+                let equal = match tensor.dtype() {
+                    DType::F32 => {
+                        other.read_raw::<f32>().expect("reads") == *tensor.elements::<f32>().expect("f32")
+                    }
+                    DType::I64 => {
+                        other.read_raw::<i64>().expect("reads") == *tensor.elements::<i64>().expect("i64")
+                    }
+                    _ => continue,
+                };
+                assert!(equal, "{path:?} {}", dataset.path());
+                compared += 1;
+            }
+        }
+        assert!(compared > 100, "{compared}");
+    }
+
+    #[test]
+    fn contiguous_datasets_are_parts_of_the_file() {
+        let bytes = SharedBytes::from(sample(false));
+        let file = File::open(bytes.clone(), "x.h5", &Limits::default()).expect("opens");
+        let tensor = file.root().dataset("a/float32").expect("there").load().expect("loads");
+        let range = bytes.as_ptr_range();
+        assert!(range.contains(&tensor.bytes().expect("numeric").as_ptr()));
+    }
+
+    #[test]
+    fn a_truncated_file_is_named_with_a_remedy() {
+        let bytes = sample(false);
+        let cut = bytes.get(..bytes.len() * 3 / 4).expect("part").to_vec();
+        let error = match open(cut) {
+            Err(e) => e,
+            Ok(file) => {
+                let failed = file.root().all_datasets().into_iter().find_map(|d| d.load().err());
+                failed.expect("something was cut off")
+            }
+        };
+        assert!(error.to_string().contains("test.h5"), "{error}");
+        let error = open(b"not HDF5".to_vec()).expect_err("no signature").to_string();
+        assert!(error.contains("signature"), "{error}");
+    }
+
+    #[test]
+    fn a_tensor_over_the_limit_is_refused() {
+        let mut limits = Limits::default();
+        limits.tensor_bytes = 16;
+        let file = File::open(SharedBytes::from(sample(false)), "x.h5", &limits).expect("opens");
+        let error = file.root().dataset("a/float32").expect("there").load().expect_err("60 bytes");
+        assert_eq!(error.kind(), modelark_artifact::ErrorKind::Limit);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn damaged_files_never_panic(
+            compress in any::<bool>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            keep in 0.5f64..1.0,
+            cut in any::<bool>(),
+        ) {
+            let mut bytes = sample(compress);
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if cut {
+                bytes.truncate((bytes.len() as f64 * keep) as usize);
+            }
+            read_all(bytes);
+        }
+
+        #[test]
+        fn damaged_keras_files_never_panic(
+            file in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        ) {
+            let fixtures = fixtures();
+            let mut bytes = fs::read(&fixtures[file.index(fixtures.len())]).expect("reads");
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            read_all(bytes);
+        }
+    }
+}
