@@ -62,7 +62,13 @@ impl Plan {
         let layers = objects
             .iter()
             .filter_map(|(id, object)| match &object.kind {
-                Kind::Layer(layer) => Some((id, (layer.clone(), object.input_shapes.clone()))),
+                Kind::Layer(layer) => {
+                    let mut layer = layer.clone();
+                    if object.registered_name.contains('>') {
+                        layer.class.clone_from(&object.registered_name);
+                    }
+                    Some((id, (layer, object.input_shapes.clone())))
+                }
                 _ => None,
             })
             .collect();

@@ -57,7 +57,8 @@ impl Model {
         if let Some(Kind::Layer(root)) = objects.get_mut(Objects::ROOT).map(|o| &mut o.kind) {
             root.config = architecture.config.get("config").map(ToString::to_string).unwrap_or_default();
         }
-        let functions = self.functions(written, &mut objects)?;
+        let mut functions = self.functions(written, &mut objects)?;
+        self.add_layer_functions(&mut objects, &mut functions)?;
         Ok(Artifact {
             architecture: Some(architecture),
             training: self.training.as_ref().map(|t| training::convert(t, &self.objects, written).0),
@@ -192,7 +193,7 @@ fn sorted(argument: &Argument<usize>) -> Vec<usize> {
     }
 }
 
-fn tensor(name: &str, spec: &Spec) -> Structure {
+pub(super) fn tensor(name: &str, spec: &Spec) -> Structure {
     Structure::Tensor { name: node_name(name), shape: spec.shape.clone(), dtype: spec.dtype }
 }
 
@@ -207,12 +208,12 @@ fn structure(argument: &Argument<usize>, specs: &BTreeMap<usize, (String, Spec)>
     }
 }
 
-fn arguments(positional: Vec<Structure>, keywords: BTreeMap<String, Structure>) -> Structure {
+pub(super) fn arguments(positional: Vec<Structure>, keywords: BTreeMap<String, Structure>) -> Structure {
     Structure::Tuple(vec![Structure::Tuple(positional), Structure::Dict(keywords)])
 }
 
 /// Python's signature of a model's call: `(self, inputs, training=False, mask=None)`.
-fn arg_spec() -> Structure {
+pub(super) fn arg_spec() -> Structure {
     let names = ["self", "inputs", "training", "mask"];
     let fields = [
         ("args", Structure::List(names.iter().map(|n| Structure::String((*n).to_owned())).collect())),

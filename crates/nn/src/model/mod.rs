@@ -1,5 +1,6 @@
 //! Models: layers and how they connect.
 
+mod alone;
 mod artifact;
 mod builder;
 mod functional;
