@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
-use modelark::artifact::{Functions, Value as Stored, Variable};
+use modelark::artifact::{Architecture, Functions, Value as Stored, Variable, archive_form};
 use modelark::tensor::kernels::array::cast;
 use modelark::{Artifact, DType, Error, Limits, Load, Open, Place, Result, Tensor, describe};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::Verdict;
 use crate::output::{self, Style, Text};
@@ -221,7 +221,11 @@ fn architectures(a: &Artifact, b: &Artifact, found: &mut Vec<Difference>) {
         (Some(a), Some(b)) if a.dialect != b.dialect => {
             difference("dialect".to_owned(), format!("{} or {}", a.dialect, b.dialect));
         }
-        (Some(a), Some(b)) => configs(&a.config, &b.config, "model", &mut difference),
+        (Some(a), Some(b)) => {
+            // Files of different kinds hold one config in different forms.
+            let form = |x: &Architecture| archive_form(&x.config, x.dialect);
+            configs(&form(a), &form(b), "model", &mut difference);
+        }
         (one, _) => {
             let which = if one.is_some() { "first" } else { "second" };
             difference("model".to_owned(), format!("only the {which} has layers"));
@@ -229,14 +233,18 @@ fn architectures(a: &Artifact, b: &Artifact, found: &mut Vec<Difference>) {
     }
 }
 
-/// Walks two configs side by side. Lists of layers are named by their layers.
+/// Keys that say nothing of a model: what a layer was built with follows from the others, and ids are of a process.
+const INCIDENTAL: [&str; 2] = ["build_config", "shared_object_id"];
+
+/// Walks two configs side by side. Lists of layers are named by their layers; a key that is absent is `null`.
 fn configs(a: &Value, b: &Value, place: &str, difference: &mut impl FnMut(String, String)) {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
             let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
-            for key in keys {
+            for key in keys.into_iter().filter(|key| !INCIDENTAL.contains(&key.as_str())) {
                 let place = format!("{place}.{key}");
-                match (x.get(key), y.get(key)) {
+                let (x, y) = (x.get(key).filter(|v| !v.is_null()), y.get(key).filter(|v| !v.is_null()));
+                match (x, y) {
                     (Some(x), Some(y)) => configs(x, y, &place, difference),
                     (Some(x), None) => difference(place, format!("{} or absent", short(x))),
                     (None, Some(y)) => difference(place, format!("absent or {}", short(y))),
@@ -326,7 +334,10 @@ fn ops(functions: &Functions) -> BTreeMap<String, usize> {
 }
 
 fn training(a: &Artifact, b: &Artifact, found: &mut Vec<Difference>) {
-    let compile = |x: &Artifact| x.training.as_ref().and_then(|t| t.compile.clone()).unwrap_or(Value::Null);
+    let compile = |x: &Artifact| match x.training.as_ref().and_then(|t| t.compile.as_ref()) {
+        Some(Value::Object(entries)) => spelt_alike(entries),
+        _ => Value::Null,
+    };
     let mut difference = |place: String, what: String| {
         found.push(Difference { part: "training", place, what });
     };
@@ -338,6 +349,26 @@ fn training(a: &Artifact, b: &Artifact, found: &mut Vec<Difference>) {
     if n != m {
         difference("optimizer".to_owned(), format!("{n} or {m} variables"));
     }
+}
+
+/// A compile config with its optimizer under one key and by its bare class, as neither file may have it.
+fn spelt_alike(entries: &Map<String, Value>) -> Value {
+    let spell = |(key, value): (&String, &Value)| {
+        if key != "optimizer" && key != "optimizer_config" {
+            return (key.clone(), value.clone());
+        }
+        let mut optimizer = value.clone();
+        if let Value::Object(node) = &mut optimizer {
+            let class = node.get("class_name").and_then(Value::as_str).unwrap_or_default();
+            let bare = class.strip_prefix("Custom>").unwrap_or(class).to_owned();
+            node.insert("class_name".to_owned(), bare.into());
+            for key in ["module", "registered_name"] {
+                node.shift_remove(key);
+            }
+        }
+        ("optimizer".to_owned(), optimizer)
+    };
+    Value::Object(entries.iter().map(spell).collect())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use modelark::artifact::{Target, Value, Variable};
+use modelark::checkpoint::OBJECT_GRAPH_KEY;
 use modelark::json::{npy, npz, safetensors};
 use modelark::{Error, Limits, Result};
 use serde_json::json;
@@ -59,7 +60,8 @@ impl Weights {
     fn extract(&self, found: &[(String, Variable)], path: &Path) -> Result<usize> {
         let valued: Vec<(String, &Variable)> = found
             .iter()
-            .filter(|(_, v)| !matches!(v.value, Value::None))
+            // A checkpoint's object graph is a message about the tensors, not one of them.
+            .filter(|(name, v)| !matches!(v.value, Value::None) && name != OBJECT_GRAPH_KEY)
             .map(|(name, v)| (name.clone(), v))
             .collect();
         let progress = Progress::new("extracting", tensors::total_bytes(found));

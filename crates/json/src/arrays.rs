@@ -57,11 +57,7 @@ impl Arrays {
                 });
                 named.collect::<Result<_>>().map(Weights::Named)
             }
-            Arrays::Pickle => match pickle::read(bytes, limits) {
-                Ok(value) => Weights::of_pickle(value),
-                Err(e) if is_archive(bytes) => Err(e.help("this is a pickle around a .keras archive")),
-                Err(e) => Err(e),
-            },
+            Arrays::Pickle => Weights::of_pickle(pickle::read(bytes, limits)?),
             Arrays::SafeTensors => safetensors::read(bytes, limits).map(Weights::named),
         }
     }
@@ -158,11 +154,6 @@ fn item(weights: &Weights) -> Item<'_> {
         Weights::List(items) => Item::List(items.iter().map(item).collect()),
         Weights::Named(items) => Item::List(items.iter().map(|(_, w)| item(w)).collect()),
     }
-}
-
-/// Whether a pickle holds the bytes of a zip archive, as Keras's models pickle.
-fn is_archive(bytes: &[u8]) -> bool {
-    bytes.get(..bytes.len().min(4096)).unwrap_or_default().windows(4).any(|w| w == b"PK\x03\x04")
 }
 
 impl Format for Arrays {

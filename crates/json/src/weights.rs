@@ -255,24 +255,39 @@ fn by_name(model: &Objects, items: &[(String, Weights)]) -> Result<Option<Assign
     }
     let mut found = Vec::new();
     for (id, name) in &names {
-        let array = arrays.remove(name.as_str()).ok_or_else(|| {
-            let error = Error::missing(format!("there is no array for the weight {name:?}"));
-            nearest(name, paths.iter().map(|(n, _)| n.as_str())).into_iter().fold(error, Error::help)
-        })?;
-        found.push((*id, array.clone()));
+        match arrays.remove(name.as_str()) {
+            Some(array) => found.push((*id, array.clone())),
+            // Keras leaves the names of nested models out; then the order decides, if no name speaks against it.
+            None => match by_position(model, &Weights::Named(items.to_vec()), None) {
+                Ok(ordered) if agrees(&ordered, &paths, &names) => return Ok(Some(ordered)),
+                _ => {
+                    let error = Error::missing(format!("there is no array for the weight {name:?}"));
+                    let help = nearest(name, paths.iter().map(|(n, _)| n.as_str()));
+                    return Err(help.into_iter().fold(error, Error::help));
+                }
+            },
+        }
     }
     let mut left: Vec<&str> = arrays.into_keys().collect();
     left.sort_unstable();
     match left.first() {
         None => Ok(Some(found)),
         Some(first) => {
-            let error = Error::mismatch(format!(
-                "the model has no weight for {} arrays, such as {first:?}",
-                left.len()
-            ));
+            let count = left.len();
+            let error =
+                Error::mismatch(format!("the model has no weight for {count} arrays, such as {first:?}"));
             Err(nearest(first, names.iter().map(|(_, n)| n.as_str())).into_iter().fold(error, Error::help))
         }
     }
+}
+
+/// Whether every array that has a weight's name was taken for that weight.
+fn agrees(ordered: &Assignment, arrays: &[(String, Variable)], names: &[(ObjectId, String)]) -> bool {
+    ordered.len() == arrays.len()
+        && ordered.iter().zip(arrays).all(|((id, _), (array, _))| {
+            let array = array.strip_suffix(":0").unwrap_or(array);
+            names.iter().find(|(_, name)| name == array).is_none_or(|(named, _)| named == id)
+        })
 }
 
 /// The array for each weight by position, in the order of the dialect if it is known, else of either.
@@ -483,7 +498,15 @@ mod tests {
             .collect();
         named.reverse();
         assert_eq!(bound(Weights::Named(named.clone())).expect("binds"), wanted());
-        named.pop();
+        let e = named.pop().expect("one");
+        let mut misnamed = named.clone();
+        misnamed.push(("of another kind".to_owned(), e.1));
+        assert!(
+            bound(Weights::Named(misnamed.clone())).is_err(),
+            "names that are known contradict the order"
+        );
+        misnamed.reverse();
+        assert_eq!(bound(Weights::Named(misnamed)).expect("binds in order"), wanted());
         let e = bound(Weights::Named(named)).expect_err("one is missing").to_string();
         assert!(e.contains("\"c/w\""), "{e}");
         let mut numbered: Vec<_> =

@@ -51,13 +51,12 @@ impl Global {
     }
 }
 
-/// The error for a global that isn't on the list.
-fn refused(module: &str, name: &str) -> Error {
+/// The error for a global that isn't on the list, in a pickle that may be of a Keras model.
+fn refused(module: &str, name: &str, keras: bool) -> Error {
     let error = Error::unsupported(format!(
         "the pickle refers to {module}.{name}; nothing in a pickle is executed, and only arrays, numbers, strings, lists, tuples and dicts are read"
     ));
-    let package = module.split('.').next().unwrap_or(module);
-    if matches!(package, "keras" | "tf_keras" | "tensorflow" | "keras_preprocessing") {
+    if keras {
         error.help(
             "a pickled Keras model opens only in the Python that wrote it: there, save it with \
              model.save('model.keras'), or pickle model.get_weights()",
@@ -419,7 +418,11 @@ impl Machine<'_> {
     }
 
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
-        let global = Global::find(module, name).ok_or_else(|| refused(module, name))?;
+        const START: usize = 1 << 16;
+        let global = Global::find(module, name).ok_or_else(|| {
+            let start = self.bytes.get(..self.bytes.len().min(START)).unwrap_or_default();
+            refused(module, name, start.windows(5).any(|w| w == b"keras"))
+        })?;
         self.push(Node::Global(global))
     }
 
