@@ -151,6 +151,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Leaves out a key of all layers that a class doesn't take in a dialect.
+    pub fn without(&mut self, key: &str, dialect: Dialect) {
+        if let Mode::Write { config, writer } = &mut self.mode
+            && writer.dialect == dialect
+        {
+            config.remove(key);
+        }
+    }
+
     /// The dialect that is read or written.
     pub fn dialect(&self) -> Dialect {
         match &self.mode {

@@ -1,6 +1,6 @@
 //! Layers that do something in training alone: identities at inference.
 
-use modelark_artifact::Result;
+use modelark_artifact::{Dialect, Result};
 use modelark_artifact::graph::Sym;
 use serde_json::Value;
 
@@ -90,6 +90,7 @@ impl<const N: usize> Layer for SpatialDropout<N> {
             f.sparse("data_format", &mut self.data_format);
         }
         f.constant("noise_shape", &[], Value::Null);
+        f.without("trainable", Dialect::Keras3);
     }
 
     identity!();

@@ -82,14 +82,17 @@ impl Model {
             for (n, call) in inbound.iter().enumerate() {
                 let call =
                     names.call(call).map_err(|e| e.at(format!("inbound_nodes {n}")).at(layer.place()))?;
-                calls.push(((i, n), call));
+                calls.push(((i, n), states_by_keyword(layer, call)));
             }
         }
         let (steps, edges) = order(&layers, &inputs, calls)?;
         let key = "output_layers";
         let output = names.structure(config.get(key).ok_or_else(|| missing(key))?).map_err(|e| e.at(key))?;
         let output = output.map(&mut |r: &Reference| {
-            edges.get(&(r.layer, r.node)).map(|e| e.output(r.output)).ok_or_else(|| {
+            // Of the outputs alone, Keras 3 counts the call that made a nested Functional model, too.
+            let made = reader.dialect == Dialect::Keras3 && layers.get(r.layer).is_some_and(is_functional);
+            let node = r.node.saturating_sub(usize::from(made));
+            edges.get(&(r.layer, node)).map(|e| e.output(r.output)).ok_or_else(|| {
                 let name = layers.get(r.layer).map(Instance::name).unwrap_or_default();
                 Error::corrupt(format!("layer {name:?} has no call {}", r.node)).at(key)
             })
@@ -119,7 +122,7 @@ impl Model {
             layers.push(node);
         }
         let input = spell.structure(&self.graph.input, &|i| json!([self.input_name(inputs, *i), 0, 0]));
-        let output = spell.structure(&self.graph.output, &|e| spell.triple(*e));
+        let output = spell.structure(&self.graph.output, &|e| spell.output(*e));
         let mut config = Object::new();
         config.insert("name".into(), json!(name));
         config.insert("trainable".into(), json!(true));
@@ -311,6 +314,24 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Keras 2 puts the states that a recurrent layer begins with into a list with its input, Keras 3 beside it.
+fn states_by_keyword(layer: &Instance, mut call: Call) -> Call {
+    let states = layer.layer().and_then(|l| l.arguments().get(1).copied());
+    if let (Some("initial_state"), [Argument::List(items)]) = (states, &mut call.args[..])
+        && items.len() > 1
+    {
+        let rest = items.split_off(1);
+        let input = items.pop().unwrap_or(Argument::List(Vec::new()));
+        call.args = vec![input];
+        call.keywords.push(("initial_state".to_owned(), Argument::List(rest)));
+    }
+    call
+}
+
+fn is_functional(layer: &Instance) -> bool {
+    layer.model().is_some_and(|m| matches!(m.kind, Kind::Functional { .. }))
+}
+
 /// Whether the numbering of a layer's calls begins at 1: Keras 2 counts the call that made a nested model.
 fn skips_first(layer: &Instance, dialect: Dialect) -> bool {
     dialect != Dialect::Keras3
@@ -410,6 +431,13 @@ impl Spelling<'_> {
                 (layer.map(Instance::name).unwrap_or_default(), node, output)
             }
         }
+    }
+
+    /// An output of the model, where Keras 3 counts the call that made a nested Functional model.
+    fn output(&self, edge: Edge) -> Value {
+        let (name, node, output) = self.parts(edge);
+        let made = self.keras3 && self.model.layer(name).is_some_and(is_functional);
+        json!([name, node + usize::from(made), output])
     }
 
     fn triple(&self, edge: Edge) -> Value {
