@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use crate::ops::{self, NodeAttrs};
 use crate::{Attr, Attrs, Builder, Error, FuncRef, Function, Library, Node, Output, Result};
 
-/// Rewrites a function, and all functions of its library, so that only TensorFlow's ops remain.
+/// Rewrites the functions of a library so that only TensorFlow's ops remain; loops become functions of their own.
 ///
 /// Each node of a composite op keeps its name and passes on what TensorFlow's ops under that name compute, so that
 /// whatever refers to it still does.
 ///
 /// # Errors
 /// When a node's attributes aren't what its op wants.
-pub fn expand_composites(function: &Function, library: &Library) -> Result<(Function, Library)> {
+pub fn expand_composites(library: &Library) -> Result<Library> {
     let mut out = library.clone();
     for f in library.iter() {
         if needs(f) {
@@ -20,8 +20,7 @@ pub fn expand_composites(function: &Function, library: &Library) -> Result<(Func
             out.insert(expanded);
         }
     }
-    let function = if needs(function) { expand(function, &mut out)? } else { function.clone() };
-    Ok((function, out))
+    Ok(out)
 }
 
 fn needs(f: &Function) -> bool {
