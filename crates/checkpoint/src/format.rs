@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions,
-    Source, Target, Training, Variable,
+    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, OptimizerLayout, Place, Report, Result,
+    SaveOptions, Source, Target, Training, Variable,
 };
 use modelark_proto::{BundleEntryProto, Message};
 use modelark_tensor::{DType, SharedBytes, Tensor};
@@ -15,7 +15,7 @@ use crate::reader::{Located, Reader, has_data, locate, prefix_of};
 use crate::state::{self, CheckpointState, STATE_FILE};
 use crate::table::is_table;
 use crate::trackable::{Node, Tree, Written};
-use crate::{bind, object_graph, optimizer};
+use crate::{NamedSlot, bind, named, object_graph, optimizer};
 
 /// Where an artifact keeps the object graph that it was read with.
 const KEPT_GRAPH: &str = "checkpoint/object_graph";
@@ -134,7 +134,7 @@ impl Format for Checkpoint {
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
             save(artifact, target, prefix, Written { graph: None, tensors }, &mut report)?;
         } else {
-            let mut tree = object_graph::tree(objects);
+            let mut tree = plain_tree(artifact, options);
             if options.save_counter {
                 add_save_counter(&mut tree);
             }
@@ -190,6 +190,23 @@ fn model_tree(artifact: &Artifact, options: &SaveOptions, report: &mut Report) -
     tree
 }
 
+/// The tree of objects that aren't layers, with the slots of an `OptimizerV2`, which no object holds.
+fn plain_tree(artifact: &Artifact, options: &SaveOptions) -> Tree {
+    let mut objects = artifact.objects.clone();
+    let state = artifact.training.as_ref().and_then(|t| t.optimizer.as_ref());
+    let state = state.filter(|s| s.layout == OptimizerLayout::Legacy && !options.without_training);
+    let mut slots = Vec::new();
+    if let (Some(state), Some(optimizer)) = (state, objects.find("optimizer")) {
+        for v in &state.variables {
+            if let Some(slot) = &v.slot {
+                let id = objects.push(Kind::Variable(v.variable.clone()));
+                slots.push(NamedSlot { optimizer, variable: slot.weight, name: slot.name.clone(), slot: id });
+            }
+        }
+    }
+    named::tree(&objects, &slots)
+}
+
 /// Counts this save as the first.
 fn add_save_counter(tree: &mut Tree) {
     if tree.nodes.first().is_some_and(|root| root.edges.iter().any(|(name, _)| name == "save_counter")) {
@@ -237,7 +254,7 @@ fn save(
 
 #[cfg(test)]
 mod tests {
-    use modelark_artifact::Memory;
+    use modelark_artifact::{Memory, OptimizerState, OptimizerVariable, Slot};
 
     use super::*;
 
@@ -287,7 +304,33 @@ mod tests {
             notes.iter().any(|n| n.contains("functions")) && notes.iter().any(|n| n.contains("a/iterator"))
         );
         let again = Checkpoint.read(&Place::of_path(dir.path()), &Limits::default()).expect("read");
+        assert!(again.training.is_none());
         let names: Vec<String> = again.objects.variables().into_iter().map(|(_, path, _)| path).collect();
         assert_eq!(names, ["a/v"]);
+    }
+    #[test]
+    fn slots_of_plain_objects_are_kept() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("m");
+        let variable = |name: &str| Variable::new(name, Tensor::scalar(1f32));
+        let mut artifact = Artifact::default();
+        let layer = artifact.objects.add(Objects::ROOT, "layer", Kind::object());
+        let weight = artifact.objects.add(layer, "kernel", Kind::Variable(variable("layer/kernel")));
+        let optimizer = artifact.objects.add(Objects::ROOT, "optimizer", Kind::object());
+        artifact.objects.add(optimizer, "iter", Kind::Variable(variable("Adam/iter")));
+        let own = |name: &str, slot| OptimizerVariable { variable: variable(name), slot };
+        let variables =
+            vec![own("Adam/iter", None), own("Adam/layer/kernel/m", Some(Slot { name: "m".into(), weight }))];
+        let state = OptimizerState { layout: OptimizerLayout::Legacy, class: None, variables };
+        artifact.training = Some(Training { compile: None, optimizer: Some(state) });
+        let target = Target::new(&path).expect("target");
+        Checkpoint.write(&artifact, &target, &SaveOptions::default()).expect("write");
+        target.commit().expect("commit");
+        let reader = Reader::open(&Place::of_path(&path), &Limits::default()).expect("open");
+        assert!(
+            reader.keys().contains(&"layer/kernel/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE")
+        );
+        let again = Checkpoint.read(&Place::of_path(&path), &Limits::default()).expect("read");
+        assert_eq!(again.training.and_then(|t| t.optimizer).expect("optimizer").variables.len(), 2);
     }
 }

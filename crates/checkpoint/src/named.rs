@@ -8,7 +8,7 @@ use crate::BundleWriter;
 use crate::keras::Model;
 use crate::object_graph;
 use crate::optimizer;
-use crate::trackable::Node;
+use crate::trackable::{Node, Tree, VALUE};
 
 /// A variable that an optimizer keeps for another one, among the objects of [`Named`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,24 +101,7 @@ fn is_list(edges: &[(String, usize)]) -> bool {
 /// # Errors
 /// When a variable's value can't be read, or writing fails.
 pub fn write_objects(objects: &Objects, slots: &[NamedSlot], writer: &mut BundleWriter<'_>) -> Result<()> {
-    let mut tree = object_graph::tree(objects);
-    let at: HashMap<ObjectId, usize> =
-        tree.nodes.iter().enumerate().filter_map(|(i, n)| Some((n.source?, i))).collect();
-    let root = [(Objects::ROOT, crate::trackable::Tree::ROOT)];
-    let at: HashMap<ObjectId, usize> = at.into_iter().chain(root).collect();
-    for slot in slots {
-        let (Some(&optimizer), Some(&variable), Some(value)) =
-            (at.get(&slot.optimizer), at.get(&slot.variable), objects.variable(slot.slot))
-        else {
-            continue;
-        };
-        let values = vec![(crate::trackable::VALUE.to_owned(), value.name.clone(), value.clone())];
-        let node = tree.push(Node { values, ..Node::default() });
-        if let Some(o) = tree.nodes.get_mut(optimizer) {
-            o.slots.push((variable, slot.name.clone(), node));
-        }
-    }
-    let written = tree.write();
+    let written = tree(objects, slots).write();
     for (key, variable) in &written.tensors {
         writer.add(key, &variable.load()?)?;
     }
@@ -126,4 +109,24 @@ pub fn write_objects(objects: &Objects, slots: &[NamedSlot], writer: &mut Bundle
         Some(graph) => writer.add_object_graph(graph),
         None => Ok(()),
     }
+}
+
+/// Objects and an optimizer's slots as a tree of trackables.
+pub(crate) fn tree(objects: &Objects, slots: &[NamedSlot]) -> Tree {
+    let mut tree = object_graph::tree(objects);
+    let sources = tree.nodes.iter().enumerate().filter_map(|(i, n)| Some((n.source?, i)));
+    let at: HashMap<ObjectId, usize> = sources.chain([(Objects::ROOT, Tree::ROOT)]).collect();
+    for slot in slots {
+        let (Some(&optimizer), Some(&variable), Some(value)) =
+            (at.get(&slot.optimizer), at.get(&slot.variable), objects.variable(slot.slot))
+        else {
+            continue;
+        };
+        let values = vec![(VALUE.to_owned(), value.name.clone(), value.clone())];
+        let node = tree.push(Node { values, ..Node::default() });
+        if let Some(o) = tree.nodes.get_mut(optimizer) {
+            o.slots.push((variable, slot.name.clone(), node));
+        }
+    }
+    tree
 }
