@@ -133,7 +133,7 @@ impl Activation {
             Activation::Relu => each(values, |v| if v < 0.0 { 0.0 } else { v }),
             Activation::Relu6 => each(values, |v| clip(v, 6.0)),
             Activation::LeakyRelu(alpha) => each(values, |v| if v > 0.0 { v } else { f64::from(alpha) * v }),
-            Activation::Elu => each(values, |v| if v < 0.0 { v.exp_m1() } else { v }),
+            Activation::Elu => each(values, |v| if v < 0.0 { v.exp() - 1.0 } else { v }),
             Activation::Selu => each(values, elementwise::selu_f64),
             Activation::Sigmoid => each(values, sigmoid),
             Activation::HardSigmoid { slope, offset } => {

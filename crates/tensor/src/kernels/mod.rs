@@ -11,6 +11,7 @@ pub mod array;
 pub(crate) mod broadcast;
 pub mod conv;
 pub mod elementwise;
+pub mod image;
 pub mod matmul;
 pub mod norm;
 pub(crate) mod parallel;

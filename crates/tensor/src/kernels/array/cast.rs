@@ -10,8 +10,9 @@ use crate::{Bool, DType, Element, Error, Result, Tensor, dispatch};
 
 /// The elements as another dtype (`tf.cast`).
 ///
-/// Floats become integers by dropping their fraction; what an integer can't hold wraps or becomes its least value,
-/// as the processor's conversions (and so TensorFlow's) do. Integers wrap. Complex numbers lose their imaginary
+/// Floats become integers by dropping their fraction. What doesn't fit is what vectorised conversions on x86 (and so
+/// most of TensorFlow's, whose results differ by an element's place) make of it: the least number of `int32` and
+/// `int64`, saturated for narrower ones. Integers wrap. Complex numbers lose their imaginary
 /// part. Anything but zero is `true`.
 ///
 /// # Errors
@@ -126,7 +127,7 @@ fn convert_slices<T: Element, U: Element>(
     Ok(out)
 }
 
-/// The conversion of one number as C++ compilers emit it on x86, which TensorFlow's results follow.
+/// The conversion of one number as x86 does it.
 trait From2<T> {
     fn from2(value: T) -> Self;
 }
@@ -143,22 +144,31 @@ fn truncate64(v: f64) -> i64 {
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&v) { v as i64 } else { i64::MIN }
 }
 
-/// Beyond the range of `i64`, the upper half is converted after subtracting 2^63.
+/// Vectorised conversions to unsigned integers: the signed one, with that of the upper half mixed in where it fails.
+#[inline(always)]
+fn truncate_unsigned32(v: f64) -> u32 {
+    let small = truncate32(v);
+    let large = truncate32(v - 2_147_483_648.0);
+    (small | (large & (small >> 31))) as u32
+}
+
+/// As [`truncate_unsigned32`], for 64 bits.
 #[inline(always)]
 fn truncate_unsigned64(v: f64) -> u64 {
-    const TOP: f64 = 9_223_372_036_854_775_808.0;
-    if v >= TOP { truncate64(v - TOP) as u64 ^ (1 << 63) } else { truncate64(v) as u64 }
+    let small = truncate64(v);
+    let large = truncate64(v - 9_223_372_036_854_775_808.0);
+    (small | (large & (small >> 63))) as u64
 }
 
 macro_rules! from_floats {
     ($($f:ty),*) => { $(
-        impl From2<$f> for i8 { #[inline(always)] fn from2(v: $f) -> i8 { truncate32(v.into()) as i8 } }
-        impl From2<$f> for i16 { #[inline(always)] fn from2(v: $f) -> i16 { truncate32(v.into()) as i16 } }
+        impl From2<$f> for i8 { #[inline(always)] fn from2(v: $f) -> i8 { truncate32(v.into()).clamp(i8::MIN.into(), i8::MAX.into()) as i8 } }
+        impl From2<$f> for i16 { #[inline(always)] fn from2(v: $f) -> i16 { truncate32(v.into()).clamp(i16::MIN.into(), i16::MAX.into()) as i16 } }
         impl From2<$f> for i32 { #[inline(always)] fn from2(v: $f) -> i32 { truncate32(v.into()) } }
         impl From2<$f> for i64 { #[inline(always)] fn from2(v: $f) -> i64 { truncate64(v.into()) } }
-        impl From2<$f> for u8 { #[inline(always)] fn from2(v: $f) -> u8 { truncate32(v.into()) as u8 } }
-        impl From2<$f> for u16 { #[inline(always)] fn from2(v: $f) -> u16 { truncate32(v.into()) as u16 } }
-        impl From2<$f> for u32 { #[inline(always)] fn from2(v: $f) -> u32 { truncate64(v.into()) as u32 } }
+        impl From2<$f> for u8 { #[inline(always)] fn from2(v: $f) -> u8 { truncate32(v.into()).clamp(u8::MIN.into(), u8::MAX.into()) as u8 } }
+        impl From2<$f> for u16 { #[inline(always)] fn from2(v: $f) -> u16 { truncate32(v.into()).clamp(u16::MIN.into(), u16::MAX.into()) as u16 } }
+        impl From2<$f> for u32 { #[inline(always)] fn from2(v: $f) -> u32 { truncate_unsigned32(v.into()) } }
         impl From2<$f> for u64 { #[inline(always)] fn from2(v: $f) -> u64 { truncate_unsigned64(v.into()) } }
         impl From2<$f> for f32 { #[inline(always)] fn from2(v: $f) -> f32 { v as f32 } }
         impl From2<$f> for f64 { #[inline(always)] fn from2(v: $f) -> f64 { v.into() } }
@@ -190,7 +200,7 @@ mod tests {
         let v = [1.9f32, -1.9, f32::NAN, f32::INFINITY, 3e9, -3e9];
         assert_eq!(to::<_, i32>(&v), [1, -1, i32::MIN, i32::MIN, i32::MIN, i32::MIN]);
         assert_eq!(to::<_, i64>(&v), [1, -1, i64::MIN, i64::MIN, 3_000_000_000, -3_000_000_000]);
-        assert_eq!(to::<_, u8>(&[300.7f32, -1.0, 255.0]), [44, 255, 255]);
+        assert_eq!(to::<_, u8>(&[300.7f32, -1.0, 255.0, 3e9]), [255, 0, 255, 0]);
         assert_eq!(to::<_, u32>(&[4e9f32, -1.0]), [4_000_000_000, u32::MAX]);
         assert_eq!(to::<_, u64>(&[1.5e19f64, -1.0]), [15_000_000_000_000_000_000, u64::MAX]);
     }

@@ -149,9 +149,20 @@ macro_rules! dividing {
     )* };
 }
 
+/// The quotient rounded down (`tf.math.floordiv`); that of half precision is rounded to its precision before.
+///
+/// # Errors
+/// When dtypes differ or aren't supported, shapes don't broadcast, or an integer is divided by zero.
+pub fn floor_div(a: Tensor, b: Tensor) -> Result<Tensor> {
+    if is_half(a.dtype()) {
+        return super::floor(div(a, b)?);
+    }
+    refuse_integer_zero(&a, &b)?;
+    dispatch!(native_real a.dtype(), T => map2::<T>(a, b, |_, x, y| Real::floor_div(x, y)),
+        else => Err(Error::dtype(REAL, a.dtype())))
+}
+
 dividing! {
-    /// The quotient rounded down (`tf.math.floordiv`).
-    floor_div: Real::floor_div;
     /// The remainder with the divisor's sign (`tf.math.floormod`).
     floor_mod: Real::floor_mod;
     /// The remainder with the dividend's sign (`tf.truncatemod`).

@@ -81,7 +81,7 @@ functions! {
     /// `1 / (1 + e^-x)` (`tf.sigmoid`).
     sigmoid: f32 math::sigmoid_f32, f64 |_, v| sigmoid_f64(v), complex complex_sigmoid;
     /// `x`, or `e^x - 1` where `x` is negative (`tf.nn.elu`).
-    elu: f32 math::elu_f32, f64 |_, v| if v < 0.0 { v.exp_m1() } else { v };
+    elu: f32 math::elu_f32, f64 |_, v| if v < 0.0 { v.exp() - 1.0 } else { v };
     /// [`elu`] with the two scales of self-normalising networks (`tf.nn.selu`).
     selu: f32 math::selu_f32, f64 |_, v| selu_f64(v);
     /// `ln(1 + e^x)` (`tf.nn.softplus`).
@@ -108,7 +108,7 @@ pub(crate) fn sigmoid_f64(v: f64) -> f64 {
 }
 
 pub(crate) fn selu_f64(v: f64) -> f64 {
-    if v < 0.0 { math::SELU_SCALE_ALPHA * v.exp_m1() } else { math::SELU_SCALE * v }
+    if v < 0.0 { math::SELU_SCALE_ALPHA * (v.exp() - 1.0) } else { math::SELU_SCALE * v }
 }
 
 fn complex_expm1<F: num_traits::Float>(z: Complex<F>) -> Complex<F> {

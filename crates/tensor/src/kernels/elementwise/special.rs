@@ -10,7 +10,7 @@ pub(super) fn digamma(x: f64) -> f64 {
             return f64::NAN;
         }
         // Reflected to the positive side; the fraction first, as the tangent of a large angle is noise.
-        let fraction = x - x.floor();
+        let fraction = x - x.round();
         return digamma(1.0 - x) - std::f64::consts::PI / (std::f64::consts::PI * fraction).tan();
     }
     // Up to where the asymptotic series converges, by the recurrence.
@@ -136,6 +136,7 @@ mod tests {
         near(digamma(0.5), -EULER - 2.0 * 2f64.ln());
         near(digamma(-0.5), digamma(0.5) + 2.0);
         near(digamma(1e-8), -1e8 - EULER);
+        near(digamma(-1e-20) / 1e20, 1.0);
         near(digamma(1e6), 1e6f64.ln() - 0.5e-6);
         assert!(digamma(-3.0).is_nan() && digamma(0.0).is_nan());
     }
