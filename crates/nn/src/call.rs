@@ -29,8 +29,18 @@ pub(crate) struct Frame {
     pub object: ObjectId,
     /// Its inputs, cast.
     pub inputs: Inputs,
+    /// Its positional arguments, not cast.
+    pub positional: Vec<Argument<Sym>>,
     /// Its keyword arguments; tensors among them as indexes of all tensors given.
     pub keywords: Vec<(String, Argument<Sym>)>,
+}
+
+impl Frame {
+    /// No layer's yet: the object from which calls of layers begin.
+    pub fn new(object: ObjectId) -> Self {
+        let inputs = Inputs::new(Vec::new(), DType::F32);
+        Frame { object, inputs, positional: Vec::new(), keywords: Vec::new() }
+    }
 }
 
 impl<'a> Call<'a> {
@@ -116,6 +126,11 @@ impl<'a> Call<'a> {
             Some(mask) => drop(self.masks.insert(x, mask)),
             None => drop(self.masks.remove(&x)),
         }
+    }
+
+    /// The positional arguments of the call, with those that aren't tensors.
+    pub fn positional(&self) -> &[Argument<Sym>] {
+        &self.frame.positional
     }
 
     /// A keyword argument of the call.

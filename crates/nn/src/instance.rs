@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::call::Frame;
 use crate::config::{DTypePolicy, Fields, Object, Reader, Writer, expected};
+use crate::layers::Operation;
 use crate::registry::is_built_in;
 use crate::{Argument, Call, Inputs, Layer, Model, Spec, Tree};
 
@@ -236,6 +237,9 @@ impl Instance {
             Body::Model(model) => return model.write(&self.0.name, writer),
             Body::Layer(layer) => layer,
         };
+        if let Some(operation) = self.downcast::<Operation>() {
+            return operation.write(&self.0.name, writer);
+        }
         let mut inner = (*self.0).clone();
         let mut layer = layer.clone();
         let mut fields = Fields::writing(writer);
@@ -370,7 +374,7 @@ impl Instance {
             Body::Model(model) => return model.call(call, object, &given).map_err(|e| e.at(self.place())),
             Body::Layer(layer) => layer,
         };
-        self.trace_layer(&**layer, call, object, &given, keywords).map_err(|e| e.at(self.place()))
+        self.trace_layer(&**layer, call, object, &given, positional, keywords).map_err(|e| e.at(self.place()))
     }
 
     fn trace_layer(
@@ -379,6 +383,7 @@ impl Instance {
         call: &mut Call<'_>,
         object: ObjectId,
         given: &[Sym],
+        positional: &[Argument<Sym>],
         keywords: &[(String, Argument<Sym>)],
     ) -> Result<Vec<Sym>> {
         let specs: Vec<Spec> = given.iter().map(|&x| call.spec(x)).collect();
@@ -394,7 +399,7 @@ impl Instance {
             call.masks.insert(x, *mask);
         }
         let outputs_known = layer.output(&inputs)?;
-        let frame = Frame { object, inputs, keywords: keywords.to_vec() };
+        let frame = Frame { object, inputs, positional: positional.to_vec(), keywords: keywords.to_vec() };
         let outer = std::mem::replace(&mut call.frame, frame);
         let result = call.builder_scope(&self.0.name, |call| {
             let outputs = layer.call(call, &cast)?;

@@ -99,6 +99,12 @@ impl Registry {
         registered: Option<&str>,
         module: Option<&str>,
     ) -> Result<(Box<dyn Layer>, bool)> {
+        // Ops in a graph of Keras 3 have classes of their own, some named as layers are.
+        if let Some(module) =
+            module.filter(|m| m.starts_with("keras.src.ops.") || m.starts_with("keras.ops."))
+        {
+            return Ok((Box::new(layers::Operation::of_keras3(module, class)), false));
+        }
         if let Some(found) = self.find(class, registered) {
             return Ok(found);
         }

@@ -19,15 +19,15 @@ pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<Dot>(&["Dot"]),
 ];
 
-/// The shape of tensors that are merged element by element. Those of fewer dimensions gain some after the batch.
-fn broadcast(inputs: &Inputs) -> Result<Vec<Option<usize>>> {
+/// The shape of tensors that are merged element by element. Those of fewer dimensions gain some at this axis.
+pub(crate) fn broadcast(inputs: &Inputs, axis: usize) -> Result<Vec<Option<usize>>> {
     let rank = inputs.all().iter().map(Spec::rank).collect::<Result<Vec<_>>>()?.into_iter().max();
     let rank = rank.ok_or_else(|| Error::mismatch("it takes at least 2 inputs, but got none"))?;
     let mut out: Vec<Option<usize>> = vec![Some(1); rank];
     for input in inputs.all() {
         let mut dims = input.dims()?.to_vec();
         while dims.len() < rank {
-            dims.insert(1.min(dims.len()), Some(1));
+            dims.insert(axis.min(dims.len()), Some(1));
         }
         for (o, d) in out.iter_mut().zip(dims) {
             *o = match (*o, d) {
@@ -104,7 +104,7 @@ macro_rules! merges {
             }
 
             fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
-                Ok(vec![inputs.first()?.with_shape(broadcast(inputs)?)])
+                Ok(vec![inputs.first()?.with_shape(broadcast(inputs, 1)?)])
             }
 
             fn call(&self, $call: &mut Call<'_>, $given: &[Sym]) -> Result<Vec<Sym>> {

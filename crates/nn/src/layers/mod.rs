@@ -23,6 +23,7 @@ layers! {
     lstm
     merge
     normalization
+    operation
     padding
     pooling
     rescaling

@@ -11,7 +11,7 @@ use modelark_artifact::{
 use super::artifact::{arg_spec, arguments, tensor};
 use super::{Argument, Model, Step};
 use crate::call::Frame;
-use crate::{Call, Inputs, Spec};
+use crate::{Call, Spec};
 
 impl Model {
     /// Gives every custom layer of the model a function of its own, as its child `__call__`.
@@ -22,9 +22,11 @@ impl Model {
         let inputs: Vec<Spec> = self.inputs()?.into_iter().map(|(_, s)| s).collect();
         let (given, _) = self.graph.propagate(&self.layers, &inputs)?;
         let list = objects.get(Objects::ROOT).and_then(|r| r.child("layers"));
+        let listed = self.listed();
         let mut named: Vec<usize> = Vec::new();
         for (step, specs) in self.graph.steps.iter().zip(&given) {
-            let object = list.and_then(|l| objects.get(l)?.child(&step.layer.to_string()));
+            let place = listed.get(step.layer).copied().flatten();
+            let object = list.zip(place).and_then(|(l, p)| objects.get(l)?.child(&p.to_string()));
             let Some(object) = object.filter(|_| !named.contains(&step.layer) && takes_tensors(step)) else {
                 continue;
             };
@@ -71,7 +73,7 @@ impl Model {
             variables: &variables,
             specs: args.iter().copied().zip(specs.iter().cloned()).collect(),
             masks: HashMap::new(),
-            frame: Frame { object, inputs: Inputs::new(Vec::new(), DType::F32), keywords: Vec::new() },
+            frame: Frame::new(object),
         };
         let mut given = args.iter().copied();
         let mut next = |_: &super::Edge| Ok(given.next().unwrap_or(args[0]));

@@ -9,7 +9,7 @@ use super::objects::name_layers;
 use super::{Argument, Edge, Graph, Kind, Model, Step};
 use crate::Instance;
 use crate::config::{Object, Reader, Writer, expected};
-use crate::layers::InputLayer;
+use crate::layers::{InputLayer, Operation};
 
 /// A tensor as a config names it: the layer, which of its calls, which of the call's outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,8 +59,9 @@ impl Model {
                 *layer = layer.clone().named(name);
             }
         }
-        let layers = name_layers(layers)?;
-        let names = Names::new(&layers, nodes, reader.dialect)?;
+        let mut layers = name_layers(layers)?;
+        let held = layers.clone();
+        let names = Names::new(&held, nodes, reader.dialect)?;
 
         let key = "input_layers";
         let input = names.structure(config.get(key).ok_or_else(|| missing(key))?).map_err(|e| e.at(key))?;
@@ -73,7 +74,7 @@ impl Model {
         })?;
 
         let mut calls: Vec<(Key, Call)> = Vec::new();
-        for (i, (layer, node)) in layers.iter().zip(nodes).enumerate() {
+        for (i, (layer, node)) in held.iter().zip(nodes).enumerate() {
             let inbound =
                 node.get("inbound_nodes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             if layer.downcast::<InputLayer>().is_some() {
@@ -83,6 +84,23 @@ impl Model {
                 let call =
                     names.call(call).map_err(|e| e.at(format!("inbound_nodes {n}")).at(layer.place()))?;
                 calls.push(((i, n), states_by_keyword(layer, call)));
+            }
+        }
+        // Keras 2 gives an op's arguments by keyword; here tensors and numbers go by position, options to the op.
+        for ((i, _), call) in &mut calls {
+            if let Some(layer) = layers.get_mut(*i)
+                && let Some(operation) = layer.downcast::<Operation>().filter(|o| o.is_layer()).cloned()
+            {
+                let keywords = std::mem::take(&mut call.keywords);
+                let mut options = Object::new();
+                for (key, argument) in keywords {
+                    if key == "y" || !argument.tensors().is_empty() {
+                        call.args.push(argument);
+                    } else {
+                        options.insert(key, nested(&argument, &|_| Value::Null));
+                    }
+                }
+                *layer = Instance::from(operation.with_options(options)).named(layer.name());
             }
         }
         let (steps, edges) = order(&layers, &inputs, calls)?;
@@ -486,12 +504,22 @@ impl Spelling<'_> {
             })?;
             keywords.insert(name.clone(), nested(argument, &|e| self.triple(*e)));
         }
+        let operation = layer.and_then(|l| l.downcast::<Operation>());
+        if let Some(operation) = operation {
+            keywords.extend(operation.options().clone());
+            keywords.insert("name".to_owned(), Value::Null);
+        }
         let spell = |e: &Edge| {
             let (layer, node, output) = self.parts(*e);
             json!([layer, node, output, keywords])
         };
         Ok(match step.args.first() {
+            // An op's call stands alone, without a list around it.
+            Some(Argument::Tensor(edge)) if operation.is_some() => spell(edge),
             Some(Argument::Tensor(edge)) => json!([spell(edge)]),
+            Some(Argument::Value(value)) if operation.is_some() => {
+                json!(["_CONSTANT_VALUE", -1, value, keywords])
+            }
             Some(Argument::Value(value)) => json!([["_CONSTANT_VALUE", -1, value, keywords]]),
             Some(other) => nested(other, &spell),
             None => json!([]),

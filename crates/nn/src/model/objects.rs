@@ -8,6 +8,7 @@ use modelark_artifact::{Dialect, Error, Kind, Layer, ObjectId, Objects, Result, 
 use super::Model;
 use crate::config::Writer;
 use crate::layer::WeightSpec;
+use crate::layers::Operation;
 use crate::random::Random;
 use crate::{Instance, Spec};
 
@@ -121,18 +122,30 @@ impl Model {
         Ok(tree)
     }
 
+    /// For each layer its place in Keras's `model.layers`, which leaves out the ops of Keras 3's graphs.
+    pub(super) fn listed(&self) -> Vec<Option<usize>> {
+        let mut count = 0;
+        let place = |layer: &Instance| {
+            let is_layer = layer.downcast::<Operation>().is_none_or(Operation::is_layer);
+            count += usize::from(is_layer);
+            is_layer.then(|| count - 1)
+        };
+        self.layers.iter().map(place).collect()
+    }
+
     /// Adds the list of the model's layers to the model's object.
     pub(crate) fn attach(&self, tree: &mut Tree<'_>, object: ObjectId, inputs: &[Spec]) -> Result<()> {
         let (given, _) = self.graph.propagate(&self.layers, inputs)?;
         let list = tree.objects.add(object, "layers", Kind::List);
-        for (i, layer) in self.layers.iter().enumerate() {
+        for ((i, layer), place) in self.layers.iter().enumerate().zip(self.listed()) {
+            let Some(place) = place else { continue };
             let step = self.graph.steps.iter().position(|s| s.layer == i);
             let specs = step.and_then(|s| given.get(s)).map(Vec::as_slice).unwrap_or_default();
             let child = layer.attach(tree, specs)?;
             if let Some(object) = tree.objects.get_mut(child) {
                 object.input_shapes = specs.iter().map(|s| s.shape.clone()).collect();
             }
-            tree.objects.link(list, i.to_string(), child);
+            tree.objects.link(list, place.to_string(), child);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::graph::layer;
 use super::{Argument, Edge, Model};
 use crate::call::Frame;
 use crate::instance::node_name;
-use crate::{Call, Inputs, Spec};
+use crate::{Call, Spec};
 
 /// A traced function: it takes the model's inputs, then the handles of the variables it captures.
 #[derive(Debug, Clone)]
@@ -74,11 +74,7 @@ impl Model {
             variables: &variables,
             specs: syms.iter().copied().zip(inputs.iter().map(|(_, s)| s.clone())).collect(),
             masks: HashMap::new(),
-            frame: Frame {
-                object: Objects::ROOT,
-                inputs: Inputs::new(Vec::new(), DType::F32),
-                keywords: Vec::new(),
-            },
+            frame: Frame::new(Objects::ROOT),
         };
         let traced = self.trace_steps(&mut call, Objects::ROOT, &syms)?.tensors();
         let known: Vec<Spec> = traced.iter().map(|&y| call.spec(y)).collect();
@@ -108,9 +104,14 @@ impl Model {
         let list = call.objects.get(object).and_then(|o| o.child("layers"));
         let list =
             list.ok_or_else(|| Error::missing(format!("model {:?} has no object \"layers\"", self.name)))?;
+        let listed = self.listed();
         self.graph.run(inputs, |step, args, keywords| {
             let layer = layer(&self.layers, step)?;
-            let object = call.objects.get(list).and_then(|o| o.child(&step.layer.to_string()));
+            // An op that isn't a layer has no object; nor does it look for one.
+            let object = match listed.get(step.layer) {
+                Some(Some(at)) => call.objects.get(list).and_then(|o| o.child(&at.to_string())),
+                _ => Some(list),
+            };
             let object = object.ok_or_else(|| Error::missing("it has no object").at(layer.place()))?;
             layer.trace(call, object, args, keywords)
         })
