@@ -9,7 +9,7 @@ use modelark_proto::{Message, MetaGraphDef, SavedObjectGraph, bytes::Bytes};
 
 use crate::function::function_from_proto;
 use crate::keras_metadata;
-use crate::objects::objects_from_proto;
+use crate::objects::{objects_from_proto, slots};
 use crate::residue::{self, Residue};
 use crate::saved_model::{self, ReadOptions, SavedModel};
 use crate::session::{asset_files, session_from_proto, session_variables};
@@ -107,7 +107,9 @@ fn read(model: SavedModel, limits: &Limits) -> Result<Artifact> {
     }
     let none = SavedObjectGraph::default();
     let graph = meta.object_graph_def.as_ref().unwrap_or(&none);
-    artifact.training = keras_metadata::training(root.as_ref(), graph, &objects);
+    let checkpoint = model.bundle().map(|b| b.object_graph()).transpose()?.flatten();
+    let slots = checkpoint.map(|c| slots(graph, &c, &objects)).unwrap_or_default();
+    artifact.training = keras_metadata::training(root.as_ref(), &slots, &objects);
     artifact.objects = objects;
     artifact.functions = Some(Functions { library, concrete, session: Some(session) });
     residue::keep(model, bytes, &mut artifact)?;

@@ -7,8 +7,9 @@ use modelark_artifact::{
     Architecture, Artifact, Dialect, Error, FunctionObject, Kind, Layer, ObjectId, Objects, OptimizerLayout,
     OptimizerState, OptimizerVariable, Result, Role, Slot, Structure, Training,
 };
+use modelark_checkpoint::NamedSlot;
 use modelark_proto::keras::{SavedMetadata, SavedObject};
-use modelark_proto::{Message, SavedObjectGraph, VersionDef};
+use modelark_proto::{Message, VersionDef};
 use serde_json::{Map, Value, json};
 
 use crate::plan::{Plan, arg_spec};
@@ -75,11 +76,7 @@ pub(crate) fn architecture(root: &Value) -> Option<Architecture> {
 }
 
 /// Compile config and optimizer state.
-pub(crate) fn training(
-    root: Option<&Value>,
-    graph: &SavedObjectGraph,
-    objects: &Objects,
-) -> Option<Training> {
+pub(crate) fn training(root: Option<&Value>, slots: &[NamedSlot], objects: &Objects) -> Option<Training> {
     let compile = root.and_then(|r| r.get("training_config")).filter(|c| !c.is_null()).cloned();
     let class = compile
         .as_ref()
@@ -88,7 +85,7 @@ pub(crate) fn training(
     let optimizer = objects
         .get(Objects::ROOT)
         .and_then(|r| r.child("optimizer"))
-        .and_then(|id| optimizer_variables(id, graph, objects))
+        .and_then(|id| optimizer_variables(id, slots, objects))
         .filter(|(_, variables)| !variables.is_empty())
         .map(|(layout, variables)| OptimizerState { layout, class, variables });
     (compile.is_some() || optimizer.is_some()).then_some(Training { compile, optimizer })
@@ -96,7 +93,7 @@ pub(crate) fn training(
 
 fn optimizer_variables(
     id: ObjectId,
-    graph: &SavedObjectGraph,
+    slots: &[NamedSlot],
     objects: &Objects,
 ) -> Option<(OptimizerLayout, Vec<OptimizerVariable>)> {
     let optimizer = objects.get(id)?;
@@ -109,18 +106,16 @@ fn optimizer_variables(
     }
     let mut all: Vec<OptimizerVariable> =
         optimizer.child("iter").and_then(|id| variable(id, None)).into_iter().collect();
-    let slots = &graph.nodes.get(id)?.slot_variables;
+    let slots: Vec<&NamedSlot> = slots.iter().filter(|s| s.optimizer == id).collect();
     let mut names: Vec<&str> = Vec::new();
-    for slot in slots {
-        if !names.contains(&slot.slot_name.as_str()) {
-            names.push(&slot.slot_name);
+    for slot in &slots {
+        if !names.contains(&slot.name.as_str()) {
+            names.push(&slot.name);
         }
     }
     for name in names {
-        for slot in slots.iter().filter(|s| s.slot_name == name) {
-            let weight = usize::try_from(slot.original_variable_node_id).ok()?;
-            let own = usize::try_from(slot.slot_variable_node_id).ok()?;
-            all.extend(variable(own, Some(Slot { name: name.to_owned(), weight })));
+        for slot in slots.iter().filter(|s| s.name == name) {
+            all.extend(variable(slot.slot, Some(Slot { name: name.to_owned(), weight: slot.variable })));
         }
     }
     Some((OptimizerLayout::Legacy, all))
@@ -269,10 +264,16 @@ const KERAS_VERSION: &str = "2.15.0";
 fn training_config(compile: Value, layout: Option<OptimizerLayout>) -> Value {
     let Value::Object(mut compile) = compile else { return compile };
     if let Some(optimizer) = compile.shift_remove("optimizer") {
+        // One that was named by its identifier has the defaults of its class.
+        let optimizer = match optimizer {
+            Value::String(class) => json!({ "class_name": class, "config": {} }),
+            other => other,
+        };
         compile.entry("optimizer_config").or_insert(optimizer);
     }
     let config = compile.get_mut("optimizer_config").and_then(|o| o.get_mut("config"));
-    if let (Some(config), Some(layout)) = (config.and_then(Value::as_object_mut), layout) {
+    let config = config.and_then(Value::as_object_mut).filter(|c| !c.is_empty());
+    if let (Some(config), Some(layout)) = (config, layout) {
         // Keras takes an optimizer that doesn't say so for one of the older kind.
         config.entry("is_legacy_optimizer").or_insert(json!(layout == OptimizerLayout::Legacy));
     }
@@ -374,8 +375,7 @@ mod tests {
             serde_json::json!([null, 6])
         );
         assert_eq!(architecture.keras_version.as_deref(), Some("2.15.0"));
-        let training =
-            training(Some(&root), &SavedObjectGraph::default(), &Objects::default()).expect("training");
+        let training = training(Some(&root), &[], &Objects::default()).expect("training");
         assert_eq!(training.compile.expect("compile")["loss"], "mse");
     }
 

@@ -7,7 +7,7 @@ use modelark_artifact::{
     Variable,
     tensor::{PartialShape, Tensor},
 };
-use modelark_checkpoint::{Bundle, wire};
+use modelark_checkpoint::{Bundle, NamedSlot, wire};
 use modelark_proto::trackable_object_graph::trackable_object::ObjectReference;
 use modelark_proto::{
     FunctionSpec, MetaGraphDef, NodeDef, SavedAsset, SavedBareConcreteFunction, SavedConcreteFunction,
@@ -195,6 +195,57 @@ pub(crate) fn checkpoint_keys(
     graph: &SavedObjectGraph,
     checkpoint: &TrackableObjectGraph,
 ) -> BTreeMap<ObjectId, String> {
+    matched(graph, checkpoint)
+        .into_iter()
+        .filter(|(id, _)| {
+            graph.nodes.get(*id).is_some_and(|n| matches!(n.kind, Some(saved_object::Kind::Variable(_))))
+        })
+        .filter_map(|(id, there)| Some((id, value_key(checkpoint, there)?.to_owned())))
+        .collect()
+}
+
+/// The key of a node's value.
+fn value_key(checkpoint: &TrackableObjectGraph, node: usize) -> Option<&str> {
+    let value = checkpoint.nodes.get(node)?.attributes.iter().find(|a| a.name == VALUE)?;
+    Some(&value.checkpoint_key)
+}
+
+/// The slots that the checkpoint keeps for optimizers of the older kind.
+///
+/// TensorFlow's loader refuses slots of an optimizer whose class it doesn't have, so that a model may list them in its
+/// checkpoint alone; `objects` then holds them by their keys.
+pub(crate) fn slots(
+    graph: &SavedObjectGraph,
+    checkpoint: &TrackableObjectGraph,
+    objects: &Objects,
+) -> Vec<NamedSlot> {
+    let matched = matched(graph, checkpoint);
+    let back: HashMap<usize, ObjectId> = matched.iter().map(|(id, there)| (*there, *id)).collect();
+    let by_key: HashMap<&str, ObjectId> = objects
+        .iter()
+        .skip(graph.nodes.len())
+        .filter_map(|(id, _)| Some((objects.variable(id)?.name.as_str(), id)))
+        .collect();
+    let mut optimizers: Vec<(usize, ObjectId)> = back.iter().map(|(there, id)| (*there, *id)).collect();
+    optimizers.sort_unstable();
+    let mut found = Vec::new();
+    for (there, optimizer) in optimizers {
+        for slot in checkpoint.nodes.get(there).map_or(&[][..], |n| &n.slot_variables) {
+            let index = |id: i32| usize::try_from(id).ok();
+            let own = index(slot.slot_variable_node_id).and_then(|there| {
+                back.get(&there).or_else(|| by_key.get(value_key(checkpoint, there)?)).copied()
+            });
+            let variable = index(slot.original_variable_node_id).and_then(|there| back.get(&there).copied());
+            if let (Some(own), Some(variable)) = (own, variable) {
+                found.push(NamedSlot { optimizer, variable, name: slot.slot_name.clone(), slot: own });
+            }
+        }
+    }
+    found
+}
+
+/// The checkpoint's node of each object that has one.
+fn matched(graph: &SavedObjectGraph, checkpoint: &TrackableObjectGraph) -> HashMap<ObjectId, usize> {
     let at = |id: i32, len: usize| usize::try_from(id).ok().filter(|i| *i < len);
     let mut matched: HashMap<ObjectId, usize> = HashMap::new();
     if !graph.nodes.is_empty() && !checkpoint.nodes.is_empty() {
@@ -242,15 +293,6 @@ pub(crate) fn checkpoint_keys(
     }
     matched.extend(slots);
     matched
-        .into_iter()
-        .filter(|(id, _)| {
-            graph.nodes.get(*id).is_some_and(|n| matches!(n.kind, Some(saved_object::Kind::Variable(_))))
-        })
-        .filter_map(|(id, there)| {
-            let value = checkpoint.nodes.get(there)?.attributes.iter().find(|a| a.name == VALUE)?;
-            Some((id, value.checkpoint_key.clone()))
-        })
-        .collect()
 }
 
 fn concrete_from_proto(f: &SavedConcreteFunction, graph: &SavedObjectGraph) -> Result<ConcreteFunction> {

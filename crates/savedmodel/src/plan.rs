@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use modelark_artifact::graph::{Builder, FuncRef, Library, Sym};
+use modelark_artifact::graph::{Builder, FuncRef, Library, Sym, expand_composites};
 use modelark_artifact::tensor::{DType, PartialShape};
 use modelark_artifact::{
     Artifact, ConcreteFunction, Error, Functions, Kind, Layer, ObjectId, Objects, Report, Result,
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     pub(crate) objects: Objects,
     /// The layers among them, with the shapes of their inputs.
     pub(crate) layers: BTreeMap<ObjectId, (Layer, Vec<PartialShape>)>,
-    /// Slots of an optimizer of the older kind.
+    /// Slots of an optimizer of the older kind, which only the checkpoint lists.
     pub(crate) slots: Vec<NamedSlot>,
     /// Concrete functions with what they close over.
     pub(crate) concrete: BTreeMap<String, ConcreteFunction>,
@@ -72,7 +72,8 @@ impl Plan {
                 _ => None,
             })
             .collect();
-        let mut plan = Plan { objects, layers, slots, concrete, library: functions.library.clone() };
+        let library = expand_composites(&functions.library)?;
+        let mut plan = Plan { objects, layers, slots, concrete, library };
         plan.add_arg_specs();
         plan.add_variable_lists();
         plan.add_endpoint();

@@ -7,10 +7,8 @@ use modelark_artifact::{
     Artifact, Dialect, Error, Functions, Kind, Limits, Objects, Report, Result, SaveOptions, Session, Target,
 };
 use modelark_checkpoint::BundleWriter;
-use modelark_proto::trackable_object_graph::trackable_object::SlotVariableReference;
 use modelark_proto::{
-    self as proto, FunctionDefLibrary, GraphDef, MetaGraphDef, SavedObjectGraph, VersionDef,
-    meta_graph_def::MetaInfoDef,
+    self as proto, FunctionDefLibrary, GraphDef, MetaGraphDef, VersionDef, meta_graph_def::MetaInfoDef,
 };
 
 use crate::format::{write_assets, write_message};
@@ -49,9 +47,14 @@ pub(crate) fn write(artifact: &Artifact, target: &Target, options: &SaveOptions)
     let mut bundle = BundleWriter::new(target, format!("{}/{VARIABLES}", target.name()))?;
     modelark_checkpoint::write_objects(&plan.objects, &plan.slots, &mut bundle)?;
     bundle.finish()?;
+    for slot in &plan.slots {
+        // The loader knows no such thing without the optimizer's class; the checkpoint lists it.
+        if let Some(object) = plan.objects.get_mut(slot.slot) {
+            object.kind = Kind::object();
+        }
+    }
     let serving = Serving::new(&plan, artifact, &variable_keys(&plan.objects))?;
-    let mut objects = objects_to_proto(&plan.objects, &plan.concrete, &HashMap::new(), &serving.constants)?;
-    add_slots(&mut objects, &plan)?;
+    let objects = objects_to_proto(&plan.objects, &plan.concrete, &HashMap::new(), &serving.constants)?;
     let graph = GraphDef {
         node: graph_to_proto(&serving.graph)?,
         library: Some(library_to_proto(&plan.library)?),
@@ -158,19 +161,4 @@ pub(crate) fn library_to_proto(library: &Library) -> Result<FunctionDefLibrary> 
     }
     let function = library.iter().map(|f| function_to_proto(f, &known, None)).collect::<Result<_>>()?;
     Ok(FunctionDefLibrary { function, ..FunctionDefLibrary::default() })
-}
-
-fn add_slots(objects: &mut SavedObjectGraph, plan: &Plan) -> Result<()> {
-    let number = |id: usize| i32::try_from(id).map_err(|_| Error::limit("there are too many objects"));
-    for slot in &plan.slots {
-        let reference = SlotVariableReference {
-            original_variable_node_id: number(slot.variable)?,
-            slot_name: slot.name.clone(),
-            slot_variable_node_id: number(slot.slot)?,
-        };
-        if let Some(optimizer) = objects.nodes.get_mut(slot.optimizer) {
-            optimizer.slot_variables.push(reference);
-        }
-    }
-    Ok(())
 }
