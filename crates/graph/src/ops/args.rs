@@ -134,3 +134,11 @@ pub(super) fn ints(values: impl IntoIterator<Item = usize>, dtype: DType) -> Res
     let n = values.len();
     Ok(Tensor::from_vec(values, [n])?)
 }
+
+/// The first `N` values, taken off the front.
+pub(super) fn take_first<const N: usize>(values: &mut Vec<Value>) -> Result<[Value; N]> {
+    if values.len() < N {
+        return Err(Error::graph(format!("takes at least {N} inputs, got {}", values.len())));
+    }
+    take(values.drain(..N).collect())
+}

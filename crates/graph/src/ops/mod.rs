@@ -26,6 +26,7 @@ families! {
     checkpoint
     compare
     einsum
+    examples
     functions
     gather
     lists
