@@ -32,7 +32,7 @@ pub(crate) enum Verdict {
 
 /// Save, load, run and convert TensorFlow and Keras models without TensorFlow.
 #[derive(Parser)]
-#[command(name = "modelark", version, about, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "modelark", version, arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     verb: Verb,

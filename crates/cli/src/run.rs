@@ -117,13 +117,20 @@ fn arrange(mut given: Vec<(String, Tensor)>, endpoint: &Endpoint) -> Result<Inpu
     Ok(Inputs::Named(given))
 }
 
-/// A tensor as another dtype. NumPy makes 64-bit numbers by itself, so these may become narrower.
+/// A tensor as another dtype. NumPy makes 64-bit numbers by itself, so these may become narrower: floats lose digits,
+/// but an integer that doesn't fit is an error.
 fn converted(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     let from = tensor.dtype();
     let kind = |d: DType| (d.is_float(), d.is_integer(), d.is_complex());
     let widens = from.is_integer() && dtype.is_float() || from == DType::Bool && dtype != DType::String;
     if kind(from) == kind(dtype) && kind(from) != (false, false, false) || widens {
-        return Ok(cast(tensor, dtype)?);
+        let narrowed = cast(tensor, dtype)?;
+        if dtype.is_integer() && !cast(&narrowed, from)?.bit_eq(tensor) {
+            return Err(Error::mismatch(format!(
+                "it takes {dtype}, which can't hold every value of the array ({from})"
+            )));
+        }
+        return Ok(narrowed);
     }
     Err(Error::mismatch(format!("it takes {dtype}, but the array is {from}"))
         .help(format!("save the array as {dtype}, such as with .astype")))
@@ -187,6 +194,11 @@ mod tests {
     #[test]
     fn only_harmless_conversions_are_made() {
         assert_eq!(converted(&Tensor::scalar(3i64), DType::F32).expect("widens").dtype(), DType::F32);
+        assert_eq!(
+            converted(&Tensor::scalar(3i64), DType::I32).expect("fits").item::<i32>().expect("i32"),
+            3
+        );
+        assert!(converted(&Tensor::scalar(1i64 << 40), DType::I32).is_err());
         assert!(converted(&Tensor::scalar(3.5f32), DType::I32).is_err());
         assert!(converted(&Tensor::scalar_string(&b"x"[..]), DType::I32).is_err());
     }

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use modelark_artifact::tensor::{DType, SharedBytes};
+use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{Error, Limits, Result};
 
+use super::globals::{Global, refused};
+use super::spelling::{quoted, raw_unicode};
 use super::{Value, opcode};
 use crate::array::{Bytes, Items, StoredArray};
 
@@ -13,58 +15,6 @@ type Id = usize;
 
 /// The newest protocol there is.
 const NEWEST: u8 = 5;
-
-/// The globals that a pickle may refer to. None of them is called: each stands for a few lines below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Global {
-    /// `_reconstruct`, which makes an array that is filled by BUILD.
-    Reconstruct,
-    /// `_frombuffer`, which protocol 5 uses for contiguous arrays.
-    FromBuffer,
-    /// `numpy.ndarray`, an argument of `_reconstruct`.
-    NdArray,
-    /// `numpy.dtype`.
-    DType,
-    /// `scalar`, for items such as `np.float32(1)`.
-    Scalar,
-    /// `_codecs.encode`, by which protocols up to 2 spell bytes.
-    Encode,
-    /// `bytes`, by which protocols up to 2 spell the empty one.
-    Bytes,
-    /// A type of the package `ml_dtypes`.
-    MlDType(DType),
-}
-
-impl Global {
-    fn find(module: &str, name: &str) -> Option<Self> {
-        Some(match (module, name) {
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Global::Reconstruct,
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Global::Scalar,
-            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Global::FromBuffer,
-            ("numpy", "ndarray") => Global::NdArray,
-            ("numpy", "dtype") => Global::DType,
-            ("_codecs", "encode") => Global::Encode,
-            ("__builtin__" | "builtins", "bytes") => Global::Bytes,
-            ("ml_dtypes", name) => Global::MlDType(name.parse().ok().filter(|d: &DType| d.size().is_some())?),
-            _ => return None,
-        })
-    }
-}
-
-/// The error for a global that isn't on the list, in a pickle that may be of a Keras model.
-fn refused(module: &str, name: &str, keras: bool) -> Error {
-    let error = Error::unsupported(format!(
-        "the pickle refers to {module}.{name}; nothing in a pickle is executed, and only arrays, numbers, strings, lists, tuples and dicts are read"
-    ));
-    if keras {
-        error.help(
-            "a pickled Keras model opens only in the Python that wrote it: there, save it with \
-             model.save('model.keras'), or pickle model.get_weights()",
-        )
-    } else {
-        error.help("save the arrays alone, with numpy.savez or as a pickle of a list of arrays")
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Node {
@@ -100,6 +50,8 @@ pub fn read(bytes: &SharedBytes, limits: &Limits) -> Result<Value> {
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        // A pickle that says each thing once needs no more than its own length; this leaves room for what is shared.
+        copies: bytes.len().saturating_mul(4).saturating_add(4096),
     };
     loop {
         let at = machine.at;
@@ -110,10 +62,7 @@ pub fn read(bytes: &SharedBytes, limits: &Limits) -> Result<Value> {
         }
     }
     let root = machine.pop()?;
-    // Written out as a tree, a pickle has at least a byte for every value; more means that it refers to values again
-    // and again to blow up.
-    let mut budget = bytes.len();
-    machine.value(root, limits.depth, &mut budget)
+    machine.value(root, limits.depth)
 }
 
 struct Machine<'a> {
@@ -124,13 +73,15 @@ struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    /// How many more bytes may be copied out of the pickle, lest a short one make a long story of one text.
+    copies: usize,
 }
 
 fn cut() -> Error {
     Error::corrupt("the pickle breaks off")
 }
 
-fn wrong(what: &str) -> Error {
+pub(super) fn wrong(what: &str) -> Error {
     Error::corrupt(format!("the pickle is damaged: {what}"))
 }
 
@@ -273,7 +224,7 @@ impl Machine<'_> {
             0x93 => {
                 let name = self.pop()?;
                 let module = self.pop()?;
-                let (module, name) = (self.text(module)?.to_owned(), self.text(name)?.to_owned());
+                let (module, name) = (self.name(module)?.to_owned(), self.name(name)?.to_owned());
                 self.global(&module, &name)?;
             }
             b'R' => {
@@ -319,6 +270,15 @@ impl Machine<'_> {
 
     fn line(&mut self) -> Result<&str> {
         std::str::from_utf8(self.line_bytes()?).map_err(|_| wrong("a line isn't text"))
+    }
+
+    /// Notes that so many bytes are copied or made of what the pickle says.
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.copies = self
+            .copies
+            .checked_sub(bytes)
+            .ok_or_else(|| Error::limit("the pickle repeats its values too often"))?;
+        Ok(())
     }
 
     fn push(&mut self, node: Node) -> Result<()> {
@@ -434,6 +394,17 @@ impl Machine<'_> {
         std::str::from_utf8(bytes).map_err(|_| wrong("a text isn't UTF-8"))
     }
 
+    /// A text that is a name, and so is short.
+    fn name(&self, id: Id) -> Result<&str> {
+        const LONGEST: usize = 256;
+        match self.node(id)? {
+            Node::Text(bytes) | Node::Bytes(bytes) if bytes.len() > LONGEST => {
+                Err(wrong("a name is too long"))
+            }
+            _ => self.text(id),
+        }
+    }
+
     fn bytes_of(&self, id: Id) -> Result<SharedBytes> {
         match self.node(id)? {
             Node::Bytes(bytes) => Ok(bytes.clone()),
@@ -456,8 +427,13 @@ impl Machine<'_> {
     }
 
     fn shape(&self, id: Id) -> Result<Vec<usize>> {
-        self.tuple(id)?
-            .iter()
+        // NumPy allows 64 dimensions.
+        const MOST: usize = 64;
+        let dims = self.tuple(id)?;
+        if dims.len() > MOST {
+            return Err(wrong("an array has too many dimensions"));
+        }
+        dims.iter()
             .map(|id| match self.node(*id) {
                 Ok(Node::Int(n)) => usize::try_from(*n).map_err(|_| wrong("an extent is negative")),
                 _ => Err(wrong("an array's shape is missing")),
@@ -466,10 +442,16 @@ impl Machine<'_> {
     }
 
     /// What a call of one of the known globals makes.
-    fn reduce(&self, callee: Id, args: Id) -> Result<Node> {
-        let Node::Global(global) = self.node(callee)? else {
+    fn reduce(&mut self, callee: Id, args: Id) -> Result<Node> {
+        let Node::Global(global) = *self.node(callee)? else {
             return Err(wrong("it calls what isn't a function"));
         };
+        if let (Global::Encode, [text, _]) = (global, self.tuple(args)?) {
+            self.spend(match self.node(*text)? {
+                Node::Text(bytes) => bytes.len(),
+                _ => 0,
+            })?;
+        }
         let args = self.tuple(args)?;
         match (global, args) {
             (Global::Reconstruct, [class, ..])
@@ -479,16 +461,16 @@ impl Machine<'_> {
             }
             (Global::DType, [kind, ..]) => match self.node(*kind)? {
                 Node::Global(Global::MlDType(dtype)) => Ok(Node::DType(Items::plain(*dtype))),
-                _ => Ok(Node::DType(Items::parse(self.text(*kind)?)?)),
+                _ => Ok(Node::DType(Items::parse(self.name(*kind)?)?)),
             },
             (Global::Scalar, [dtype, bytes]) => {
                 self.stored(self.items_of(*dtype)?, Vec::new(), false, self.bytes_of(*bytes)?)
             }
             (Global::FromBuffer, [bytes, dtype, shape, order]) => {
-                let fortran = self.text(*order)? == "F";
+                let fortran = self.name(*order)? == "F";
                 self.stored(self.items_of(*dtype)?, self.shape(*shape)?, fortran, self.bytes_of(*bytes)?)
             }
-            (Global::Encode, [text, codec]) if matches!(self.text(*codec)?, "latin1" | "latin-1") => {
+            (Global::Encode, [text, codec]) if matches!(self.name(*codec)?, "latin1" | "latin-1") => {
                 let bytes: Result<Vec<u8>> = self
                     .text(*text)?
                     .chars()
@@ -512,13 +494,21 @@ impl Machine<'_> {
 
     /// Gives the array or dtype on top of the stack its state.
     fn build(&mut self, state: Id) -> Result<()> {
+        const LONGEST: usize = 16;
         let id = self.top()?;
-        let state = self.tuple(state)?.to_vec();
+        let state = self.tuple(state)?;
+        if state.len() > LONGEST {
+            return Err(wrong("a state is too long"));
+        }
+        let state = state.to_vec();
         let built = match self.node(id)? {
             Node::EmptyArray => self.built_array(&state)?,
             Node::DType(items) => Node::DType(self.built_dtype(items, &state)?),
             _ => return Err(wrong("it sets the state of what is neither an array nor a dtype")),
         };
+        if let Node::Objects(_, items) = &built {
+            self.spend(items.len())?;
+        }
         match self.nodes.get_mut(id) {
             Some(node) => *node = built,
             None => return Err(wrong("a value is missing")),
@@ -559,7 +549,7 @@ impl Machine<'_> {
         if !matches!(self.node(*names)?, Node::None) {
             return Err(Error::unsupported("the pickle has an array of structures, which isn't read"));
         }
-        let big = self.text(*order)? == ">";
+        let big = self.name(*order)? == ">";
         Ok(match items {
             Items::Plain { dtype, .. } => {
                 Items::Plain { dtype: *dtype, swapped: big && dtype.size() != Some(1) }
@@ -569,28 +559,29 @@ impl Machine<'_> {
         })
     }
 
-    /// The tree under a node.
-    fn value(&self, id: Id, depth: usize, budget: &mut usize) -> Result<Value> {
+    /// The tree under a node. Written out as a tree, a pickle has at least a byte for every value.
+    fn value(&mut self, id: Id, depth: usize) -> Result<Value> {
         let depth = depth.checked_sub(1).ok_or_else(|| Error::limit("the pickle nests too deep"))?;
-        *budget =
-            budget.checked_sub(1).ok_or_else(|| Error::limit("the pickle repeats its values too often"))?;
-        let mut all = |ids: &[Id]| -> Result<Vec<Value>> {
-            ids.iter().map(|id| self.value(*id, depth, budget)).collect()
-        };
-        Ok(match self.node(id)? {
+        self.spend(1)?;
+        Ok(match self.node(id)?.clone() {
             Node::None => Value::None,
-            Node::Bool(b) => Value::Bool(*b),
-            Node::Int(n) => Value::Int(*n),
-            Node::Float(n) => Value::Float(*n),
-            Node::Text(_) => Value::String(self.text(id)?.to_owned()),
-            Node::Bytes(bytes) => Value::Bytes(bytes.clone()),
-            Node::Array(array) => Value::Array(array.clone()),
-            Node::Objects(shape, items) => Value::Objects { shape: shape.clone(), items: all(items)? },
-            Node::List(items) => Value::List(all(items)?),
-            Node::Tuple(items) => Value::Tuple(all(items)?),
+            Node::Bool(b) => Value::Bool(b),
+            Node::Int(n) => Value::Int(n),
+            Node::Float(n) => Value::Float(n),
+            Node::Text(bytes) => {
+                self.spend(bytes.len())?;
+                Value::String(self.text(id)?.to_owned())
+            }
+            Node::Bytes(bytes) => Value::Bytes(bytes),
+            Node::Array(array) => Value::Array(array),
+            Node::Objects(shape, items) => Value::Objects { shape, items: self.values(&items, depth)? },
+            Node::List(items) => Value::List(self.values(&items, depth)?),
+            Node::Tuple(items) => Value::Tuple(self.values(&items, depth)?),
             Node::Dict(items) => {
-                let (keys, values): (Vec<Id>, Vec<Id>) = items.iter().copied().unzip();
-                Value::Dict(all(&keys)?.into_iter().zip(all(&values)?).collect())
+                let (keys, values): (Vec<Id>, Vec<Id>) = items.into_iter().unzip();
+                Value::Dict(
+                    self.values(&keys, depth)?.into_iter().zip(self.values(&values, depth)?).collect(),
+                )
             }
             Node::EmptyArray => return Err(wrong("an array was never filled")),
             Node::DType(_) | Node::Global(_) => {
@@ -599,6 +590,10 @@ impl Machine<'_> {
                 ));
             }
         })
+    }
+
+    fn values(&mut self, ids: &[Id], depth: usize) -> Result<Vec<Value>> {
+        ids.iter().map(|id| self.value(*id, depth)).collect()
     }
 }
 
@@ -611,59 +606,6 @@ fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {
         return Err(wrong("a dict has a key without a value"));
     }
     Ok(items.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect())
-}
-
-/// Text as protocol 0 spells it: Latin-1, with `\uXXXX` and `\UXXXXXXXX`.
-fn raw_unicode(line: &[u8]) -> Result<String> {
-    let mut text = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        let digits = match (byte, after.first()) {
-            (b'\\', Some(b'u')) => 4,
-            (b'\\', Some(b'U')) => 8,
-            _ => {
-                text.push(char::from(*byte));
-                continue;
-            }
-        };
-        let hex = after.get(1..=digits).and_then(|h| std::str::from_utf8(h).ok());
-        let c = hex.and_then(|h| u32::from_str_radix(h, 16).ok()).and_then(char::from_u32);
-        text.push(c.ok_or_else(|| wrong("a text has a damaged escape"))?);
-        rest = after.get(digits + 1..).unwrap_or_default();
-    }
-    Ok(text)
-}
-
-/// A Python 2 string as protocol 0 spells it: in quotes, with escapes.
-fn quoted(line: &[u8]) -> Result<Vec<u8>> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let inner = match line {
-        [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
-        _ => return Err(wrong("a string has no quotes")),
-    };
-    let mut out = Vec::with_capacity(inner.len());
-    let mut bytes = inner.iter();
-    while let Some(byte) = bytes.next() {
-        if *byte != b'\\' {
-            out.push(*byte);
-            continue;
-        }
-        out.push(match bytes.next() {
-            Some(b'n') => b'\n',
-            Some(b't') => b'\t',
-            Some(b'r') => b'\r',
-            Some(b'x') => {
-                let mut digit = || bytes.next().and_then(|b| char::from(*b).to_digit(16));
-                let high = digit().ok_or_else(|| wrong("a string has a damaged escape"))?;
-                let low = digit().ok_or_else(|| wrong("a string has a damaged escape"))?;
-                (high * 16 + low) as u8
-            }
-            Some(c @ (b'\\' | b'\'' | b'"')) => *c,
-            _ => return Err(wrong("a string has an escape that isn't known")),
-        });
-    }
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -712,6 +654,13 @@ mod tests {
         }
         bomb.push(b'.');
         assert!(run(&bomb).is_err());
+        // One long text, told again and again.
+        let mut text = b"X\x00\x10\x00\x00".to_vec();
+        text.extend([b'a'; 4096]);
+        let mut told = [b"(".to_vec(), text, b"q\x00".to_vec()].concat();
+        told.extend([b'h', 0].repeat(1000));
+        told.extend(b"l.");
+        assert!(run(&told).is_err());
         let deep = [vec![b']'; 100_000], vec![b'a'; 99_999], vec![b'.']].concat();
         assert!(run(&deep).is_err());
     }

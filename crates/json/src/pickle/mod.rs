@@ -4,8 +4,10 @@
 //! A pickle is a program for a machine that may call anything. [`read`] runs that machine, but knows only the few
 //! globals that NumPy's arrays consist of; any other global or opcode is an error that names it and its offset.
 
+mod globals;
 mod machine;
 mod opcode;
+mod spelling;
 mod value;
 mod writer;
 
