@@ -154,7 +154,10 @@ pub(crate) fn write(model: &mut Model, training: &Training, keras3: bool, report
         .or_else(|| Some(config?.get("class_name")?.as_str()?.rsplit('>').next()?.to_owned()))
         .unwrap_or_else(|| "optimizer".to_owned());
     let number = |name: &str| {
-        let value = config?.get("config")?.get(name)?.as_f64()?;
+        let value = match config? {
+            serde_json::Value::String(class) if name == "learning_rate" => default_learning_rate(class)?,
+            config => config.get("config")?.get(name)?.as_f64()?,
+        };
         Some(Variable::new(name, Tensor::scalar(value as f32)))
     };
     // In Keras 3's layout the place tells what the learning rate is, whatever a format calls it.
@@ -260,7 +263,21 @@ fn own_name(variable: &Variable) -> Option<&'static str> {
 /// The optimizer's node in a compile config, however it is spelled.
 fn config_of(training: &Training) -> Option<&serde_json::Value> {
     let compile = training.compile.as_ref()?;
-    ["optimizer_config", "optimizer"].iter().filter_map(|k| compile.get(k)).find(|v| v.is_object())
+    ["optimizer_config", "optimizer"]
+        .iter()
+        .filter_map(|k| compile.get(k))
+        .find(|v| v.is_object() || v.is_string())
+}
+
+/// What Keras uses for an optimizer that is given by its name alone.
+fn default_learning_rate(name: &str) -> Option<f64> {
+    match name.to_lowercase().as_str() {
+        "sgd" => Some(0.01),
+        "adadelta" | "adafactor" | "adagrad" | "adam" | "adamax" | "adamw" | "ftrl" | "nadam" | "rmsprop" => {
+            Some(0.001)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -309,6 +326,8 @@ mod tests {
             ["optimizer/_iterations", "optimizer/_learning_rate", "optimizer/_variables/1"]
         );
         assert_eq!((keras2.len(), report), (5, Report::default()));
+        let by_name = training(OptimizerLayout::Keras2, Some(serde_json::json!({"optimizer": "sgd"})));
+        assert_eq!(keys(&by_name, Dialect::Keras2).0, keras2);
         let (keras3, _) = keys(&training(OptimizerLayout::Keras3, None), Dialect::Keras3);
         assert_eq!(
             keras3[..3],
