@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use modelark_artifact::{
     Artifact, ConcreteFunction, Error, ErrorKind, FunctionObject, Functions, Kind, ObjectId, Objects, Result,
-    Session, Structure, nearest,
+    Session, Structure, TensorInfo, nearest,
 };
 use modelark_graph::Output;
 use modelark_graph::engine::{Executable, Program, Resource, Resources, Value, Values, Variable};
@@ -190,11 +190,17 @@ impl Runtime {
         if let Some(concrete) = self.signatures.get(name) {
             return Some(describe_concrete(name, self.functions.concrete.get(concrete)?));
         }
-        if let Some(signature) = self.functions.session.as_ref().and_then(|s| s.signatures.get(name)) {
-            let ports = |infos: &BTreeMap<String, modelark_artifact::TensorInfo>| {
+        if let Some(session) = &self.functions.session
+            && let Some(signature) = session.signatures.get(name)
+        {
+            let ports = |infos: &BTreeMap<String, TensorInfo>| {
                 infos
                     .iter()
-                    .map(|(name, i)| Port { name: name.clone(), dtype: i.dtype, shape: i.shape.clone() })
+                    .map(|(name, i)| Port {
+                        name: name.clone(),
+                        dtype: fed_as(session, i),
+                        shape: i.shape.clone(),
+                    })
                     .collect()
             };
             let (inputs, outputs) = (ports(&signature.inputs), ports(&signature.outputs));
@@ -337,7 +343,7 @@ impl Runtime {
         let executable = match found {
             Some(executable) => executable,
             None => {
-                let resolve = |infos: &BTreeMap<String, modelark_artifact::TensorInfo>| {
+                let resolve = |infos: &BTreeMap<String, TensorInfo>| {
                     infos.values().map(|i| resolve(session, &i.name)).collect::<Result<Vec<Output>>>()
                 };
                 let (feeds, fetches) = (resolve(&signature.inputs)?, resolve(&signature.outputs)?);
@@ -445,6 +451,14 @@ fn name_outputs(endpoint: &Endpoint, values: Values) -> Result<Outputs> {
         Ok((name, value.into_tensor().map_err(run_error)?))
     });
     Ok(Outputs(named.collect::<Result<_>>()?))
+}
+
+/// The dtype of a signature's tensor: what its placeholder says, for a signature may say another (TensorFlow 1 didn't
+/// compare them).
+fn fed_as(session: &Session, info: &TensorInfo) -> DType {
+    let node = resolve(session, &info.name).ok().and_then(|o| session.graph.nodes.get(o.node));
+    let placeholder = node.filter(|n| n.op == "Placeholder").and_then(|n| n.attr("dtype")?.as_type());
+    placeholder.unwrap_or(info.dtype)
 }
 
 /// The output that a tensor's name such as `dense/Relu:0` means.
