@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{architectures, bind, cases, compare, registry};
+use common::{architectures, bind, cases, compare, goldens, registry};
 use modelark_nn::Model;
 use modelark_nn::artifact::Dialect;
 
@@ -26,7 +26,7 @@ const TOLERANCE: f32 = 2e-5;
 
 #[test]
 fn outputs_are_keras_own() {
-    for case in cases(CASES) {
+    for case in cases(CASES).into_iter().chain(goldens()) {
         for (file, architecture) in architectures(&case) {
             let place = case.join(&file);
             let mut model = Model::from_architecture(&architecture, &registry())
@@ -44,7 +44,7 @@ fn outputs_are_keras_own() {
 
 #[test]
 fn both_dialects_say_the_same_model() {
-    for case in cases(CASES) {
+    for case in cases(CASES).into_iter().chain(goldens()) {
         for (file, architecture) in architectures(&case) {
             let place = case.join(&file).display().to_string();
             let mut model = Model::from_architecture(&architecture, &registry()).unwrap();

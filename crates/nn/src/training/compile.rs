@@ -30,8 +30,9 @@ macro_rules! named {
         }
 
         impl From<&str> for $name {
+            /// Keras's name of one, or its shorthand.
             fn from(name: &str) -> Self {
-                $name(json!(name))
+                $name(json!(full_name(name)))
             }
         }
     };
@@ -153,17 +154,21 @@ fn optimizer(node: &Value, source: Dialect, dialect: Dialect, report: &mut Repor
     }
 }
 
+/// The name behind a shorthand: Keras 3 doesn't find its own shorthands again in some files, every version the names.
+fn full_name(name: &str) -> &str {
+    match name {
+        "mse" | "MSE" => "mean_squared_error",
+        "mae" | "MAE" => "mean_absolute_error",
+        "mape" | "MAPE" => "mean_absolute_percentage_error",
+        "msle" | "MSLE" => "mean_squared_logarithmic_error",
+        other => other,
+    }
+}
+
 /// A loss, or several in lists and dicts.
 fn part(value: &Value, module: &str, keras3: bool) -> Value {
     match value {
-        // Keras 3 doesn't find its own shorthands again in some files; the full names are read by every version.
-        Value::String(name) => json!(match name.as_str() {
-            "mse" | "MSE" => "mean_squared_error",
-            "mae" | "MAE" => "mean_absolute_error",
-            "mape" | "MAPE" => "mean_absolute_percentage_error",
-            "msle" | "MSLE" => "mean_squared_logarithmic_error",
-            other => other,
-        }),
+        Value::String(name) => json!(full_name(name)),
         Value::Array(items) => items.iter().map(|i| part(i, module, keras3)).collect(),
         Value::Object(node) if node.contains_key("class_name") => serialized(node, module, keras3),
         Value::Object(items) => {

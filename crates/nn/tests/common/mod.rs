@@ -98,6 +98,16 @@ pub fn cases(names: &[&str]) -> Vec<PathBuf> {
     found
 }
 
+/// The folders of this crate's own models, which `golden/generate.py` wrote.
+pub fn goldens() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = |dialect: &str| root.join(dialect).read_dir().expect("goldens").flatten().map(|e| e.path());
+    let mut found: Vec<PathBuf> = folder("keras2").chain(folder("keras3")).collect();
+    found.sort();
+    assert!(found.len() > 30);
+    found
+}
+
 fn dialect(version: &str) -> Dialect {
     Dialect::of_version(Some(version))
 }
