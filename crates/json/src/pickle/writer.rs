@@ -35,7 +35,7 @@ pub fn write(item: &Item, out: &mut impl Write) -> Result<()> {
 /// Writes the pickle of a one-dimensional array of objects, as `np.save` does after its header.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_object_array(items: &[Item], out: &mut impl Write) -> Result<()> {
     let mut pickler = Pickler::new(out);
     pickler.out.write_all(&[0x80, 3])?;
