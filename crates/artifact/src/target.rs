@@ -92,8 +92,13 @@ impl Target {
         let mut entries = fs::read_dir(self.staging.path())
             .and_then(|d| d.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
             .map_err(label)?;
-        // Data before what points to it: a checkpoint's index is moved last.
-        entries.sort_by_key(|p| (p.extension().is_some_and(|e| e == "index"), p.clone()));
+        // Data before what points to it: a checkpoint's index after its data, the state file that names it last.
+        let rank = |p: &PathBuf| match p.file_name().map(|n| n.to_string_lossy()) {
+            Some(name) if name == "checkpoint" => 2,
+            Some(name) if name.ends_with(".index") => 1,
+            _ => 0,
+        };
+        entries.sort_by_key(|p| (rank(p), p.clone()));
         let aside = tempfile::Builder::new().prefix(STAGING_PREFIX).tempdir_in(parent).map_err(label)?;
         let mut done: Vec<(PathBuf, Option<PathBuf>)> = Vec::new();
         for from in entries {

@@ -4,8 +4,8 @@
 
 mod common;
 
-use modelark::nn::{Instance, Sequential};
 use modelark::nn::layers::{Dense, InputLayer};
+use modelark::nn::{Instance, Sequential};
 use modelark::{Load, Model, Result, Save};
 
 fn layers(seed: u64) -> Result<modelark::nn::Model> {

@@ -13,13 +13,20 @@ use crate::{Open, formats};
 
 /// How to convert: what [`Load`] and [`Save`] take.
 ///
-/// ```no_run
+/// ```
+/// # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+/// # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
 /// use modelark::{Convert, Dialect, Save};
-/// let report = Convert::new().save(Save::new().dialect(Dialect::Keras2)).run("model.keras", "model.h5")?;
+///
+/// let save = Save::new().dialect(Dialect::Keras2);
+/// let report = Convert::new().save(save).run(folder.join("model.keras"), folder.join("model.h5"))?;
 /// for note in &report.notes {
 ///     println!("{note}");
 /// }
-/// # Ok::<(), modelark::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Convert {
@@ -134,6 +141,17 @@ impl Convert {
 }
 
 /// Converts the model at `from` into `to`, formats found by content and by name.
+///
+/// ```
+/// # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+/// # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
+/// modelark::convert(folder.join("model.keras"), folder.join("saved_model"))?;
+/// assert!(folder.join("saved_model/saved_model.pb").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`Convert::run`].

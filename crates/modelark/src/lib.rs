@@ -3,11 +3,16 @@
 //! [`load`] takes a SavedModel's folder, an `.h5`, a `.keras`, or an architecture with weights beside it, finds the format
 //! by content, and gives a [`Model`] that runs:
 //!
-//! ```no_run
-//! let model = modelark::load("model.keras")?;
-//! let x = ndarray::Array2::<f32>::zeros((1, 784));
+//! ```
+//! # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+//! # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
+//! let model = modelark::load(folder.join("model.keras"))?;
+//! let x = ndarray::Array2::<f32>::zeros((1, 4));
 //! println!("{}", model.predict(&x)?.array::<f32>()?);
-//! # Ok::<(), modelark::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! [`convert`] moves a model from any format to any other, [`open`] reads a file's parts without running anything, and

@@ -19,12 +19,22 @@ use crate::{Open, Registry, formats};
 ///
 /// Many threads may call one model at once.
 ///
-/// ```no_run
-/// let model = modelark::load("model.keras")?;
-/// let x = ndarray::Array2::<f32>::zeros((1, 784));
+/// ```
+/// # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+/// # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
+/// let model = modelark::load(folder.join("model.keras"))?;
+/// let x = ndarray::Array2::<f32>::zeros((1, 4));
 /// let y = model.predict(&x)?.array::<f32>()?;
-/// println!("{y}");
-/// # Ok::<(), modelark::Error>(())
+/// assert_eq!(y.shape(), [1, 2]);
+///
+/// let bias = model.variables().find(|path| path.ends_with("bias")).unwrap().to_owned();
+/// model.assign(&bias, modelark::Tensor::from_vec(vec![1f32, 2.0], [2])?)?;
+/// assert_eq!(model.predict(&x)?.array::<f32>()?[[0, 1]], 2.0);
+/// model.save(folder.join("model.h5"))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Model {
     artifact: Artifact,
@@ -246,9 +256,17 @@ impl Save {
 
 /// How to load a model that runs: what [`Open`] takes, custom layers, and weights from another file.
 ///
-/// ```no_run
-/// let model = modelark::Load::new().weights("model.weights.h5").path("model.json")?;
-/// # Ok::<(), modelark::Error>(())
+/// ```
+/// # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+/// # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
+/// modelark::convert(folder.join("model.keras"), folder.join("model.weights.h5"))?;
+/// modelark::convert(folder.join("model.keras"), folder.join("model.json"))?;
+/// let model = modelark::Load::new().weights(folder.join("model.weights.h5")).path(folder.join("model.json"))?;
+/// assert_eq!(model.variables().count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Load {
@@ -370,6 +388,17 @@ impl Load {
 }
 
 /// Loads the model at `path`, whatever its format, ready to run.
+///
+/// ```
+/// # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+/// # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
+/// let model = modelark::load(folder.join("model.keras"))?;
+/// assert_eq!(model.default_endpoint()?.inputs.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// When nothing is there, no format knows it, it is damaged, or a class is unknown.

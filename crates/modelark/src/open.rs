@@ -8,10 +8,16 @@ use crate::formats;
 
 /// How to read a model: limits, and what the file alone doesn't tell.
 ///
-/// ```no_run
-/// let artifact = modelark::Open::new().verify(false).artifact("model.h5")?;
-/// println!("{} variables", artifact.objects.variables().len());
-/// # Ok::<(), modelark::Error>(())
+/// ```
+/// # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+/// # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
+/// let artifact = modelark::Open::new().verify(false).artifact(folder.join("model.keras"))?;
+/// assert_eq!(artifact.objects.variables().len(), 2);
+/// assert!(artifact.architecture.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Open {
@@ -74,6 +80,19 @@ impl Open {
 }
 
 /// Reads the parts of the model at `path` with default limits, without needing any class or running anything.
+///
+/// ```
+/// # use modelark::nn::{Sequential, layers::{Dense, InputLayer}};
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+/// # modelark::Model::from_layers(layers)?.save(folder.join("model.keras"))?;
+/// let artifact = modelark::open(folder.join("model.keras"))?;
+/// for (_, path, variable) in artifact.objects.variables() {
+///     println!("{path}: {} {:?}", variable.dtype, variable.shape);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// When nothing is there, no format knows it, or it is damaged.

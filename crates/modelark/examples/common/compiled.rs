@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use modelark::artifact::{Training, Variable};
+use modelark::nn::Sequential;
 use modelark::nn::layers::{BatchNormalization, Dense, Dropout, InputLayer};
 use modelark::nn::training::Adam;
-use modelark::nn::Sequential;
 use modelark::{DType, Model, Result, Tensor};
 
 use crate::common;
