@@ -7,7 +7,7 @@ use clap::Args;
 use modelark::artifact::{Target, Value, Variable};
 use modelark::checkpoint::OBJECT_GRAPH_KEY;
 use modelark::json::{npy, npz, safetensors};
-use modelark::{Error, Limits, Result};
+use modelark::{DType, Error, Limits, Result};
 use serde_json::json;
 
 use crate::Verdict;
@@ -62,6 +62,8 @@ impl Weights {
             .iter()
             // A checkpoint's object graph is a message about the tensors, not one of them.
             .filter(|(name, v)| !matches!(v.value, Value::None) && name != OBJECT_GRAPH_KEY)
+            // Iterators and the like are variants, which are no plain values.
+            .filter(|(_, v)| v.dtype != DType::Variant)
             .map(|(name, v)| (name.clone(), v))
             .collect();
         let progress = Progress::new("extracting", tensors::total_bytes(found));

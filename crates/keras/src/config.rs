@@ -58,7 +58,13 @@ pub(crate) fn training_config(compile: &Value) -> Value {
 
 /// How a model was compiled as `.keras` archives say it (`compile_config`): the optimizer is a node.
 pub(crate) fn compile_config(compile: &Value, dialect: Dialect) -> Value {
-    rekey(compile, "optimizer_config", "optimizer", |optimizer| match optimizer {
+    let mut compile = compile.clone();
+    for key in ["metrics", "weighted_metrics"] {
+        if let Some(metrics) = compile.get_mut(key) {
+            unwrap_functions(metrics);
+        }
+    }
+    rekey(&compile, "optimizer_config", "optimizer", |optimizer| match optimizer {
         Value::Object(mut node) if !node.contains_key("module") => {
             // Keras 2.11 and later registered its own optimizers as custom ones.
             let class = node.get("class_name").and_then(Value::as_str).map(str::to_owned).unwrap_or_default();
@@ -79,6 +85,24 @@ pub(crate) fn compile_config(compile: &Value, dialect: Dialect) -> Value {
         }
         other => other,
     })
+}
+
+/// A metric that is a function: the older files have Keras 2's wrapper around its name, which an archive doesn't find.
+fn unwrap_functions(metrics: &mut Value) {
+    match metrics {
+        Value::Array(items) => items.iter_mut().for_each(unwrap_functions),
+        Value::Object(node) => {
+            let wrapper = node.get("class_name").and_then(Value::as_str) == Some("MeanMetricWrapper");
+            let function = node.get("config").and_then(|c| c.get("fn")).filter(|f| wrapper && f.is_string());
+            match function.cloned() {
+                Some(name) => *metrics = name,
+                // By the names of outputs.
+                None if !node.contains_key("class_name") => node.values_mut().for_each(unwrap_functions),
+                None => {}
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Whether Keras 2 means one of its optimizers from before 2.11, which it keeps as `optimizers.legacy`.
@@ -118,6 +142,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn metrics_lose_the_wrapper_that_archives_do_not_know() {
+        let wrapped = json!({"class_name": "MeanMetricWrapper", "config": {"name": "mae", "fn": "mean_absolute_error"}});
+        let compile =
+            json!({"metrics": {"score": [wrapped], "label": ["accuracy"]}, "weighted_metrics": null});
+        let metrics = json!({"score": ["mean_absolute_error"], "label": ["accuracy"]});
+        assert_eq!(compile_config(&compile, Dialect::Keras2)["metrics"], metrics);
+    }
 
     #[test]
     fn text_is_ascii_and_the_same_json() {

@@ -73,7 +73,8 @@ impl Model {
 /// The dialect that a compile config is in, as its keys tell.
 fn dialect_of(compile: &Value) -> Dialect {
     let node = compile.get("optimizer");
-    let config = node.and_then(|n| n.get("config"));
+    // An `.h5` has it under another key.
+    let config = node.or_else(|| compile.get("optimizer_config")).and_then(|n| n.get("config"));
     let has = |key: &str| config.is_some_and(|c| c.get(key).is_some());
     let keras3 = has("loss_scale_factor")
         || has("gradient_accumulation_steps")
