@@ -80,5 +80,5 @@ def refusal(world: World, *args: object) -> str:
         world.modelark(*args)
     except ModelarkError as error:
         assert "panicked" not in str(error), str(error)
-        return str(error)[-220:]
+        return str(error)
     raise AssertionError(f"it did not refuse {args}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from checks import OURS, THEIRS, Check
-from world import World
+from world import World, same_bits
 
 from . import models
 
@@ -89,14 +89,19 @@ class WholeFile:
         fresh = world.fresh(case)
         target = world.scratch(f"{case}-{source}-to-{self.form}") / f"model{self.extension}"
         path = world.convert(fresh.form(source), target)
-        return models.is_the_same(fresh, path, world.keras, training=True)
+        return models.is_the_same(fresh, path, world.keras)
 
     def cross(self, world: World, case: str) -> str:
         fresh = world.fresh(case)
         other = "keras2" if world.dialect == "keras3" else "keras3"
         target = world.scratch(f"{case}-{self.form}-{other}") / f"model{self.extension}"
-        path = world.convert(fresh.form(self.form), target, "--dialect", other)
-        return models.is_the_same(fresh, path, world.other_keras, training=True)
+        target.parent.mkdir(parents=True)
+        said = world.modelark("convert", fresh.form(self.form), target, "--dialect", other)
+        if case == "lstm":
+            # The other generation has another function of that name, so the outputs can't stay; the report says so.
+            assert "hard_sigmoid" in said, f"nothing about hard_sigmoid in: {said}"
+            return same_bits(models.load(target, world.other_keras).get_weights(), fresh.model.get_weights())
+        return models.is_the_same(fresh, target, world.other_keras)
 
     def unknown_class(self, world: World) -> str:
         fresh = world.fresh("custom_unregistered")
