@@ -319,7 +319,89 @@ fn date(time: SystemTime) -> String {
 mod tests {
     use std::time::Duration;
 
+    use modelark_artifact::Dialect;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing;
+
+    #[test]
+    fn archives_of_keras_come_back_as_they_were() {
+        for (environment, dialect) in [("tf215", Dialect::Keras2), ("tf221", Dialect::Keras3)] {
+            let (mut read, mut model) = testing::bound(&KerasArchive, environment, "mlp/model.keras");
+            model.assets = vec![Asset {
+                name: "layers/lookup/vocabulary.txt".to_owned(),
+                bytes: SharedBytes::copy_from(b"a"),
+            }];
+            let again = testing::again(&KerasArchive, &model, "m.keras", &SaveOptions::default());
+            if let Some(root) = read.objects.get_mut(Objects::ROOT) {
+                root.children.retain(|(name, _)| name != "metrics");
+            }
+            testing::same(&read, &again);
+            assert_eq!(again.architecture.as_ref().map(|a| a.dialect), Some(dialect));
+            assert_eq!(again.architecture, read.architecture);
+            assert_eq!(again.training.and_then(|t| t.compile), read.training.and_then(|t| t.compile));
+            assert_eq!(again.assets, model.assets);
+        }
+    }
+
+    #[test]
+    fn an_unzipped_model_is_the_same() {
+        let path = testing::fixture("tf221", "mlp/model.keras");
+        let zipped = KerasArchive.read(&Place::of_path(&path), &Limits::default()).expect("reads");
+        let dir = tempfile::tempdir().expect("dir");
+        for (name, bytes) in
+            unzip(SharedBytes::from(std::fs::read(path).expect("reads")), &Limits::default()).expect("unzips")
+        {
+            std::fs::write(dir.path().join(name), &*bytes).expect("writes");
+        }
+        let place = Place::of_path(dir.path());
+        assert!(KerasArchive.detect(&place));
+        testing::same(&zipped, &KerasArchive.read(&place, &Limits::default()).expect("reads"));
+    }
+
+    /// An archive of members with these names.
+    fn archive(names: &[&str], options: SimpleFileOptions) -> Vec<u8> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for name in names {
+            zip.start_file(*name, options).expect("starts");
+            zip.write_all(&[b' '; 5000]).expect("writes");
+        }
+        zip.finish().expect("finishes").into_inner()
+    }
+
+    #[test]
+    fn strange_archives_are_refused_by_name() {
+        let plain = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let deflated = plain.compression_method(CompressionMethod::Deflated);
+        let read = |bytes: Vec<u8>, limits: &Limits| {
+            let mut files = Memory::new();
+            files.insert("m.keras", bytes);
+            KerasArchive.read(&Place::in_memory(files, "m.keras"), limits).expect_err("strange").to_string()
+        };
+        let limits = Limits::default();
+        let missing = read(archive(&[METADATA, WEIGHTS], plain), &limits);
+        assert!(
+            missing.contains("m.keras") && missing.contains("no config.json") && missing.contains(WEIGHTS),
+            "{missing}"
+        );
+        assert!(read(archive(&["../config.json"], plain), &limits).contains("leads out"));
+        let mut small = Limits::default();
+        small.expanded_bytes = 4000;
+        assert!(read(archive(&[CONFIG], deflated), &small).contains("expands to"));
+        let mut twice = archive(&["config.json", "config.jsom"], plain);
+        let ends: Vec<usize> =
+            (0..twice.len() - 11).filter(|&i| &twice[i..i + 11] == b"config.jsom").collect();
+        ends.into_iter().for_each(|i| twice[i + 10] = b'n');
+        assert!(read(twice, &limits).contains("two members"));
+        assert!(read(b"PK\x03\x04cut".to_vec(), &limits).contains("truncated"));
+        // Bit 0 of a member's flags says that it is encrypted.
+        let mut encrypted = archive(&[CONFIG], plain);
+        let central = encrypted.windows(4).position(|w| w == b"PK\x01\x02").expect("central directory");
+        encrypted[6] |= 1;
+        encrypted[central + 8] |= 1;
+        assert!(read(encrypted, &limits).contains("encrypted"));
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -327,5 +409,16 @@ mod tests {
         assert_eq!(at(0), "1970-01-01@00:00:00");
         assert_eq!(at(1_709_251_199), "2024-02-29@23:59:59");
         assert_eq!(at(4_102_444_800), "2100-01-01@00:00:00");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn damaged_files_never_panic(
+            bytes in testing::damaged(std::fs::read(testing::fixture("tf221", "mlp/model.keras")).expect("reads")),
+        ) {
+            let _ = testing::read_all(&KerasArchive, "m.keras", bytes);
+        }
     }
 }

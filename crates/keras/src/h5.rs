@@ -422,3 +422,102 @@ fn pair<'a>(
     });
     found.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::OptimizerLayout;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn whole_models_of_keras_come_back_as_they_were() {
+        for (environment, dialect, layout) in [
+            ("tf215", Dialect::Keras2, OptimizerLayout::Keras2),
+            ("tf221", Dialect::Keras3, OptimizerLayout::Keras3),
+        ] {
+            let (read, model) = testing::bound(&H5, environment, "mlp/model.h5");
+            let architecture = read.architecture.as_ref().expect("architecture");
+            assert_eq!(architecture.dialect, dialect);
+            let state = model.training.as_ref().and_then(|t| t.optimizer.as_ref()).expect("optimizer");
+            assert_eq!(state.layout, layout);
+            assert_eq!(state.variables.iter().filter(|v| v.slot.is_some()).count(), 8, "{environment}");
+            let again = testing::again(&H5, &model, "m.h5", &SaveOptions::default());
+            let paths = testing::same(&read, &again);
+            assert!(paths.iter().any(|p| p.starts_with("model_weights/hidden/")), "{paths:?}");
+            assert_eq!(again.architecture.expect("architecture"), *architecture);
+            assert_eq!(again.training.and_then(|t| t.compile), read.training.and_then(|t| t.compile));
+        }
+    }
+
+    #[test]
+    fn weights_alone_have_the_paths_of_the_file() {
+        let (read, mut model) = testing::bound(&H5, "tf215", "mlp/legacy_weights.h5");
+        assert!(read.architecture.is_none());
+        let options = testing::options(Dialect::Keras2);
+        let again = testing::again(&H5, &model, "w.h5", &options);
+        let paths = testing::same(&read, &again);
+        assert_eq!(paths.first().map(String::as_str), Some("hidden/hidden/kernel:0"));
+        model.objects = read.objects.clone();
+        let target = Target::new(std::env::temp_dir().join("unwritten.h5")).expect("target");
+        let error = H5.write(&model, &target, &options).expect_err("no layers").to_string();
+        assert!(error.contains("architecture"), "{error}");
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_named() {
+        let (read, _) = testing::bound(&H5, "tf221", "mlp/model.h5");
+        let error = H5.bind(&mut testing::mlp(4), &read).expect_err("4 outputs").to_string();
+        for part in [
+            "mlp/model.h5",
+            "\"probabilities\"",
+            "model_weights/probabilities/mlp/probabilities/kernel",
+            "[5, 4]",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn weights_are_bound_by_name_as_far_as_they_fit() {
+        let (read, model) = testing::bound(&H5, "tf215", "mlp/model.h5");
+        let mut other = testing::mlp(4);
+        assert!(bind_by_name(&mut other, &read, false).is_err());
+        let report = bind_by_name(&mut other, &read, true).expect("skips");
+        assert_eq!(report.notes.len(), 1, "{:?}", report.notes);
+        let kernel =
+            |o: &Objects, path: &str| o.find(path).and_then(|id| o.variable(id)).expect("weight").load();
+        let hidden = kernel(&other, "layers/0/kernel").expect("bound");
+        assert!(hidden.bit_eq(&kernel(&model.objects, "layers/0/kernel").expect("bound")));
+        assert!(kernel(&other, "layers/2/kernel").is_err());
+    }
+
+    #[test]
+    fn long_lists_of_names_are_split_as_keras_splits_them() {
+        let names: Vec<String> = (0..5000).map(|i| format!("layer_number_{i:05}")).collect();
+        let mut writer = hdf5::Writer::new();
+        set_list(&mut writer, "", LAYER_NAMES, names.clone()).expect("sets");
+        set_list(&mut writer, "", WEIGHT_NAMES, Vec::new()).expect("sets");
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("n.h5");
+        writer.write(&path).expect("writes");
+        let bytes = SharedBytes::from(std::fs::read(&path).expect("reads"));
+        let file = hdf5::File::open(bytes, path, &Limits::default()).expect("opens");
+        assert_eq!(list(file.root(), LAYER_NAMES).expect("reads"), Some(names));
+        assert_eq!(list(file.root(), WEIGHT_NAMES).expect("reads"), Some(Vec::new()));
+        assert!(file.root().attribute(LAYER_NAMES).expect("reads").is_none());
+        assert!(file.root().attribute("layer_names1").expect("reads").is_some());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn damaged_files_never_panic(
+            bytes in testing::damaged(std::fs::read(testing::fixture("tf215", "mlp/model.h5")).expect("reads")),
+        ) {
+            let _ = testing::read_all(&H5, "m.h5", bytes);
+        }
+    }
+}

@@ -12,6 +12,8 @@ mod config;
 mod h5;
 mod naming;
 mod optimizer;
+#[cfg(test)]
+mod testing;
 mod weights;
 
 pub use archive::KerasArchive;

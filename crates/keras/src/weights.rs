@@ -303,3 +303,101 @@ fn find<'a>(
         .flatten()
         .find_map(|path| groups.get(&path).map(|values| (path, values.as_slice())))
 }
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::Memory;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn weights_of_keras_come_back_as_they_were() {
+        for (environment, dialect) in [("tf215", Dialect::Keras2), ("tf221", Dialect::Keras3)] {
+            let (mut read, model) = testing::bound(&WeightsH5, environment, "mlp/model.weights.h5");
+            let options = testing::options(dialect);
+            let again = testing::again(&WeightsH5, &model, "m.weights.h5", &options);
+            // What Keras 2 measured isn't part of a model.
+            if let Some(root) = read.objects.get_mut(Objects::ROOT) {
+                root.children.retain(|(name, _)| name != "metrics");
+            }
+            let paths = testing::same(&read, &again);
+            assert!(paths.contains(&"layers/dense_1/vars/0".to_owned()), "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn an_optimizer_changes_its_layout_with_the_dialect() {
+        let (_, mut model) = testing::bound(&WeightsH5, "tf215", "mlp/model.weights.h5");
+        let compile =
+            serde_json::json!({"optimizer": {"class_name": "Adam", "config": {"learning_rate": 0.125}}});
+        model.training.iter_mut().for_each(|t| t.compile = Some(compile.clone()));
+        let options = testing::options(Dialect::Keras3);
+        let again = testing::again(&WeightsH5, &model, "m.weights.h5", &options);
+        let state = again.training.and_then(|t| t.optimizer).expect("optimizer");
+        assert_eq!(state.variables.len(), 10);
+        let rate = state.variables.get(1).expect("rate").variable.load().expect("loads");
+        assert_eq!(rate.item::<f32>().expect("f32"), 0.125);
+    }
+
+    #[test]
+    fn slots_follow_from_the_order() {
+        let (_, mut model) = testing::bound(&WeightsH5, "tf221", "mlp/model.weights.h5");
+        let training = model.training.as_mut().expect("training");
+        training.compile = Some(serde_json::json!({"optimizer": "adam"}));
+        crate::infer_slots(training, &model.objects);
+        let state = training.optimizer.as_ref().expect("optimizer");
+        let slots: Vec<&str> =
+            state.variables.iter().filter_map(|v| Some(v.slot.as_ref()?.name.as_str())).collect();
+        assert_eq!(slots, ["momentum", "velocity"].repeat(4));
+    }
+
+    #[test]
+    fn a_missing_group_is_named() {
+        let (read, _) = testing::bound(&WeightsH5, "tf221", "mlp/model.weights.h5");
+        let mut other = testing::mlp(3);
+        let list = other.find("layers").expect("layers");
+        let extra = other.find("layers/0").expect("layer");
+        let copy = other.get(extra).expect("layer").clone();
+        let id = other.add(list, "3", copy.kind);
+        other.link(id, "kernel", other.find("layers/2/kernel").expect("kernel"));
+        let error = WeightsH5.bind(&mut other, &read).expect_err("a layer more").to_string();
+        assert!(error.contains("layers/dense_2/vars") && error.contains("layers/dense_1"), "{error}");
+    }
+
+    #[test]
+    fn shards_are_read_by_their_list() {
+        let bytes = std::fs::read(testing::fixture("tf221", "mlp/model.weights.h5")).expect("reads");
+        let list = r#"{"metadata": {"total_size": 1}, "weight_map": {"/layers/dense/vars": ["m_00000.weights.h5"], "/vars": "m_00000.weights.h5"}}"#;
+        let mut files = Memory::new();
+        files.insert("m.weights.json", list.as_bytes());
+        let place = Place::in_memory(files.clone(), "m.weights.json");
+        assert!(WeightsH5.detect(&place));
+        let error = WeightsH5.read(&place, &Limits::default()).expect_err("no shard").to_string();
+        assert!(error.contains("m_00000.weights.h5") && error.contains("m.weights.json"), "{error}");
+        files.insert("m_00000.weights.h5", bytes);
+        let read =
+            WeightsH5.read(&Place::in_memory(files, "m.weights.json"), &Limits::default()).expect("reads");
+        assert!(read.objects.find("layers/dense/vars/0").is_some());
+        assert!(shards(br#"{"weight_map": {"/vars": "../x"}}"#, &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn numbers_are_in_numeric_order() {
+        let names = ["10", "9", "2", "dense_10", "dense", "dense_9"].map(|n| (n, ()));
+        let sorted: Vec<&str> = numbered(names.into_iter()).into_iter().map(|(n, ())| n).collect();
+        assert_eq!(sorted, ["2", "9", "10", "dense", "dense_9", "dense_10"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn damaged_files_never_panic(
+            bytes in testing::damaged(std::fs::read(testing::fixture("tf221", "mlp/model.weights.h5")).expect("reads")),
+        ) {
+            let _ = testing::read_all(&WeightsH5, "m.weights.h5", bytes);
+        }
+    }
+}
