@@ -218,7 +218,7 @@ impl Tensor {
         crate::dispatch!(integer self.dtype, T => {
             self.elements::<T>()?
                 .iter()
-                .map(|&v| i64::try_from(v).map_err(|_| Error::value(format!("{v} is over the range of int64"))))
+                .map(|&v| i64::try_from(i128::from(v)).map_err(|_| Error::value(format!("{v} is over the range of int64"))))
                 .collect()
         }, else => Err(Error::dtype("an integer one", self.dtype)))
     }

@@ -157,16 +157,13 @@ impl Plan {
         })
     }
 
-    fn run<T: Element>(
+    fn run<T: Factor>(
         &self,
         a: &Tensor,
         b: &Tensor,
         bias: Option<&Tensor>,
         activation: Activation,
-    ) -> Result<Tensor>
-    where
-        T: Factor,
-    {
+    ) -> Result<Tensor> {
         let (xs, ys) = (a.elements::<T>()?, b.elements::<T>()?);
         let mut out = Tensor::zeros(T::DTYPE, &self.out)?;
         let (m, n, k) = (self.m, self.n, self.k);
@@ -436,8 +433,8 @@ fn add_row_times_matrix(k: usize, n: usize, a: &[f32], b: &[f32], start: usize, 
                     }
                     i += 4;
                 }
-                for i in i..k {
-                    let (r, x) = (row(i), a[i]);
+                for (i, &x) in a.iter().enumerate().take(k).skip(i) {
+                    let r = row(i);
                     for j in 0..len {
                         to[j] = isa.mul_add(x, r[j], to[j]);
                     }

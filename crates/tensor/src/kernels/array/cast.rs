@@ -232,7 +232,7 @@ mod tests {
         let v = [1.0f32, 65504.0, 1e6, 1.0 + 1.0 / 2048.0, 6e-8];
         let h = to::<_, f16>(&v);
         assert_eq!(h, v.map(f16::from_f32));
-        assert_eq!(to::<_, bf16>(&[1.00390625f32])[0].to_f32(), 1.0);
+        assert_eq!(to::<_, bf16>(&[1.0f32 + 1.0 / 256.0])[0].to_f32(), 1.0);
         assert_eq!(to::<_, Bool>(&[0.0f32, -0.0, f32::NAN, 2.0]).map_bool(), [false, false, true, true]);
     }
 

@@ -1,4 +1,5 @@
 //! Picking elements by index, and putting them back.
+#![allow(clippy::unnecessary_fallible_conversions, reason = "the same text serves every width of integers")]
 
 use super::mover::{Mover, rearrange};
 use crate::kernels::elementwise::{self, Number, Real};

@@ -1,4 +1,5 @@
 //! What depends on the order or equality of elements.
+#![allow(clippy::unnecessary_fallible_conversions, reason = "the same text serves every width of integers")]
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -76,8 +76,7 @@ impl Mover for Strided {
             return;
         }
         parallel::for_parts(out, inner, 1, |start, part| {
-            let mut row = start / inner;
-            for run in part.chunks_mut(inner) {
+            for (row, run) in (start / inner..).zip(part.chunks_mut(inner)) {
                 let base = offset(self.start, outer, row);
                 match step {
                     1 => run.clone_from_slice(&src[base..base + inner]),
@@ -86,7 +85,6 @@ impl Mover for Strided {
                         *o = src[base.wrapping_add_signed(i as isize * step)].clone();
                     }),
                 }
-                row += 1;
             }
         });
     }

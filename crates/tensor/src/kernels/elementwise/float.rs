@@ -1,4 +1,5 @@
 //! Functions of floats, and activations.
+#![allow(clippy::excessive_precision, reason = "constants are as published; the compiler rounds them")]
 
 use num_complex::{Complex, Complex32, Complex64};
 

@@ -1,4 +1,5 @@
 //! Branch-free `f32` functions that vectorise, within about two units in the last place.
+#![allow(clippy::excessive_precision, reason = "constants are as published; the compiler rounds them")]
 
 use crate::kernels::simd::Isa;
 

@@ -1,4 +1,5 @@
 //! Special functions in double precision, for those that no library at hand has.
+#![allow(clippy::excessive_precision, reason = "constants are as published; the compiler rounds them")]
 
 /// The derivative of the logarithm of the gamma function (`tf.math.digamma`): NaN at zero and negative integers.
 pub(super) fn digamma(x: f64) -> f64 {
