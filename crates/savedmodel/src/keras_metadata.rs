@@ -273,9 +273,9 @@ fn training_config(compile: Value, layout: Option<OptimizerLayout>) -> Value {
     }
     let config = compile.get_mut("optimizer_config").and_then(|o| o.get_mut("config"));
     let config = config.and_then(Value::as_object_mut).filter(|c| !c.is_empty());
-    if let (Some(config), Some(layout)) = (config, layout) {
-        // Keras takes an optimizer that doesn't say so for one of the older kind.
-        config.entry("is_legacy_optimizer").or_insert(json!(layout == OptimizerLayout::Legacy));
+    if let (Some(config), Some(OptimizerLayout::Keras2 | OptimizerLayout::Keras3)) = (config, layout) {
+        // Keras takes an optimizer that doesn't say so for one of the older kind, which refuses the key.
+        config.entry("is_legacy_optimizer").or_insert(json!(false));
     }
     for key in ["loss", "metrics", "weighted_metrics", "loss_weights"] {
         compile.entry(key).or_insert(Value::Null);

@@ -321,7 +321,7 @@ fn name_variables(objects: &mut Objects, names: &HashMap<ObjectId, String>) {
         let legal = |c: char| if c.is_ascii_alphanumeric() || "_./-".contains(c) { c } else { '_' };
         let mut base: String = own.strip_suffix(":0").unwrap_or(&own).chars().map(legal).collect();
         if !base.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            base.insert_str(0, "v");
+            base.insert(0, 'v');
         }
         let mut name = base.clone();
         let mut count = 0;

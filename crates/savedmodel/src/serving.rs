@@ -254,7 +254,7 @@ impl Serving {
         let legal = |c: char| if c.is_ascii_alphanumeric() || "_.\\/>-".contains(c) { c } else { '_' };
         let mut name: String = name.chars().map(legal).collect();
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.') {
-            name.insert_str(0, "n");
+            name.insert(0, 'n');
         }
         let base = name.clone();
         let mut count = 0;

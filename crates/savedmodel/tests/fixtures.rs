@@ -1,5 +1,7 @@
 //! SavedModels that TensorFlow wrote, read and written again: what is read from the copy is what was read before.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 use std::path::{Path, PathBuf};
 
 use modelark_artifact::{Artifact, Format, Kind, Limits, Place, SaveOptions, Target};

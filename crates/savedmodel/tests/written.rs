@@ -2,6 +2,8 @@
 //!
 //! They stay under the target's folder of temporary files; `interop` lets TensorFlow load such models.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
