@@ -81,6 +81,17 @@ impl Form {
     /// # Errors
     /// What is wrong.
     pub fn check(&self, case: &Case) -> Outcome {
+        let outcome = self.compare(case);
+        // A class that only Python has isn't rebuilt from its config, and the error says whose it is.
+        let of_layers = matches!(self, Form::Whole(_) | Form::With(..));
+        match outcome {
+            Err(refusal) if case.model() == "subclassed" && of_layers && refusal.contains("Modelark>Tower") => Ok(refusal),
+            Ok(_) if case.model() == "subclassed" && of_layers => Err("a class that isn't known was rebuilt".to_owned()),
+            other => other,
+        }
+    }
+
+    fn compare(&self, case: &Case) -> Outcome {
         match self {
             Form::Whole(file) => predicts(case, &load(Load::new(), case, file)?),
             Form::With(file, weights) => {

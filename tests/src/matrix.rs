@@ -174,6 +174,9 @@ impl<'a> Reference<'a> {
         }
         let original = self.source.weights.as_deref().unwrap_or(&self.source.path);
         let format = modelark::detect(&Place::of_path(original)).map_err(|e| e.to_string())?.name();
+        if format == "pickle" {
+            return Ok("pickles are read alone".to_owned());
+        }
         let back: PathBuf = folder.join("back").join(original.file_name().unwrap_or_default());
         std::fs::create_dir_all(folder.join("back")).map_err(|e| e.to_string())?;
         let save = Save::new().format(format).dialect(self.source.dialect);
@@ -239,7 +242,7 @@ fn difference(a: &serde_json::Value, b: &serde_json::Value, place: String) -> Op
     match (a, b) {
         (Object(a), Object(b)) => {
             // Not every format tells where a class is from and what its layer was built with.
-            let about = ["module", "registered_name", "build_config"];
+            let about = ["module", "registered_name", "build_config", "compile_config"];
             let keys = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k)));
             keys.filter(|k| !about.contains(&k.as_str())).find_map(|key| match (a.get(key), b.get(key)) {
                 (Some(x), Some(y)) => difference(x, y, format!("{place}/{key}")),

@@ -209,6 +209,10 @@ impl Format for Arrays {
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
+        if matches!(self, Arrays::Pickle) && artifact.architecture.is_some() {
+            return Err(Error::unsupported("models aren't saved as pickles: whoever opens one runs what is in it")
+                .help("save the model as .keras, .h5 or a SavedModel's folder, its weights as .npz, .npy or .safetensors"));
+        }
         let mut report = self.write_file(artifact, target, &target.name(), options)?;
         if artifact.architecture.is_some() {
             report.note("the architecture was left behind; write .json to keep it");
