@@ -158,7 +158,7 @@ impl<const N: usize> Layer for Convolution<N> {
             let mut y = conv.one()?;
             if self.use_bias {
                 let bias = call.weight("bias")?;
-                y = call.apply("BiasAdd", &[y, bias])?;
+                y = if self.groups > 1 { add_apart(call, y, bias)? } else { call.apply("BiasAdd", &[y, bias])? };
             }
             squeeze(call, y, N)
         })?;
@@ -167,6 +167,14 @@ impl<const N: usize> Layer for Convolution<N> {
         }
         Ok(vec![self.activation.call(call, y)?])
     }
+}
+
+/// `y + bias`, spelt so that TensorFlow doesn't fuse it with the convolution before it: on a CPU it does, and then refuses
+/// to run it in groups.
+fn add_apart(call: &mut Call<'_>, y: Sym, bias: Sym) -> Result<Sym> {
+    let shape = call.apply("Shape", &[y])?;
+    let bias = call.apply("BroadcastTo", &[bias, shape])?;
+    call.apply("AddN", &[y, bias])
 }
 
 /// A 1-D kernel with an extent of one before it.
