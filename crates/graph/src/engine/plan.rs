@@ -41,6 +41,30 @@ pub(super) struct Step {
     pub(super) outputs: SmallVec<[Option<u32>; 2]>,
     pub(super) name: String,
     pub(super) op: String,
+    /// Steps that must be alive for this one to be, in plans with [`Plan::conditional`].
+    pub(super) controls: Vec<u32>,
+    pub(super) kind: Kind,
+}
+
+/// How a step of a plan with TensorFlow 1's conditions treats values that a branch not taken didn't make.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    /// It runs when all it depends on is there.
+    Plain,
+    /// `Switch`: gives its value to one of two outputs.
+    Switch,
+    /// `Merge`: gives the first value that is there.
+    Merge,
+}
+
+impl Kind {
+    pub(super) fn of(op: &str) -> Kind {
+        match op {
+            "Switch" | "RefSwitch" => Kind::Switch,
+            "Merge" | "RefMerge" => Kind::Merge,
+            _ => Kind::Plain,
+        }
+    }
 }
 
 /// An input of a plan.
@@ -58,6 +82,8 @@ pub(super) struct Plan {
     pub(super) constants: Vec<Value>,
     pub(super) inputs: Vec<Input>,
     pub(super) outputs: Vec<Source>,
+    /// Whether there are conditions as TensorFlow 1 has them, so that not every step runs.
+    pub(super) conditional: bool,
 }
 
 /// Results of constant folding larger than this are computed anew in each run.
@@ -68,6 +94,7 @@ impl Plan {
     pub(super) fn compile(request: &Request<'_>) -> Result<Plan> {
         let order = order(request)?;
         let mut draft = Draft::new(request)?;
+        draft.conditional = order.iter().any(|&i| Kind::of(&request.graph.nodes[i].op) != Kind::Plain);
         for index in order {
             let node = &request.graph.nodes[index];
             draft.node(index, node).map_err(|e| e.at_node(&node.name, &node.op, String::new))?;
@@ -175,6 +202,8 @@ struct DraftStep {
     outputs: (usize, usize),
     name: String,
     op: String,
+    controls: Vec<u32>,
+    kind: Kind,
 }
 
 struct Draft<'a> {
@@ -187,6 +216,9 @@ struct Draft<'a> {
     /// Values that are references to TensorFlow 1 variables, to be read where a plain value is wanted.
     references: HashSet<Output>,
     inputs: Vec<Input>,
+    conditional: bool,
+    /// The step that a node became.
+    step_of: HashMap<usize, u32>,
 }
 
 impl<'a> Draft<'a> {
@@ -199,6 +231,8 @@ impl<'a> Draft<'a> {
             values: HashMap::new(),
             references: HashSet::new(),
             inputs: Vec::new(),
+            conditional: false,
+            step_of: HashMap::new(),
         };
         for feed in request.feeds {
             let node = request
@@ -233,7 +267,9 @@ impl<'a> Draft<'a> {
         let signature = ops::signature(&node.op)?;
         let count = signature.output_dtypes(&node.attrs)?.len();
         let inputs = self.inputs_of(node, |i| signature.input_is_ref(&node.attrs, i))?;
-        if op.passes {
+        // Where a branch may not be taken, whatever depends on it must be a step that can be left out.
+        let fixed = !self.conditional || node.controls.is_empty();
+        if op.passes && !self.conditional {
             if inputs.len() < count {
                 return Err(Error::graph(format!("takes {count} inputs, the node has {}", inputs.len())));
             }
@@ -242,7 +278,8 @@ impl<'a> Draft<'a> {
             }
             return Ok(());
         }
-        if node.op == "Const"
+        if fixed
+            && node.op == "Const"
             && let Some(tensor) = node.attr("value").and_then(Attr::as_tensor)
         {
             let value = self.constant(tensor.clone().aligned().into());
@@ -251,6 +288,8 @@ impl<'a> Draft<'a> {
         }
         let made = (op.kernel)(&NodeAttrs::of(signature, node))?;
         let foldable = !signature.stateful
+            && fixed
+            && Kind::of(&node.op) == Kind::Plain
             && !inputs.is_empty()
             && count > 0
             && !node
@@ -325,6 +364,8 @@ impl<'a> Draft<'a> {
             outputs: (made, 1),
             name,
             op: "read".to_owned(),
+            controls: Vec::new(),
+            kind: Kind::Plain,
         });
         self.made += 1;
         Ok(Val::Made(made))
@@ -350,12 +391,20 @@ impl<'a> Draft<'a> {
         for i in 0..count {
             self.define(Output::new(index, i), Val::Made(first + i));
         }
+        self.step_of.insert(index, self.steps.len() as u32);
+        let controls = if self.conditional {
+            node.controls.iter().filter_map(|c| self.step_of.get(c).copied()).collect()
+        } else {
+            Vec::new()
+        };
         self.steps.push(DraftStep {
             kernel,
             inputs,
             outputs: (first, count),
             name: node.name.clone(),
             op: node.op.clone(),
+            controls,
+            kind: Kind::of(&node.op),
         });
     }
 
@@ -428,10 +477,19 @@ impl<'a> Draft<'a> {
                 outputs: placed,
                 name: step.name,
                 op: step.op,
+                controls: step.controls,
+                kind: step.kind,
             });
         }
         let outputs = sources(&outputs, &slot_of, |_| true).into_vec();
-        Plan { steps, slots: slots as usize, constants: self.constants, inputs: self.inputs, outputs }
+        Plan {
+            steps,
+            slots: slots as usize,
+            constants: self.constants,
+            inputs: self.inputs,
+            outputs,
+            conditional: self.conditional,
+        }
     }
 }
 

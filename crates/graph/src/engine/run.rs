@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use modelark_tensor::{DType, PartialShape, Shape};
+use modelark_tensor::{Bool, DType, PartialShape, Shape, Tensor};
 use smallvec::SmallVec;
 
-use super::plan::{Plan, Source, Step};
+use super::plan::{Kind, Plan, Source, Step};
 use super::program::Shared;
 use super::{Context, Resources, Value, Values};
 use crate::{Error, ErrorKind, FuncRef, Result};
@@ -98,6 +98,9 @@ impl<'a> Run<'a> {
                 slots[slot as usize] = Some(value);
             }
         }
+        if plan.conditional {
+            return run.branches(plan, slots);
+        }
         let timed = run.options.deadline.is_some() || run.options.cancel.is_some();
         for step in &plan.steps {
             let mut inputs = Values::new();
@@ -118,6 +121,55 @@ impl<'a> Run<'a> {
         plan.outputs.iter().map(|source| take(*source, &mut slots, plan)).collect()
     }
 
+    /// Runs a plan with conditions as TensorFlow 1 has them: a slot stays empty, and a step is left out, where a branch
+    /// isn't taken.
+    fn branches(&mut self, plan: &'a Plan, mut slots: Vec<Option<Value>>) -> Result<Values> {
+        let mut alive = vec![false; plan.steps.len()];
+        for (index, step) in plan.steps.iter().enumerate() {
+            self.check()?;
+            self.node = &step.name;
+            let given: SmallVec<[Option<Value>; 4]> =
+                step.inputs.iter().map(|source| look(*source, &mut slots, plan)).collect();
+            let runs = step.controls.iter().all(|c| alive.get(*c as usize).copied().unwrap_or(true));
+            let outputs = if runs { self.branch(step, given)? } else { None };
+            alive[index] = outputs.is_some();
+            let mut outputs = outputs.unwrap_or_default().into_iter();
+            for slot in &step.outputs {
+                let value = outputs.next().flatten();
+                if let Some(slot) = slot {
+                    slots[*slot as usize] = value;
+                }
+            }
+        }
+        let dead = || Error::compute("a result is on a branch that wasn't taken");
+        plan.outputs.iter().map(|source| look(*source, &mut slots, plan).ok_or_else(dead)).collect()
+    }
+
+    /// One step of such a plan; `None` when what it depends on isn't there.
+    fn branch(
+        &mut self,
+        step: &Step,
+        given: SmallVec<[Option<Value>; 4]>,
+    ) -> Result<Option<SmallVec<[Option<Value>; 4]>>> {
+        if step.kind == Kind::Merge {
+            let first = given.into_iter().enumerate().find_map(|(i, v)| Some((i, v?)));
+            return Ok(
+                first.map(|(i, v)| [Some(v), Some(Tensor::scalar(i as i32).into())].into_iter().collect())
+            );
+        }
+        let Some(inputs) = given.into_iter().collect::<Option<Values>>() else { return Ok(None) };
+        if step.kind == Kind::Switch {
+            let wrong = |e: Error| e.at_node(&step.name, &step.op, String::new);
+            let mut inputs = inputs.into_iter();
+            let (Some(data), Some(choice)) = (inputs.next(), inputs.next()) else {
+                return Err(wrong(Error::graph("takes a value and a condition")));
+            };
+            let yes = choice.tensor().and_then(|t| Ok(t.item::<Bool>()?.get())).map_err(wrong)?;
+            return Ok(Some(if yes { [None, Some(data)] } else { [Some(data), None] }.into_iter().collect()));
+        }
+        Ok(Some(self.step(step, inputs)?.into_iter().map(Some).collect()))
+    }
+
     /// Runs one kernel; an error says where and on what.
     pub(super) fn step(&mut self, step: &Step, inputs: Values) -> Result<Values> {
         let given: SmallVec<[Given; 4]> = inputs.iter().map(Given::of).collect();
@@ -133,13 +185,17 @@ impl<'a> Run<'a> {
     }
 }
 
-fn take(source: Source, slots: &mut [Option<Value>], plan: &Plan) -> Result<Value> {
+/// The value from a source; `None` where nothing is.
+fn look(source: Source, slots: &mut [Option<Value>], plan: &Plan) -> Option<Value> {
     match source {
         Source::Const(index) => plan.constants.get(index as usize).cloned(),
         Source::Copy(slot) => slots.get(slot as usize).cloned().flatten(),
         Source::Move(slot) => slots.get_mut(slot as usize).and_then(Option::take),
     }
-    .ok_or_else(|| Error::graph("a value is missing where the plan expects one"))
+}
+
+fn take(source: Source, slots: &mut [Option<Value>], plan: &Plan) -> Result<Value> {
+    look(source, slots, plan).ok_or_else(|| Error::graph("a value is missing where the plan expects one"))
 }
 
 /// What an error tells of an input; taken before the kernel owns the value.

@@ -22,6 +22,7 @@ families! {
     activations
     arithmetic
     basic
+    branches
     calls
     checkpoint
     compare
@@ -29,6 +30,7 @@ families! {
     examples
     functions
     gather
+    images
     lists
     moves
     normalise
