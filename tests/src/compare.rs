@@ -32,7 +32,8 @@ pub fn close(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Outcom
     }
     // NumPy has no int4: where TensorFlow gives one, it holds an int8 of the same value.
     if matches!(actual.dtype(), DType::I4 | DType::U4) && expected.dtype().size() == Some(1) {
-        let nibbles = |t: &Tensor| Ok(t.bytes().map_err(|e| e.to_string())?.iter().map(|b| b & 15).collect::<Vec<_>>());
+        let nibbles =
+            |t: &Tensor| Ok(t.bytes().map_err(|e| e.to_string())?.iter().map(|b| b & 15).collect::<Vec<_>>());
         let same: Outcome<bool> = nibbles(actual).and_then(|a| Ok(a == nibbles(expected)?));
         return if same? { Ok(0.0) } else { Err(differ(actual, expected)) };
     }
@@ -154,7 +155,10 @@ mod tests {
 
     #[test]
     fn strings_are_compared_without_the_end_that_numpy_drops() {
-        let strings = |s: &[&str]| Tensor::from_strings(s.iter().map(|s| s.as_bytes()).collect::<Vec<_>>(), [s.len()]).expect("tensor");
+        let strings = |s: &[&str]| {
+            Tensor::from_strings(s.iter().map(|s| s.as_bytes()).collect::<Vec<_>>(), [s.len()])
+                .expect("tensor")
+        };
         assert!(close(&strings(&["a", "bc"]), &strings(&["a\0", "bc"]), Tolerance::FLOAT32).is_ok());
         assert!(close(&strings(&["a"]), &strings(&["b"]), Tolerance::FLOAT32).is_err());
     }

@@ -85,8 +85,14 @@ impl Form {
         // A class that only Python has isn't rebuilt from its config, and the error says whose it is.
         let of_layers = matches!(self, Form::Whole(_) | Form::With(..));
         match outcome {
-            Err(refusal) if case.model() == "subclassed" && of_layers && refusal.contains("Modelark>Tower") => Ok(refusal),
-            Ok(_) if case.model() == "subclassed" && of_layers => Err("a class that isn't known was rebuilt".to_owned()),
+            Err(refusal)
+                if case.model() == "subclassed" && of_layers && refusal.contains("Modelark>Tower") =>
+            {
+                Ok(refusal)
+            }
+            Ok(_) if case.model() == "subclassed" && of_layers => {
+                Err("a class that isn't known was rebuilt".to_owned())
+            }
             other => other,
         }
     }
@@ -155,7 +161,8 @@ fn saved_model(case: &Case, index: usize) -> Outcome {
             return Err(format!("signature {name:?}: {} outputs instead of {wanted:?}", outputs.len()));
         }
         for output in wanted {
-            let actual = outputs.get(output).ok_or_else(|| format!("signature {name:?}: no output {output:?}"))?;
+            let actual =
+                outputs.get(output).ok_or_else(|| format!("signature {name:?}: no output {output:?}"))?;
             let right = expected.get(&format!("sig/{name}/{output}")).ok_or("an answer is missing")?;
             compare::close(actual, right, Tolerance::FLOAT32)
                 .map_err(|e| format!("signature {name:?}, output {output:?}: {e}"))?;
@@ -200,7 +207,8 @@ fn call(
         keywords.insert(name.clone(), argument);
     }
     let outputs = if attribute == "nested" {
-        let [one, left, right] = <[Tensor; 3]>::try_from(tensors).map_err(|_| "three tensors were expected")?;
+        let [one, left, right] =
+            <[Tensor; 3]>::try_from(tensors).map_err(|_| "three tensors were expected")?;
         let pair = Argument::Sequence(vec![left.into(), right.into()]);
         let one = Argument::Sequence(vec![one.into()]);
         let given = Argument::Dict(BTreeMap::from([("one".to_owned(), one), ("pair".to_owned(), pair)]));
@@ -217,13 +225,15 @@ fn call(
     }
     for (i, actual) in outputs.iter().enumerate() {
         let right = expected.get(&format!("{prefix}/out_{i}")).ok_or("an answer is missing")?;
-        compare::close(actual, right, Tolerance::FLOAT32).map_err(|e| format!("{attribute} ({prefix}), output {i}: {e}"))?;
+        compare::close(actual, right, Tolerance::FLOAT32)
+            .map_err(|e| format!("{attribute} ({prefix}), output {i}: {e}"))?;
     }
     Ok(outputs.len())
 }
 
 fn checkpoint(case: &Case, prefix: &str) -> Outcome {
-    let about = case.meta.pointer(&format!("/checkpoints/{}", prefix.replace('/', "~1"))).and_then(Value::as_object);
+    let about =
+        case.meta.pointer(&format!("/checkpoints/{}", prefix.replace('/', "~1"))).and_then(Value::as_object);
     let read: BTreeMap<String, Tensor> = fixtures::tensors(&case.path(prefix))?.into_iter().collect();
     let expected = case.arrays("expected.npz")?;
     let mut count = 0;
@@ -243,7 +253,8 @@ fn checkpoint(case: &Case, prefix: &str) -> Outcome {
         }
         let right = expected.get(&format!("{prefix}:{key}")).or_else(|| expected.get(key));
         if let Some(right) = right {
-            compare::close(actual, right, Tolerance { absolute: 0.0, relative: 0.0 }).map_err(|e| format!("{key:?}: {e}"))?;
+            compare::close(actual, right, Tolerance { absolute: 0.0, relative: 0.0 })
+                .map_err(|e| format!("{key:?}: {e}"))?;
             count += 1;
         }
     }

@@ -91,12 +91,28 @@ impl<'a> Reference<'a> {
                 answers(subject, &model)?;
                 let weights = weights(&model)?;
                 let of_layers = model.layers().is_some();
-                Ok(Reference { subject, source, artifact, weights, layered: of_layers || buildable, of_layers, runs: true })
+                Ok(Reference {
+                    subject,
+                    source,
+                    artifact,
+                    weights,
+                    layered: of_layers || buildable,
+                    of_layers,
+                    runs: true,
+                })
             }
             Err(error) if subject.name.ends_with("/subclassed") && error.contains("Tower") => {
                 let mut weights = fixtures::tensors(source.weights.as_deref().unwrap_or(&source.path))?;
                 weights.retain(|(name, _)| !is_training(name));
-                Ok(Reference { subject, source, artifact, weights, layered: false, of_layers: false, runs: false })
+                Ok(Reference {
+                    subject,
+                    source,
+                    artifact,
+                    weights,
+                    layered: false,
+                    of_layers: false,
+                    runs: false,
+                })
             }
             Err(error) => Err(error),
         }
@@ -124,7 +140,9 @@ impl<'a> Reference<'a> {
         };
         let mut seen = match self.holds(target, &written) {
             // Keras 3 has another function under the name; there is no telling the old one to it.
-            Err(wrong) if report.notes.iter().any(|n| n.contains("hard_sigmoid")) => vec![format!("{wrong}, as reported")],
+            Err(wrong) if report.notes.iter().any(|n| n.contains("hard_sigmoid")) => {
+                vec![format!("{wrong}, as reported")]
+            }
             other => vec![other?],
         };
         if self.layered && target.holds != Holds::Functions {
@@ -148,7 +166,9 @@ impl<'a> Reference<'a> {
             return Ok(format!("{count} tensors"));
         }
         let model = match target.holds {
-            Holds::Whole | Holds::Functions => Load::new().registry(gated::registry()).path(written).map_err(|e| format!("load: {e}"))?,
+            Holds::Whole | Holds::Functions => {
+                Load::new().registry(gated::registry()).path(written).map_err(|e| format!("load: {e}"))?
+            }
             Holds::Weights => load(self.source, Some(written)).map_err(|e| format!("load: {e}"))?,
             Holds::Architecture => {
                 let source = Source { path: written.to_owned(), ..self.source.clone() };
@@ -192,10 +212,12 @@ impl<'a> Reference<'a> {
         if format == "saved_model" || of_another_root {
             // Other names may lead to the same objects; the values must be there.
             let after: Vec<(String, Tensor)> = after.into_iter().collect();
-            let count = compare::all_among(&after, &self.weights).map_err(|e| format!("back in {format}: {e}"))?;
+            let count =
+                compare::all_among(&after, &self.weights).map_err(|e| format!("back in {format}: {e}"))?;
             return Ok(format!("back: {count} tensors"));
         }
-        let training = target.holds == Holds::Whole && self.source.weights.is_none() && dialect == self.source.dialect;
+        let training =
+            target.holds == Holds::Whole && self.source.weights.is_none() && dialect == self.source.dialect;
         let mut count = 0;
         for (name, tensor) in &before {
             // Weights alone leave the optimizer behind; between generations its variables are arranged differently.
@@ -203,17 +225,22 @@ impl<'a> Reference<'a> {
                 continue;
             }
             // A file of weights alone becomes one of a whole model.
-            let now = after.get(name).or_else(|| after.get(&format!("model_weights/{name}"))).ok_or_else(|| {
-                let some: Vec<&String> = after.keys().take(4).collect();
-                format!("back in {format} there is no {name:?}, but {some:?}")
-            })?;
+            let now =
+                after.get(name).or_else(|| after.get(&format!("model_weights/{name}"))).ok_or_else(|| {
+                    let some: Vec<&String> = after.keys().take(4).collect();
+                    format!("back in {format} there is no {name:?}, but {some:?}")
+                })?;
             compare::same(now, tensor).map_err(|e| format!("back in {format}, {name:?}: {e}"))?;
             count += 1;
         }
         if count == 0 {
             return Err(format!("back in {format}, there was nothing to compare"));
         }
-        let config = if self.source.weights.is_none() { self.same_config(target, dialect, &back)? } else { String::new() };
+        let config = if self.source.weights.is_none() {
+            self.same_config(target, dialect, &back)?
+        } else {
+            String::new()
+        };
         Ok(format!("back: {count} tensors{config}"))
     }
 
@@ -223,7 +250,10 @@ impl<'a> Reference<'a> {
         if dialect != self.source.dialect || target.holds == Holds::Weights {
             return Ok(String::new());
         }
-        let after = modelark::open(back).map_err(|e| e.to_string())?.architecture.ok_or("no architecture came back")?;
+        let after = modelark::open(back)
+            .map_err(|e| e.to_string())?
+            .architecture
+            .ok_or("no architecture came back")?;
         match difference(&before.config, &after.config, String::new()) {
             Some(place) => Err(format!("back, the config differs at {place}")),
             None => Ok(" and the config".to_owned()),
@@ -271,7 +301,8 @@ fn answers(subject: &Subject, model: &Model) -> Outcome<f64> {
         model.predict(subject.inputs.clone())
     } else {
         // A signature sorts inputs and outputs by name; the functions keep the model's order.
-        let function = ["__call__", "serve"].into_iter().find(|f| model.endpoints().iter().any(|e| e.name == *f));
+        let function =
+            ["__call__", "serve"].into_iter().find(|f| model.endpoints().iter().any(|e| e.name == *f));
         match function {
             Some(function) => {
                 let mut tensors: Vec<Argument> = subject.inputs.iter().cloned().map(Argument::from).collect();
@@ -293,7 +324,9 @@ fn answers(subject: &Subject, model: &Model) -> Outcome<f64> {
     }
     let mut worst = 0.0f64;
     for (i, (actual, expected)) in outputs.iter().zip(&subject.outputs).enumerate() {
-        worst = worst.max(compare::close(actual, expected, Tolerance::FLOAT32).map_err(|e| format!("output {i}: {e}"))?);
+        worst = worst.max(
+            compare::close(actual, expected, Tolerance::FLOAT32).map_err(|e| format!("output {i}: {e}"))?,
+        );
     }
     Ok(worst)
 }

@@ -58,7 +58,14 @@ fn subject(case: &Case) -> Outcome<Subject> {
             sources.push(source(file, file, None));
         }
     }
-    let beside = ["weights.npy", "weights.pkl", "save_weights/model", "checkpoint/model-1", "model.weights.h5", "legacy_weights.h5"];
+    let beside = [
+        "weights.npy",
+        "weights.pkl",
+        "save_weights/model",
+        "checkpoint/model-1",
+        "model.weights.h5",
+        "legacy_weights.h5",
+    ];
     for weights in beside {
         if case.has("model.json") && case.has(weights) {
             sources.push(source(&format!("json + {weights}"), "model.json", Some(weights)));
@@ -87,7 +94,12 @@ pub fn built(folder: &Path) -> Outcome<Vec<Subject>> {
                     let path = folder.join(format!("{name}-{shown}.{extension}"));
                     let save = Save::new().dialect(dialect);
                     model.save_with(&path, &save).map_err(at)?;
-                    sources.push(Source { label: format!("{shown} .{extension}"), path, weights: None, dialect });
+                    sources.push(Source {
+                        label: format!("{shown} .{extension}"),
+                        path,
+                        weights: None,
+                        dialect,
+                    });
                 }
             }
             Ok(Subject { name: format!("rust/{name}"), inputs: vec![input], outputs, sources })
@@ -106,7 +118,12 @@ fn mlp() -> modelark::Result<nn::Model> {
 }
 
 fn custom() -> modelark::Result<nn::Model> {
-    Sequential::new("rust_custom").seed(2).add(InputLayer::new([5])).add(gated::gated_dense(4)).add(Dense::new(2)).build()
+    Sequential::new("rust_custom")
+        .seed(2)
+        .add(InputLayer::new([5]))
+        .add(gated::gated_dense(4))
+        .add(Dense::new(2))
+        .build()
 }
 
 fn cnn() -> modelark::Result<nn::Model> {

@@ -80,7 +80,15 @@ fn a_wrong_checksum_names_the_tensor_and_can_be_ignored() {
 fn truncated_files_are_refused_wherever_they_end() {
     let mlp = case("tf221/mlp");
     let folder = tempfile::tempdir().expect("folder");
-    for file in ["model.h5", "model.keras", "weights.npz", "weights.npy", "weights.pkl", "model.weights.h5", "model.json"] {
+    for file in [
+        "model.h5",
+        "model.keras",
+        "weights.npz",
+        "weights.npy",
+        "weights.pkl",
+        "model.weights.h5",
+        "model.json",
+    ] {
         let whole = fs::read(mlp.path(file)).expect("fixture");
         for part in 1..8 {
             let path = folder.path().join(file);
@@ -191,7 +199,8 @@ fn a_failed_save_leaves_the_old_file_as_it_was() {
     let error = modelark::convert(&source, &path).expect_err("there are no layers");
     assert!(error.to_string().contains("architecture") || error.to_string().contains("layers"), "{error}");
     assert_eq!(fs::read(&path).expect("still there"), b"the old file");
-    let left: Vec<_> = fs::read_dir(folder.path()).expect("entries").filter_map(Result::ok).map(|e| e.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).expect("entries").filter_map(Result::ok).map(|e| e.file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
 
     // A checkpoint with a damaged tensor fails in the middle of writing.

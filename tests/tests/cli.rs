@@ -65,7 +65,11 @@ fn inputs(case: &Case, folder: &Path) -> PathBuf {
     let mut objects = modelark::artifact::Objects::default();
     for (i, tensor) in tensors.into_iter().enumerate() {
         let variable = modelark::artifact::Variable::new(format!("in_{i}"), tensor);
-        objects.add(modelark::artifact::Objects::ROOT, format!("in_{i}"), modelark::artifact::Kind::Variable(variable));
+        objects.add(
+            modelark::artifact::Objects::ROOT,
+            format!("in_{i}"),
+            modelark::artifact::Kind::Variable(variable),
+        );
     }
     let artifact = modelark::Artifact { objects, ..modelark::Artifact::default() };
     let target = modelark::artifact::Target::new(&path).expect("target");
@@ -84,9 +88,18 @@ fn runs_every_form_of_a_model() {
         succeeds(&[&"run", &mlp.path(file), &"--inputs", &fed, &"--outputs", &given]);
         gives_the_answers(&mlp, &given);
     }
-    for weights in ["model.weights.h5", "weights.npy", "weights.pkl", "checkpoint/model-1", "model.keras", "model.h5"] {
+    for weights in
+        ["model.weights.h5", "weights.npy", "weights.pkl", "checkpoint/model-1", "model.keras", "model.h5"]
+    {
         let args: &[&dyn AsRef<std::ffi::OsStr>] = &[
-            &"run", &mlp.path("model.json"), &"--weights", &mlp.path(weights), &"--inputs", &fed, &"--outputs", &given,
+            &"run",
+            &mlp.path("model.json"),
+            &"--weights",
+            &mlp.path(weights),
+            &"--inputs",
+            &fed,
+            &"--outputs",
+            &given,
         ];
         succeeds(args);
         gives_the_answers(&mlp, &given);
@@ -98,7 +111,9 @@ fn converts_and_tells_what_it_did() {
     let mlp = mlp();
     let folder = tempfile::tempdir().expect("folder");
     let (fed, given) = (inputs(&mlp, folder.path()), folder.path().join("out.npz"));
-    for (to, options) in [("model.h5", &["--dialect", "keras2"][..]), ("saved", &["--to", "saved_model"]), ("m.keras", &[])] {
+    for (to, options) in
+        [("model.h5", &["--dialect", "keras2"][..]), ("saved", &["--to", "saved_model"]), ("m.keras", &[])]
+    {
         let target = folder.path().join(to);
         let source = mlp.path("model.keras");
         let mut args: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"convert", &source, &target];
@@ -135,7 +150,8 @@ fn extracts_every_tensor_under_its_name() {
     let expected = case.arrays("expected.npz").expect("answers");
     for (name, tensor) in &read {
         if let Some(right) = expected.get(name) {
-            close(tensor, right, Tolerance { absolute: 0.0, relative: 0.0 }).unwrap_or_else(|e| panic!("{name}: {e}"));
+            close(tensor, right, Tolerance { absolute: 0.0, relative: 0.0 })
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
         }
     }
     assert!(read.iter().any(|(n, _)| n == "dense/kernel"), "{read:?}");

@@ -4,15 +4,30 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use modelark::{Argument, Load, Tensor};
+use modelark_tests::Outcome;
 use modelark_tests::compare::{self, Tolerance};
 use modelark_tests::fixtures::{self, Case};
-use modelark_tests::Outcome;
 use serde_json::Value;
 
 /// What a model of a kind that isn't covered yet may lack; it is reported, and doesn't fail the test.
 const COVERED: &[&str] = &[
-    "Model", "Functional", "Sequential", "InputLayer", "Dense", "Activation", "Dropout", "Flatten", "Reshape", "Embedding",
-    "Concatenate", "Add", "BatchNormalization", "LayerNormalization", "Conv2D", "MaxPooling2D", "GlobalAveragePooling2D",
+    "Model",
+    "Functional",
+    "Sequential",
+    "InputLayer",
+    "Dense",
+    "Activation",
+    "Dropout",
+    "Flatten",
+    "Reshape",
+    "Embedding",
+    "Concatenate",
+    "Add",
+    "BatchNormalization",
+    "LayerNormalization",
+    "Conv2D",
+    "MaxPooling2D",
+    "GlobalAveragePooling2D",
     "LSTM",
 ];
 
@@ -67,15 +82,22 @@ fn covered(case: &Case, format: &str) -> bool {
 }
 
 fn first_of(case: &Case, names: &[&str]) -> Outcome<PathBuf> {
-    let files: Vec<String> =
-        case.meta.get("files").and_then(Value::as_object).into_iter().flat_map(|f| f.keys().cloned()).collect();
+    let files: Vec<String> = case
+        .meta
+        .get("files")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(|f| f.keys().cloned())
+        .collect();
     let found = names.iter().find_map(|ending| files.iter().find(|f| f.ends_with(ending)));
     found.map(|f| case.path(f)).ok_or_else(|| format!("no {names:?} among {files:?}"))
 }
 
 fn keras(case: &Case) -> Outcome {
     let model = match text(&case.meta, "format") {
-        "json_h5" => Load::new().weights(first_of(case, &[".h5", ".hdf5"])?).path(first_of(case, &[".json"])?),
+        "json_h5" => {
+            Load::new().weights(first_of(case, &[".h5", ".hdf5"])?).path(first_of(case, &[".json"])?)
+        }
         _ => modelark::load(first_of(case, &[".h5", ".hdf5", ".keras"])?),
     };
     let model = model.map_err(|e| e.to_string())?;
@@ -120,13 +142,16 @@ fn saved_model(case: &Case) -> Outcome {
             for output in outputs {
                 let right = &expected[&format!("{endpoint}/{output}")];
                 let got = actual.get(output).ok_or_else(|| format!("{endpoint}: no output {output:?}"))?;
-                agree(std::slice::from_ref(got), std::slice::from_ref(right)).map_err(|e| format!("{endpoint}/{output}: {e}"))?;
+                agree(std::slice::from_ref(got), std::slice::from_ref(right))
+                    .map_err(|e| format!("{endpoint}/{output}: {e}"))?;
                 count += 1;
             }
         } else {
             let mut tensors: Vec<Argument> = given.into_iter().map(|(_, t)| t.into()).collect();
             let one = if tensors.len() == 1 { tensors.remove(0) } else { Argument::Sequence(tensors) };
-            let actual = model.call_with("__call__", vec![one], BTreeMap::new()).map_err(|e| format!("{endpoint}: {e}"))?;
+            let actual = model
+                .call_with("__call__", vec![one], BTreeMap::new())
+                .map_err(|e| format!("{endpoint}: {e}"))?;
             let right: Vec<Tensor> =
                 (0..).map_while(|i| expected.get(&format!("{endpoint}/out_{i}")).cloned()).collect();
             agree(&actual.into_tensors(), &right).map_err(|e| format!("{endpoint}: {e}"))?;
@@ -150,14 +175,19 @@ fn tensors(case: &Case) -> Outcome {
             }
             return Err(format!("no {name:?} among {:?}", read.keys().take(4).collect::<Vec<_>>()));
         };
-        compare::close(got, &right, Tolerance { absolute: 0.0, relative: 0.0 }).map_err(|e| format!("{name}: {e}"))?;
+        compare::close(got, &right, Tolerance { absolute: 0.0, relative: 0.0 })
+            .map_err(|e| format!("{name}: {e}"))?;
         count += 1;
     }
     Ok(format!("{count} tensors"))
 }
 
 fn opens(case: &Case) -> Outcome {
-    let path: &Path = &if text(&case.meta, "format") == "json_only" { first_of(case, &[".json"])? } else { case.path("model") };
+    let path: &Path = &if text(&case.meta, "format") == "json_only" {
+        first_of(case, &[".json"])?
+    } else {
+        case.path("model")
+    };
     let artifact = modelark::open(path).map_err(|e| e.to_string())?;
     let described = artifact.architecture.is_some() || artifact.functions.is_some();
     if described { Ok("opens".to_owned()) } else { Err("neither layers nor functions were found".to_owned()) }

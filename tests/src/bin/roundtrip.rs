@@ -56,7 +56,10 @@ fn run(only: &[String], verbose: bool) -> Outcome<bool> {
             }
         }
     }
-    println!("{read} fixtures: {forms_read} files read and compared with TensorFlow's answers, {} failed\n", failures.len());
+    println!(
+        "{read} fixtures: {forms_read} files read and compared with TensorFlow's answers, {} failed\n",
+        failures.len()
+    );
 
     let work = tempfile::tempdir().map_err(|e| e.to_string())?;
     let mut subjects = models::fixtures()?;
@@ -108,13 +111,21 @@ fn run(only: &[String], verbose: bool) -> Outcome<bool> {
             }
         }
     }
-    println!("\neach cell: Keras 2's dialect / Keras 3's; - where the source lacks what the target needs, and is told so");
-    println!("compared: outputs with TensorFlow's, weights bit for bit, and back in the source's format every tensor's name and bits, and the config");
+    println!(
+        "\neach cell: Keras 2's dialect / Keras 3's; - where the source lacks what the target needs, and is told so"
+    );
+    println!(
+        "compared: outputs with TensorFlow's, weights bit for bit, and back in the source's format every tensor's name and bits, and the config"
+    );
     for failure in &failures {
         println!("FAILED {failure}");
     }
     let verdict = if failures.is_empty() { "passed" } else { "FAILED" };
-    println!("\n{} cells: {passed} passed, {refused} rightly refused; {} failures: {verdict}", results.iter().map(Vec::len).sum::<usize>(), failures.len());
+    println!(
+        "\n{} cells: {passed} passed, {refused} rightly refused; {} failures: {verdict}",
+        results.iter().map(Vec::len).sum::<usize>(),
+        failures.len()
+    );
     Ok(failures.is_empty() && forms_read + results.len() > 0)
 }
 
