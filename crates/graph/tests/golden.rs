@@ -197,7 +197,7 @@ fn compare(got: &Tensor, want: &Tensor) -> Result<(), String> {
     let (got, want) = (numbers(got), numbers(want));
     // An absolute difference that no sum of terms this large could avoid.
     let finite = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
-    let floor = tolerance * 0.1 * finite.min(1.0);
+    let floor = tolerance * 0.1 * finite.min(4.0);
     for (i, (g, w)) in got.iter().zip(&want).enumerate() {
         let same = g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= tolerance * w.abs() + floor;
         if !same {
