@@ -25,7 +25,9 @@ fn random(shape: &[usize]) -> Tensor {
 
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("matmul");
-    for (m, k, n) in [(1, 1024, 1024), (1, 4096, 4096), (8, 512, 512), (64, 784, 128), (256, 256, 256), (1024, 1024, 1024)] {
+    for (m, k, n) in
+        [(1, 1024, 1024), (1, 4096, 4096), (8, 512, 512), (64, 784, 128), (256, 256, 256), (1024, 1024, 1024)]
+    {
         let (a, b) = (random(&[m, k]), random(&[k, n]));
         group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
         group.bench_function(format!("{m}x{k}x{n}"), |bench| {
@@ -41,7 +43,9 @@ fn products(c: &mut Criterion) {
 
 fn convolutions(c: &mut Criterion) {
     let mut group = c.benchmark_group("conv");
-    for (size, inputs, outputs, kernel) in [(56, 64, 64, 3), (28, 128, 128, 3), (56, 64, 256, 1), (224, 3, 64, 7)] {
+    for (size, inputs, outputs, kernel) in
+        [(56, 64, 64, 3), (28, 128, 128, 3), (56, 64, 256, 1), (224, 3, 64, 7)]
+    {
         let (x, filter) = (random(&[1, size, size, inputs]), random(&[kernel, kernel, inputs, outputs]));
         let slide = Slide::new([1, 1], Padding::Same);
         group.throughput(Throughput::Elements(2 * (size * size * inputs * outputs * kernel * kernel) as u64));

@@ -256,7 +256,7 @@ impl Tensor {
     /// This tensor with elements aligned for [`Tensor::as_slice`]: itself, or a copy of unaligned ones.
     pub fn aligned(self) -> Self {
         match (&self.storage, self.dtype.size()) {
-            (Storage::Bytes(b), Some(size)) if b.as_ptr() as usize % size.min(8) != 0 => {
+            (Storage::Bytes(b), Some(size)) if !(b.as_ptr() as usize).is_multiple_of(size.min(8)) => {
                 Tensor { storage: Storage::Bytes(SharedBytes::copy_from(b)), ..self }
             }
             _ => self,
@@ -371,7 +371,7 @@ mod tests {
     fn unaligned_elements_can_be_read() {
         let mut raw = vec![0u8];
         raw.extend([1i64, -2].iter().flat_map(|v| v.to_le_bytes()));
-        let bytes = SharedBytes::from(SharedBytes::copy_from(&raw).slice(1..17).expect("range"));
+        let bytes = SharedBytes::copy_from(&raw).slice(1..17).expect("range");
         let mut t = Tensor::from_bytes(DType::I64, [2], bytes).expect("tensor");
         assert!(t.as_slice::<i64>().is_err());
         assert_eq!(*t.elements::<i64>().expect("i64"), [1, -2]);

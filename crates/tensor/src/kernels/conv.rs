@@ -46,8 +46,8 @@ pub fn conv_transpose(shape: &[usize], filter: &Tensor, y: &Tensor, slide: &Slid
 }
 
 /// Runs `f` on the operands, half precision ones as `float32`, whose result is rounded back.
-fn in_wide_floats<'a>(
-    operands: [Option<&'a Tensor>; 3],
+fn in_wide_floats(
+    operands: [Option<&Tensor>; 3],
     f: impl FnOnce([Option<&Tensor>; 3]) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let mut dtypes = operands.iter().flatten().map(|t| t.dtype());

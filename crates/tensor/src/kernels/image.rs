@@ -55,7 +55,12 @@ impl Job {
     }
 
     /// New images of `float32`, row by row: `f` gets the old image and a row's number, and fills the row.
-    fn rows(&self, images: &Tensor, cost: usize, f: impl Fn(&[f32], usize, &mut [f32]) + Sync + Send) -> Result<Tensor> {
+    fn rows(
+        &self,
+        images: &Tensor,
+        cost: usize,
+        f: impl Fn(&[f32], usize, &mut [f32]) + Sync + Send,
+    ) -> Result<Tensor> {
         let [height, width] = self.size;
         let images = cast(images, DType::F32)?;
         let old = images.elements::<f32>()?;
@@ -235,8 +240,7 @@ pub fn resize_area(images: &Tensor, size: [usize; 2], align_corners: bool) -> Re
             .collect()
     }
     let (ys, xs) = (covered(sampling, job.height, size[0]), covered(sampling, job.width, size[1]));
-    let whole =
-        sampling.scale(job.height, size[0]) * sampling.scale(job.width, size[1]);
+    let whole = sampling.scale(job.height, size[0]) * sampling.scale(job.width, size[1]);
     let channels = job.channels;
     let cost = (job.height / size[0] + 1).saturating_mul(job.width / size[1] + 1);
     job.rows(images, cost, |old, y, row| {
@@ -244,7 +248,8 @@ pub fn resize_area(images: &Tensor, size: [usize; 2], align_corners: bool) -> Re
             for (c, o) in to.iter_mut().enumerate() {
                 let mut total = 0.0;
                 for (y, height) in &ys[y] {
-                    let line: f32 = x.iter().map(|(x, width)| old[(y * job.width + x) * channels + c] * width).sum();
+                    let line: f32 =
+                        x.iter().map(|(x, width)| old[(y * job.width + x) * channels + c] * width).sum();
                     total += line * height;
                 }
                 *o = total / whole;
@@ -280,7 +285,11 @@ pub fn crop_and_resize(
     let job = Job::new(images, size)?;
     let count = indices.len();
     if boxes.shape() != [count, 4] || indices.rank() != 1 {
-        return Err(Error::shape(format!("boxes {:?} with image indices {:?}", boxes.shape(), indices.shape())));
+        return Err(Error::shape(format!(
+            "boxes {:?} with image indices {:?}",
+            boxes.shape(),
+            indices.shape()
+        )));
     }
     let indices = indices.to_i64_vec()?;
     if let Some(wrong) = indices.iter().find(|&&i| usize::try_from(i).is_err() || i as usize >= job.batch) {
@@ -361,7 +370,10 @@ mod tests {
 
     #[test]
     fn linear() {
-        close(resize_bilinear(&line(), [1, 8], Sampling::HalfPixel), &[1.0, 1.25, 1.75, 2.5, 3.5, 5.0, 7.0, 8.0]);
+        close(
+            resize_bilinear(&line(), [1, 8], Sampling::HalfPixel),
+            &[1.0, 1.25, 1.75, 2.5, 3.5, 5.0, 7.0, 8.0],
+        );
         close(resize_bilinear(&line(), [1, 8], Sampling::Corner), &[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 8.0]);
         close(resize_bilinear(&line(), [1, 7], Sampling::AlignCorners), &[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]);
         close(resize_bilinear(&line(), [1, 2], Sampling::HalfPixel), &[1.5, 6.0]);

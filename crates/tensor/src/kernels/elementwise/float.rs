@@ -5,7 +5,14 @@ use num_complex::{Complex, Complex32, Complex64};
 
 use super::map::{half1, half2, is_half, map1, map1_to, map2, same_dtype};
 use super::{math, special};
+use crate::kernels::simd::Isa;
 use crate::{Bool, DType, Error, Result, Tensor, dispatch};
+
+/// Tells the compiler what a closure takes.
+#[inline(always)]
+fn single<F: Fn(Isa, f32) -> f32>(f: F) -> F {
+    f
+}
 
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident: f32 $single:expr, f64 $double:expr $(, complex $complex:expr)?;)*) => { $(
@@ -15,7 +22,11 @@ macro_rules! functions {
         /// When the dtype isn't supported.
         pub fn $name(x: Tensor) -> Result<Tensor> {
             match x.dtype() {
-                DType::F32 => map1::<f32>(x, $single),
+                DType::F32 => map1::<f32>(
+                    x,
+                    #[inline(always)]
+                    |isa, v| single($single)(isa, v),
+                ),
                 DType::F64 => map1::<f64>(x, $double),
                 DType::F16 | DType::BF16 => half1(&x, $name),
                 $(

@@ -25,7 +25,11 @@ pub(crate) fn map1<T: Element>(
             parallel::for_parts(values, 1, 1, |_, part| {
                 with_isa::<T>(
                     #[inline(always)]
-                    |isa| part.iter_mut().for_each(|v| *v = f(isa, *v)),
+                    |isa| {
+                        for v in part.iter_mut() {
+                            *v = f(isa, *v);
+                        }
+                    },
                 );
             });
             Ok(x)
@@ -45,7 +49,11 @@ pub(crate) fn map1_to<T: Element, O: Element>(
         let Some(values) = values.get(start..start + part.len()) else { return };
         with_isa::<T>(
             #[inline(always)]
-            |isa| part.iter_mut().zip(values).for_each(|(o, v)| *o = f(isa, *v)),
+            |isa| {
+                for (o, v) in part.iter_mut().zip(values) {
+                    *o = f(isa, *v);
+                }
+            },
         );
     });
     Ok(out)
@@ -107,16 +115,21 @@ pub(crate) fn map2_to<A: Element, B: Element, O: Element>(
                             (0, 0) => out.fill(f(isa, xs[i], ys[j])),
                             (_, 0) => {
                                 let y = ys[j];
-                                out.iter_mut().zip(&xs[i..i + len]).for_each(|(o, x)| *o = f(isa, *x, y));
+                                for (o, x) in out.iter_mut().zip(&xs[i..i + len]) {
+                                    *o = f(isa, *x, y);
+                                }
                             }
                             (0, _) => {
                                 let x = xs[i];
-                                out.iter_mut().zip(&ys[j..j + len]).for_each(|(o, y)| *o = f(isa, x, *y));
+                                for (o, y) in out.iter_mut().zip(&ys[j..j + len]) {
+                                    *o = f(isa, x, *y);
+                                }
                             }
-                            _ => out
-                                .iter_mut()
-                                .zip(xs[i..i + len].iter().zip(&ys[j..j + len]))
-                                .for_each(|(o, (x, y))| *o = f(isa, *x, *y)),
+                            _ => {
+                                for (o, (x, y)) in out.iter_mut().zip(xs[i..i + len].iter().zip(&ys[j..j + len])) {
+                                    *o = f(isa, *x, *y);
+                                }
+                            }
                         }
                     },
                 );
@@ -149,9 +162,13 @@ fn in_place<T: Element>(
                         let out = &mut part[begin..begin + len];
                         if step == 0 {
                             let y = ys[j];
-                            out.iter_mut().for_each(|o| *o = f(isa, *o, y));
+                            for o in out.iter_mut() {
+                                *o = f(isa, *o, y);
+                            }
                         } else {
-                            out.iter_mut().zip(&ys[j..j + len]).for_each(|(o, y)| *o = f(isa, *o, *y));
+                            for (o, y) in out.iter_mut().zip(&ys[j..j + len]) {
+                                *o = f(isa, *o, *y);
+                            }
                         }
                     },
                 );

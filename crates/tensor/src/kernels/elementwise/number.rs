@@ -37,13 +37,14 @@ pub(crate) trait Real: Number + PartialOrd {
     /// The greater one; not-a-number if either is.
     #[inline(always)]
     fn greater(self, other: Self) -> Self {
-        if self.is_not_a_number() || self > other { self } else { other }
+        // Without short cuts, so that it vectorises.
+        if self.is_not_a_number() | (self > other) { self } else { other }
     }
 
     /// The lesser one; not-a-number if either is.
     #[inline(always)]
     fn lesser(self, other: Self) -> Self {
-        if self.is_not_a_number() || self < other { self } else { other }
+        if self.is_not_a_number() | (self < other) { self } else { other }
     }
 }
 

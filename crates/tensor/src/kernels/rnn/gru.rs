@@ -39,7 +39,10 @@ fn go<T: Number>(r: Recurrence<'_>, options: Gru) -> Result<Sequence> {
         (Some(bias), false) => (Some(bias.clone()), None),
         (Some(bias), true) => {
             if bias.shape() != [2, wide] {
-                return Err(Error::shape(format!("a bias of shape {:?} where [2, {wide}] is wanted", bias.shape())));
+                return Err(Error::shape(format!(
+                    "a bias of shape {:?} where [2, {wide}] is wanted",
+                    bias.shape()
+                )));
             }
             let row = |i| slice(bias, &[i, 0], &[1, wide])?.reshape([wide]);
             (Some(row(0)?), Some(row(1)?))
@@ -155,9 +158,11 @@ mod tests {
     #[test]
     fn sequences_are_what_the_definition_says() {
         for reset_after in [true, false] {
-            for (batch, steps, features, units) in [(1, 3, 2, 4), (5, 7, 3, 6), (2, 0, 3, 2), (33, 20, 8, 17)] {
+            for (batch, steps, features, units) in [(1, 3, 2, 4), (5, 7, 3, 6), (2, 0, 3, 2), (33, 20, 8, 17)]
+            {
                 for order in ORDERS {
-                    let case = Case::new(3, batch, steps, features, units, order).with_bias_rows(1 + usize::from(reset_after));
+                    let case = Case::new(3, batch, steps, features, units, order)
+                        .with_bias_rows(1 + usize::from(reset_after));
                     let want = naive(&case, reset_after);
                     for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-6), (DType::BF16, 3e-2)] {
                         let got = case.run(dtype, |r| gru(r, Gru { reset_after, ..Gru::default() }));

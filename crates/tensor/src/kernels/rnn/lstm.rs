@@ -113,8 +113,9 @@ mod tests {
         let act = |v: f64| if hard { v.max(0.0) } else { v.tanh() };
         case.naive(2, |x, states| {
             let units = case.units;
-            let all: Vec<f64> =
-                (0..4 * units).map(|g| case.input_part(x, g) + case.bias(g) + case.state_part(&states[0], g)).collect();
+            let all: Vec<f64> = (0..4 * units)
+                .map(|g| case.input_part(x, g) + case.bias(g) + case.state_part(&states[0], g))
+                .collect();
             for j in 0..units {
                 let at = |gate: usize| all[gate * units + j];
                 states[1][j] = gate(at(1)) * states[1][j] + gate(at(0)) * act(at(2));
@@ -129,7 +130,9 @@ mod tests {
             activation: Activation::Relu,
             recurrent_activation: Activation::HardSigmoid { slope: 0.2, offset: 0.5 },
         };
-        for (batch, steps, features, units) in [(1, 3, 2, 4), (5, 7, 3, 6), (2, 0, 3, 2), (0, 4, 3, 2), (33, 20, 8, 17)] {
+        for (batch, steps, features, units) in
+            [(1, 3, 2, 4), (5, 7, 3, 6), (2, 0, 3, 2), (0, 4, 3, 2), (33, 20, 8, 17)]
+        {
             for order in ORDERS {
                 for options in [Lstm::default(), hard] {
                     let case = Case::new(4, batch, steps, features, units, order);

@@ -116,7 +116,11 @@ fn units_of(r: &Recurrence<'_>, gates: usize) -> Result<usize> {
 }
 
 /// Goes through a sequence with `cell`. `input_bias` is what is added to the inputs' contribution.
-pub(super) fn run<T: Number, C: Cell<T>>(r: Recurrence<'_>, input_bias: Option<&Tensor>, cell: &C) -> Result<Sequence> {
+pub(super) fn run<T: Number, C: Cell<T>>(
+    r: Recurrence<'_>,
+    input_bias: Option<&Tensor>,
+    cell: &C,
+) -> Result<Sequence> {
     let units = units_of(&r, C::GATES)?;
     let &[first, second, features] = r.inputs.shape() else {
         return Err(Error::shape("inputs of a recurrent layer have three dimensions"));
@@ -135,7 +139,10 @@ pub(super) fn run<T: Number, C: Cell<T>>(r: Recurrence<'_>, input_bias: Option<&
     if let Some(mask) = r.mask
         && mask.shape() != [first, second]
     {
-        return Err(Error::shape(format!("a mask of shape {:?} for [{first}, {second}] steps", mask.shape())));
+        return Err(Error::shape(format!(
+            "a mask of shape {:?} for [{first}, {second}] steps",
+            mask.shape()
+        )));
     }
 
     let rows = r.inputs.clone().reshape([first * second, features])?;
@@ -150,7 +157,8 @@ pub(super) fn run<T: Number, C: Cell<T>>(r: Recurrence<'_>, input_bias: Option<&
     let kept = if r.return_sequence { steps } else { 0 };
     let mut outputs = Tensor::zeros(T::DTYPE, [batch, kept, units])?;
     let mut last_output = Tensor::zeros(T::DTYPE, [batch, units])?;
-    let mut finals = (0..C::STATES).map(|_| Tensor::zeros(T::DTYPE, [batch, units])).collect::<Result<Vec<_>>>()?;
+    let mut finals =
+        (0..C::STATES).map(|_| Tensor::zeros(T::DTYPE, [batch, units])).collect::<Result<Vec<_>>>()?;
 
     // Rows of a batch know nothing of each other, so each thread takes some through the whole sequence.
     let work = steps.saturating_mul(batch).saturating_mul(units).saturating_mul(wide);
@@ -169,7 +177,9 @@ pub(super) fn run<T: Number, C: Cell<T>>(r: Recurrence<'_>, input_bias: Option<&
         let mut scratch = Vec::new();
         for step in 0..steps {
             let time = if r.go_backwards { steps - 1 - step } else { step };
-            let place = |row: usize| if r.time_major { time * batch + start + row } else { (start + row) * steps + time };
+            let place = |row: usize| {
+                if r.time_major { time * batch + start + row } else { (start + row) * steps + time }
+            };
             for (row, to) in gates.chunks_exact_mut(wide).enumerate() {
                 to.copy_from_slice(&pre[place(row) * wide..][..wide]);
             }
@@ -191,7 +201,8 @@ pub(super) fn run<T: Number, C: Cell<T>>(r: Recurrence<'_>, input_bias: Option<&
                     }
                 }
                 if kept > 0 {
-                    part.outputs[(row * steps + step) * units..][..units].copy_from_slice(&part.last_output[here]);
+                    part.outputs[(row * steps + step) * units..][..units]
+                        .copy_from_slice(&part.last_output[here]);
                 }
             }
         }
@@ -249,7 +260,8 @@ pub(super) mod testing {
         initial: bool,
     }
 
-    const WAY: Way = Way { time_major: false, go_backwards: false, mask: false, zeros: false, initial: false };
+    const WAY: Way =
+        Way { time_major: false, go_backwards: false, mask: false, zeros: false, initial: false };
 
     pub(crate) const ORDERS: [Way; 6] = [
         WAY,
@@ -281,7 +293,14 @@ pub(super) mod testing {
     }
 
     impl Case {
-        pub(crate) fn new(gates: usize, batch: usize, steps: usize, features: usize, units: usize, way: Way) -> Case {
+        pub(crate) fn new(
+            gates: usize,
+            batch: usize,
+            steps: usize,
+            features: usize,
+            units: usize,
+            way: Way,
+        ) -> Case {
             let mut state = 12345u64;
             let mut random = |shape: &[usize]| {
                 let n = shape.iter().product::<usize>();
@@ -338,7 +357,9 @@ pub(super) mod testing {
             for row in 0..batch {
                 let mut state: Vec<Vec<f64>> = (0..states)
                     .map(|s| match self.way.initial {
-                        true => self.states[s].as_slice::<f64>().expect("f64")[row * units..][..units].to_vec(),
+                        true => {
+                            self.states[s].as_slice::<f64>().expect("f64")[row * units..][..units].to_vec()
+                        }
                         false => vec![0.0; units],
                     })
                     .collect();
@@ -359,19 +380,32 @@ pub(super) mod testing {
             let t = |v: Vec<f64>, shape: &[usize]| Tensor::from_vec(v, shape).expect("tensor");
             let outputs = t(outputs, &[batch, steps, units]);
             Sequence {
-                outputs: Some(if self.way.time_major { transpose(&outputs, &[1, 0, 2]).expect("t") } else { outputs }),
+                outputs: Some(if self.way.time_major {
+                    transpose(&outputs, &[1, 0, 2]).expect("t")
+                } else {
+                    outputs
+                }),
                 last_output: t(last, &[batch, units]),
                 states: finals.into_iter().map(|f| t(f, &[batch, units])).collect(),
             }
         }
 
         /// The layer on this case, in a precision.
-        pub(crate) fn run(&self, dtype: DType, layer: impl Fn(Recurrence<'_>) -> Result<Sequence>) -> Sequence {
+        pub(crate) fn run(
+            &self,
+            dtype: DType,
+            layer: impl Fn(Recurrence<'_>) -> Result<Sequence>,
+        ) -> Sequence {
             let to = |t: &Tensor| cast(t, dtype).expect("cast");
             let wide = self.kernel.shape()[1];
-            let bias = crate::kernels::array::slice(&self.bias, &[0], &[self.bias_rows * wide]).expect("rows");
-            let bias = if self.bias_rows > 1 { bias.reshape([self.bias_rows, wide]).expect("rows") } else { bias };
-            let mask = Tensor::from_vec(self.mask.iter().map(|&m| Bool::from(m)).collect(), [self.batch, self.steps]);
+            let bias =
+                crate::kernels::array::slice(&self.bias, &[0], &[self.bias_rows * wide]).expect("rows");
+            let bias =
+                if self.bias_rows > 1 { bias.reshape([self.bias_rows, wide]).expect("rows") } else { bias };
+            let mask = Tensor::from_vec(
+                self.mask.iter().map(|&m| Bool::from(m)).collect(),
+                [self.batch, self.steps],
+            );
             let (mut inputs, mut mask) = (to(&self.inputs), mask.expect("mask"));
             if self.way.time_major {
                 inputs = transpose(&inputs, &[1, 0, 2]).expect("time first");

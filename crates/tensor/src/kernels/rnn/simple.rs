@@ -47,7 +47,9 @@ mod tests {
                 let case = Case::new(1, batch, steps, features, units, order);
                 let want = case.naive(1, |x, states| {
                     states[0] = (0..units)
-                        .map(|g| (case.input_part(x, g) + case.bias(g) + case.state_part(&states[0], g)).tanh())
+                        .map(|g| {
+                            (case.input_part(x, g) + case.bias(g) + case.state_part(&states[0], g)).tanh()
+                        })
                         .collect();
                 });
                 for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-6)] {
