@@ -181,9 +181,9 @@ impl OpSignature {
             return false;
         }
         let groups = self.flat(args, attrs).unwrap_or_default();
-        let flags =
+        let mut flags =
             args.iter().zip(groups).flat_map(|(arg, group)| std::iter::repeat_n(arg.is_ref, group.len()));
-        flags.skip(index).next().unwrap_or_default()
+        flags.nth(index).unwrap_or_default()
     }
 
     /// The attributes that follow from inputs of these dtypes, beside those given; checks the inputs' count and types.

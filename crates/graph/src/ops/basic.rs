@@ -65,8 +65,8 @@ pub(super) const OPS: &[Op] = &[
             Err(tensor::Error::shape(format!("shape {:?} isn't compatible with {shape}", x.shape())))
         })
     }),
-    Op::new("CheckNumerics(tensor: T) -> (output: T); T: type; message: string; stateful", |a| check_numerics(a)),
-    Op::new("CheckNumericsV2(tensor: T) -> (output: T); T: type; message: string; stateful", |a| check_numerics(a)),
+    Op::new("CheckNumerics(tensor: T) -> (output: T); T: type; message: string; stateful", check_numerics),
+    Op::new("CheckNumericsV2(tensor: T) -> (output: T); T: type; message: string; stateful", check_numerics),
     Op::new("Const() -> (output: dtype); value: tensor; dtype: type", |a| {
         let value = a.get("value").and_then(|v| v.as_tensor()).cloned();
         let value = value.ok_or_else(|| Error::graph("attribute \"value\" is missing"))?;

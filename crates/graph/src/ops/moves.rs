@@ -104,7 +104,7 @@ fn space_to_batch(block: &[usize], pads: &[(usize, usize)], x: Tensor) -> Result
 fn batch_to_space(block: &[usize], crops: &[(usize, usize)], x: Tensor) -> Result<Tensor> {
     let m = block.len();
     let blocks: usize = block.iter().product();
-    if x.rank() <= m || blocks == 0 || x.shape()[0] % blocks != 0 {
+    if x.rank() <= m || blocks == 0 || !x.shape()[0].is_multiple_of(blocks) {
         return Err(Error::compute(format!("blocks {block:?} don't fit shape {:?}", x.shape())));
     }
     let batch = x.shape()[0] / blocks;
@@ -133,7 +133,10 @@ fn batch_to_space(block: &[usize], crops: &[(usize, usize)], x: Tensor) -> Resul
     Ok(array::slice(&x, &begin, &size)?)
 }
 
-fn blocks(f: fn(&[usize], &[(usize, usize)], Tensor) -> Result<Tensor>) -> Result<Box<dyn Kernel>> {
+/// From the block shape, and what is padded or cropped at each edge, a tensor cut anew.
+type Cut = fn(&[usize], &[(usize, usize)], Tensor) -> Result<Tensor>;
+
+fn blocks(f: Cut) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [x, block, edges] = tensors(inputs)?;
         let block = extents(&block, "the block shape")?;
