@@ -126,7 +126,9 @@ pub(crate) fn map2_to<A: Element, B: Element, O: Element>(
                                 }
                             }
                             _ => {
-                                for (o, (x, y)) in out.iter_mut().zip(xs[i..i + len].iter().zip(&ys[j..j + len])) {
+                                for (o, (x, y)) in
+                                    out.iter_mut().zip(xs[i..i + len].iter().zip(&ys[j..j + len]))
+                                {
                                     *o = f(isa, *x, *y);
                                 }
                             }
