@@ -2,6 +2,8 @@
 //!
 //! [`elementwise`] holds what works element by element, with broadcasting; [`matmul`] products of matrices;
 //! [`reduce`] what combines elements along axes, and running sums; [`array`] what only moves elements, and casts.
+//! [`conv`] and [`pool`] slide the windows of [`window`]; [`norm`] normalizes, [`image`] resizes, [`rnn`] goes through
+//! sequences; [`activation`] names the functions that kernels can apply as their last step.
 //! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
 //! when threads are worth it, and `broadcast` walks operands that repeat. Axes, paddings and other arguments come
 //! resolved and typed: names and attributes of ops are the callers' matter.
