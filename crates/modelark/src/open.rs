@@ -1,6 +1,6 @@
 //! Reading a path into an artifact, whatever its format.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use modelark_artifact::{Artifact, Format, Limits, Place, Result};
 
@@ -74,7 +74,7 @@ impl Open {
         };
         let mut artifact = format.read(place, &self.limits).map_err(|e| e.in_file(place.label()))?;
         artifact.source.format = format.name();
-        artifact.source.path = PathBuf::from(place.label());
+        artifact.source.path = place.label();
         Ok((artifact, format))
     }
 }
