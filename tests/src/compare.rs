@@ -50,7 +50,9 @@ pub fn close(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Outcom
         }
         let difference = (x - y).abs();
         // Also what isn't comparable, such as a NaN on one side.
-        if !(difference <= tolerance.absolute + tolerance.relative * y.abs()) {
+        // Not a number is never within.
+        let within = difference <= tolerance.absolute + tolerance.relative * y.abs();
+        if !within {
             return Err(format!("element {i} is {x} instead of {y}"));
         }
         worst = worst.max(difference);

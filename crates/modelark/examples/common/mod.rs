@@ -1,4 +1,5 @@
 //! What the examples share: their arguments, and the input and output that they write beside a model.
+#![allow(dead_code, reason = "each example uses what it needs of it")]
 
 use std::path::{Path, PathBuf};
 
