@@ -65,8 +65,8 @@ fn a_wrong_checksum_names_the_tensor_and_can_be_ignored() {
     let prefix = copied_checkpoint(&case("tf221/mlp"), "checkpoint/model-1", folder.path());
     let data = folder.path().join("model-1.data-00000-of-00001");
     let mut bytes = fs::read(&data).expect("data");
-    let at = bytes.len() / 2;
-    bytes[at] ^= 0x40;
+    // Among the first tensors; the object graph, without which nothing can be read, lies behind them.
+    bytes[100] ^= 0x40;
     fs::write(&data, bytes).expect("written");
     let error = refusal(&prefix);
     assert_says(&error, &["checksum"]);
@@ -207,8 +207,7 @@ fn a_failed_save_leaves_the_old_file_as_it_was() {
     let prefix = copied_checkpoint(&mlp, "checkpoint/model-1", folder.path());
     let data = folder.path().join("model-1.data-00000-of-00001");
     let mut bytes = fs::read(&data).expect("data");
-    let at = bytes.len() / 2;
-    bytes[at] ^= 1;
+    bytes[100] ^= 1;
     fs::write(&data, bytes).expect("written");
     let npz = folder.path().join("old.npz");
     fs::write(&npz, b"the old archive").expect("written");
@@ -225,7 +224,7 @@ fn inputs_that_do_not_fit_are_named() {
     let model = modelark::load(case("tf221/functional").path("model.keras")).expect("loads");
     let wrong = Tensor::zeros(modelark::DType::F32, [1, 2]).expect("tensor");
     let error = model.predict(vec![wrong.clone()]).expect_err("two inputs").to_string();
-    assert_says(&error, &["2"]);
+    assert_says(&error, &["tokens", "features"]);
     let error = model.predict(vec![wrong.clone(), wrong]).expect_err("other shapes").to_string();
     assert!(error.contains("(None") || error.contains('['), "{error}");
 }

@@ -252,6 +252,11 @@ impl Inner {
             Some(start..start.checked_add(usize::try_from(entry.size).ok()?)?)
         };
         range().and_then(|range| shard.slice(range)).ok_or_else(|| {
+            if shard.starts_with(b"version https://git-lfs") {
+                return Error::corrupt("this is a Git-LFS pointer, not the data")
+                    .help("fetch the file itself with `git lfs pull`")
+                    .in_file(self.data_file(entry.shard_id).label());
+            }
             Error::corrupt(format!(
                 "the tensor lies at byte {} and takes {}, but the file has {} bytes",
                 entry.offset,

@@ -35,6 +35,7 @@ families! {
     moves
     normalise
     products
+    ragged
     recurrent
     reductions
     regex
