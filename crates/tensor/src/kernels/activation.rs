@@ -1,4 +1,8 @@
 //! Activations as a value, for kernels that apply one as their last step.
+#![allow(
+    clippy::redundant_closure,
+    reason = "a closure that is marked inline is vectorised where it is called; a function's name isn't"
+)]
 
 use super::elementwise::{self, math};
 use super::simd::{self, Isa};
@@ -94,15 +98,35 @@ impl Activation {
             Activation::Relu => each(values, |_, v| if v < 0.0 { 0.0 } else { v }),
             Activation::Relu6 => each(values, |_, v| clip(v, 6.0)),
             Activation::LeakyRelu(alpha) => each(values, |_, v| if v > 0.0 { v } else { alpha * v }),
-            Activation::Elu => each(values, math::elu_f32),
-            Activation::Selu => each(values, math::selu_f32),
-            Activation::Sigmoid => each(values, math::sigmoid_f32),
+            Activation::Elu => each(
+                values,
+                #[inline(always)]
+                |isa, v| math::elu_f32(isa, v),
+            ),
+            Activation::Selu => each(
+                values,
+                #[inline(always)]
+                |isa, v| math::selu_f32(isa, v),
+            ),
+            Activation::Sigmoid => each(
+                values,
+                #[inline(always)]
+                |isa, v| math::sigmoid_f32(isa, v),
+            ),
             Activation::HardSigmoid { slope, offset } => {
                 let (slope, offset) = (slope as f32, offset as f32);
                 each(values, |_, v| clip(slope * v + offset, 1.0));
             }
-            Activation::Tanh => each(values, math::tanh_f32),
-            Activation::Softplus => each(values, math::softplus_f32),
+            Activation::Tanh => each(
+                values,
+                #[inline(always)]
+                |isa, v| math::tanh_f32(isa, v),
+            ),
+            Activation::Softplus => each(
+                values,
+                #[inline(always)]
+                |isa, v| math::softplus_f32(isa, v),
+            ),
             Activation::Softsign => each(values, |_, v| v / (v.abs() + 1.0)),
             Activation::Swish => each(
                 values,
@@ -122,7 +146,11 @@ impl Activation {
                         * (1.0 + math::tanh_f32(isa, GELU_SCALE as f32 * (v + GELU_CUBE as f32 * v * v * v)))
                 },
             ),
-            Activation::Exponential => each(values, math::exp_f32),
+            Activation::Exponential => each(
+                values,
+                #[inline(always)]
+                |isa, v| math::exp_f32(isa, v),
+            ),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The math kernels: pure functions over tensors, with TensorFlow's numerics.
 //!
 //! [`elementwise`] holds what works element by element, with broadcasting; [`matmul`] products of matrices;
-//! [`reduce`] what combines elements along axes, and running sums; [`array`] what only moves elements, and casts.
+//! [`reduce`] what combines elements along axes, and running sums; [`mod@array`] what only moves elements, and casts.
 //! [`conv`] and [`pool`] slide the windows of [`window`]; [`norm`] normalizes, [`image`] resizes, [`rnn`] goes through
 //! sequences; [`activation`] names the functions that kernels can apply as their last step.
 //! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
