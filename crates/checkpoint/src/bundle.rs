@@ -552,7 +552,8 @@ mod tests {
             .iter()
             .filter_map(|d| {
                 let bytes: Vec<u8> = (0..6 * d.size()?).map(|i| (i * 37) as u8).collect();
-                Some((d.name().to_owned(), Tensor::from_bytes(*d, [2, 3], bytes.into()).expect("tensor")))
+                let bytes = crate::payload::extended(*d, bytes.into());
+                Some((d.name().to_owned(), Tensor::from_bytes(*d, [2, 3], bytes).expect("tensor")))
             })
             .chain([
                 ("strings".into(), Tensor::from_strings([&b"a"[..], b""], [2]).expect("strings")),

@@ -45,7 +45,26 @@ pub(crate) fn read(
     }
     let part = if dtype.is_complex() { width / 2 } else { width };
     let bytes = if big_endian && part > 1 { swapped(bytes, part) } else { bytes };
-    Ok(Tensor::from_bytes(dtype, shape, bytes)?)
+    Ok(Tensor::from_bytes(dtype, shape, extended(dtype, bytes))?)
+}
+
+/// How far a signed integer of so few bits must be shifted to fill its byte; TensorFlow stores only its low bits.
+fn spare_bits(dtype: DType) -> Option<u32> {
+    match dtype {
+        DType::I4 => Some(4),
+        DType::I2 => Some(6),
+        _ => None,
+    }
+}
+
+/// Bytes of small signed integers with their sign in the bits that TensorFlow leaves zero; others as they are.
+pub(crate) fn extended(dtype: DType, mut bytes: SharedBytes) -> SharedBytes {
+    let Some(spare) = spare_bits(dtype) else { return bytes };
+    let extend = |b: u8| ((b << spare) as i8 >> spare) as u8;
+    if bytes.iter().any(|&b| extend(b) != b) {
+        bytes.make_mut().iter_mut().for_each(|b| *b = extend(*b));
+    }
+    bytes
 }
 
 /// Writes a tensor's bytes; gives how many and their checksum, not masked.
@@ -53,7 +72,10 @@ pub(crate) fn write(tensor: &Tensor, out: &mut impl Write) -> Result<(u64, u32)>
     if tensor.dtype() == DType::String {
         return write_strings(tensor.strings()?, out);
     }
-    let bytes = tensor.bytes()?;
+    let mut bytes = tensor.bytes()?.clone();
+    if let Some(spare) = spare_bits(tensor.dtype()) {
+        bytes.make_mut().iter_mut().for_each(|b| *b &= u8::MAX >> spare);
+    }
     let mut crc = 0;
     for chunk in bytes.chunks(CHUNK) {
         crc = crc::extend(crc, chunk);
@@ -160,6 +182,16 @@ fn write_strings(strings: &[ByteString], out: &mut impl Write) -> Result<(u64, u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_integers_have_their_sign_in_memory_and_not_in_the_file() {
+        let stored: &[u8] = &[0x08, 0x07, 0x0f];
+        let tensor = read(DType::I4, &[3], SharedBytes::copy_from(stored), false, None).expect("int4");
+        assert_eq!(&**tensor.bytes().expect("bytes"), &[0xf8, 0x07, 0xff]);
+        let mut out = Vec::new();
+        write(&tensor, &mut out).expect("written");
+        assert_eq!(out, stored);
+    }
 
     fn bytes_of(tensor: &Tensor) -> (Vec<u8>, u32) {
         let mut out = Vec::new();
