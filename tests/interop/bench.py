@@ -33,7 +33,8 @@ np.savez(sys.argv[3], y)
 """
 RUN_SAVED_MODEL = """
 import sys, numpy as np, tensorflow as tf
-y = tf.saved_model.load(sys.argv[1]).serve(tf.constant(np.load(sys.argv[2])["in_0"]))
+model = tf.saved_model.load(sys.argv[1])
+y = model.serve(tf.constant(np.load(sys.argv[2])["in_0"]))
 np.savez(sys.argv[3], y.numpy())
 """
 MAKE_LARGE = """
