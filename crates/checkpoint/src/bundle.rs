@@ -552,7 +552,7 @@ mod tests {
             .iter()
             .filter_map(|d| {
                 let bytes: Vec<u8> = (0..6 * d.size()?).map(|i| (i * 37) as u8).collect();
-                let bytes = crate::payload::extended(*d, bytes.into());
+                let bytes = payload::extended(*d, bytes.into());
                 Some((d.name().to_owned(), Tensor::from_bytes(*d, [2, 3], bytes).expect("tensor")))
             })
             .chain([

@@ -67,7 +67,8 @@ fn values_are_what_tensorflow_saved() {
     }
     assert_eq!(*t("float32").elements::<f32>().expect("f32"), [-40.0, -23.0, -6.0, 11.0, 28.0, 45.0]);
     assert_eq!(*t("int16").elements::<i16>().expect("i16"), [-40, -23, -6, 11, 28, 45]);
-    assert_eq!(&**t("int4").bytes().expect("bytes"), [8, 15, 0, 1, 2, 7]);
+    let int4: Vec<i8> = t("int4").bytes().expect("bytes").iter().map(|b| *b as i8).collect();
+    assert_eq!(int4, [-8, -1, 0, 1, 2, 7]);
     assert_eq!(&**t("bool").bytes().expect("bytes"), [1, 0, 1, 0, 0, 1]);
     assert_eq!(t("complex64").elements::<modelark_tensor::Complex32>().expect("c64")[1].re, 1.0);
     let strings = t("string");
