@@ -7,6 +7,7 @@ use modelark_artifact::{Error, Format, Place, Result, nearest};
 
 /// Every format of this build, in the order in which content is probed: one line a format.
 static FORMATS: LazyLock<Vec<Box<dyn Format>>> = LazyLock::new(|| {
+    #[allow(unused_mut, reason = "a build with no format adds none")]
     let mut formats: Vec<Box<dyn Format>> = Vec::new();
     #[cfg(feature = "savedmodel")]
     formats.extend(modelark_savedmodel::formats());
