@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use modelark_artifact::{
     Artifact, Error, ErrorKind, Format, Kind, Objects, Place, Report, Result, SaveOptions, Target,
 };
-use modelark_graph::expand_composites;
 use modelark_nn as nn;
 
 use crate::model::{Load, Save};
@@ -193,13 +192,8 @@ pub(crate) fn assemble(
     let dialect = options.dialect.unwrap_or_else(|| layers.dialect());
     let mut made = layers.to_artifact(dialect)?;
     report.notes.extend(layers.changes(dialect));
-    if format.needs().functions {
-        if artifact.functions.is_none() {
-            report.note("traced functions from the layers");
-        }
-        if let Some(functions) = &mut made.functions {
-            functions.library = expand_composites(&functions.library)?;
-        }
+    if artifact.functions.is_none() && format.needs().functions {
+        report.note("traced functions from the layers");
     }
     if artifact.functions.is_some() && !format.needs().functions {
         report.note(format!("left the functions behind: {} can't hold them", format.description()));
