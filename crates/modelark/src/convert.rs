@@ -190,12 +190,13 @@ pub(crate) fn assemble(
         };
     };
     let dialect = options.dialect.unwrap_or_else(|| layers.dialect());
-    let mut made = layers.to_artifact(dialect)?;
+    let needs = format.needs();
+    let mut made = if needs.functions { layers.to_artifact(dialect)? } else { layers.described(dialect)? };
     report.notes.extend(layers.changes(dialect));
-    if artifact.functions.is_none() && format.needs().functions {
+    if artifact.functions.is_none() && needs.functions {
         report.note("traced functions from the layers");
     }
-    if artifact.functions.is_some() && !format.needs().functions {
+    if artifact.functions.is_some() && !needs.functions {
         report.note(format!("left the functions behind: {} can't hold them", format.description()));
     }
     made.source = artifact.source;

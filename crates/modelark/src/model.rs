@@ -367,10 +367,13 @@ impl Load {
             }
             None => (artifact.clone(), format, None),
         };
-        format.bind(&mut objects, &values).map_err(|e| match label {
-            Some(label) => e.in_file(label),
-            None => e,
-        })?;
+        // An architecture of layers without weights stands for itself.
+        if self.weights.is_some() || !objects.variables().is_empty() {
+            format.bind(&mut objects, &values).map_err(|e| match label {
+                Some(label) => e.in_file(label),
+                None => e,
+            })?;
+        }
         // The optimizer's state comes with the weights that it belongs to; the compile config with the architecture.
         if let Some(training) = &mut values.training {
             training.follow(&values.objects, &objects);

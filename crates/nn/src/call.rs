@@ -244,6 +244,18 @@ impl<'a> Call<'a> {
         self.apply("Transpose", &[x, order])
     }
 
+    /// Tensors one after the other along an axis; one alone as it is.
+    ///
+    /// # Errors
+    /// When there are none, or their dtypes differ.
+    pub fn concat(&mut self, tensors: &[Sym], axis: i64) -> Result<Sym> {
+        if let [one] = tensors {
+            return Ok(*one);
+        }
+        let axis = self.int(axis)?;
+        Ok(self.builder.op("ConcatV2").inputs(tensors).input(axis).one()?)
+    }
+
     /// A reduction (`Mean`, `Max`, `Sum`) along these axes.
     ///
     /// # Errors

@@ -12,63 +12,113 @@ use crate::{Call, Inputs, Layer, Spec};
 pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<Pooling<Max, 1>>(&["MaxPooling1D", "MaxPool1D"]),
     Entry::of::<Pooling<Max, 2>>(&["MaxPooling2D", "MaxPool2D"]),
+    Entry::of::<Pooling<Max, 3>>(&["MaxPooling3D", "MaxPool3D"]),
     Entry::of::<Pooling<Mean, 1>>(&["AveragePooling1D", "AvgPool1D"]),
     Entry::of::<Pooling<Mean, 2>>(&["AveragePooling2D", "AvgPool2D"]),
+    Entry::of::<Pooling<Mean, 3>>(&["AveragePooling3D", "AvgPool3D"]),
     Entry::of::<GlobalPooling<Max, 1>>(&["GlobalMaxPooling1D", "GlobalMaxPool1D"]),
     Entry::of::<GlobalPooling<Max, 2>>(&["GlobalMaxPooling2D", "GlobalMaxPool2D"]),
+    Entry::of::<GlobalPooling<Max, 3>>(&["GlobalMaxPooling3D", "GlobalMaxPool3D"]),
     Entry::of::<GlobalPooling<Mean, 1>>(&["GlobalAveragePooling1D", "GlobalAvgPool1D"]),
     Entry::of::<GlobalPooling<Mean, 2>>(&["GlobalAveragePooling2D", "GlobalAvgPool2D"]),
+    Entry::of::<GlobalPooling<Mean, 3>>(&["GlobalAveragePooling3D", "GlobalAvgPool3D"]),
+    Entry::of::<AdaptivePooling<Max, 1>>(&["AdaptiveMaxPooling1D"]),
+    Entry::of::<AdaptivePooling<Max, 2>>(&["AdaptiveMaxPooling2D"]),
+    Entry::of::<AdaptivePooling<Max, 3>>(&["AdaptiveMaxPooling3D"]),
+    Entry::of::<AdaptivePooling<Mean, 1>>(&["AdaptiveAveragePooling1D"]),
+    Entry::of::<AdaptivePooling<Mean, 2>>(&["AdaptiveAveragePooling2D"]),
+    Entry::of::<AdaptivePooling<Mean, 3>>(&["AdaptiveAveragePooling3D"]),
 ];
 
-/// The largest value of each window (Keras: `MaxPooling1D`).
-pub type MaxPooling1D = Pooling<Max, 1>;
-/// The largest value of each window (Keras: `MaxPooling2D`).
-pub type MaxPooling2D = Pooling<Max, 2>;
-/// The mean of each window (Keras: `AveragePooling1D`).
-pub type AveragePooling1D = Pooling<Mean, 1>;
-/// The mean of each window (Keras: `AveragePooling2D`).
-pub type AveragePooling2D = Pooling<Mean, 2>;
-/// The largest value of each channel (Keras: `GlobalMaxPooling1D`).
-pub type GlobalMaxPooling1D = GlobalPooling<Max, 1>;
-/// The largest value of each channel (Keras: `GlobalMaxPooling2D`).
-pub type GlobalMaxPooling2D = GlobalPooling<Max, 2>;
-/// The mean of each channel (Keras: `GlobalAveragePooling1D`).
-pub type GlobalAveragePooling1D = GlobalPooling<Mean, 1>;
-/// The mean of each channel (Keras: `GlobalAveragePooling2D`).
-pub type GlobalAveragePooling2D = GlobalPooling<Mean, 2>;
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $layer:ident<$pool:ident, $n:literal>;)*) => {
+        $($(#[$doc])* pub type $name = $layer<$pool, $n>;)*
+    };
+}
+
+names! {
+    /// The largest value of each window (Keras: `MaxPooling1D`).
+    MaxPooling1D = Pooling<Max, 1>;
+    /// The largest value of each window (Keras: `MaxPooling2D`).
+    MaxPooling2D = Pooling<Max, 2>;
+    /// The largest value of each window (Keras: `MaxPooling3D`).
+    MaxPooling3D = Pooling<Max, 3>;
+    /// The mean of each window (Keras: `AveragePooling1D`).
+    AveragePooling1D = Pooling<Mean, 1>;
+    /// The mean of each window (Keras: `AveragePooling2D`).
+    AveragePooling2D = Pooling<Mean, 2>;
+    /// The mean of each window (Keras: `AveragePooling3D`).
+    AveragePooling3D = Pooling<Mean, 3>;
+    /// The largest value of each channel (Keras: `GlobalMaxPooling1D`).
+    GlobalMaxPooling1D = GlobalPooling<Max, 1>;
+    /// The largest value of each channel (Keras: `GlobalMaxPooling2D`).
+    GlobalMaxPooling2D = GlobalPooling<Max, 2>;
+    /// The largest value of each channel (Keras: `GlobalMaxPooling3D`).
+    GlobalMaxPooling3D = GlobalPooling<Max, 3>;
+    /// The mean of each channel (Keras: `GlobalAveragePooling1D`).
+    GlobalAveragePooling1D = GlobalPooling<Mean, 1>;
+    /// The mean of each channel (Keras: `GlobalAveragePooling2D`).
+    GlobalAveragePooling2D = GlobalPooling<Mean, 2>;
+    /// The mean of each channel (Keras: `GlobalAveragePooling3D`).
+    GlobalAveragePooling3D = GlobalPooling<Mean, 3>;
+    /// The largest values of as many parts as asked for (Keras: `AdaptiveMaxPooling1D`).
+    AdaptiveMaxPooling1D = AdaptivePooling<Max, 1>;
+    /// The largest values of as many parts as asked for (Keras: `AdaptiveMaxPooling2D`).
+    AdaptiveMaxPooling2D = AdaptivePooling<Max, 2>;
+    /// The largest values of as many parts as asked for (Keras: `AdaptiveMaxPooling3D`).
+    AdaptiveMaxPooling3D = AdaptivePooling<Max, 3>;
+    /// The means of as many parts as asked for (Keras: `AdaptiveAveragePooling1D`).
+    AdaptiveAveragePooling1D = AdaptivePooling<Mean, 1>;
+    /// The means of as many parts as asked for (Keras: `AdaptiveAveragePooling2D`).
+    AdaptiveAveragePooling2D = AdaptivePooling<Mean, 2>;
+    /// The means of as many parts as asked for (Keras: `AdaptiveAveragePooling3D`).
+    AdaptiveAveragePooling3D = AdaptivePooling<Mean, 3>;
+}
 
 /// What pooling does with the values.
 pub trait Pool: std::fmt::Debug + Clone + Default + PartialEq + Send + Sync + 'static {
-    /// TensorFlow's op over windows.
-    const WINDOW: &'static str;
+    /// TensorFlow's ops over windows: of images, and of volumes.
+    const WINDOW: [&'static str; 2];
     /// TensorFlow's op over whole axes.
     const WHOLE: &'static str;
     /// The names of the layers over windows, by the number of dimensions.
-    const NAMES: [&'static str; 2];
+    const NAMES: [&'static str; 3];
     /// The names of the layers over whole axes.
-    const GLOBAL_NAMES: [&'static str; 2];
+    const GLOBAL_NAMES: [&'static str; 3];
+    /// The names of the layers over a number of parts.
+    const ADAPTIVE_NAMES: [&'static str; 3];
 }
 
-/// The largest value.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Max;
+macro_rules! pools {
+    ($($(#[$doc:meta])* $name:ident: $window:literal, $whole:literal, $word:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct $name;
 
-impl Pool for Max {
-    const WINDOW: &'static str = "MaxPool";
-    const WHOLE: &'static str = "Max";
-    const NAMES: [&'static str; 2] = ["MaxPooling1D", "MaxPooling2D"];
-    const GLOBAL_NAMES: [&'static str; 2] = ["GlobalMaxPooling1D", "GlobalMaxPooling2D"];
+        impl Pool for $name {
+            const WINDOW: [&'static str; 2] = [$window, concat!($window, "3D")];
+            const WHOLE: &'static str = $whole;
+            const NAMES: [&'static str; 3] =
+                [concat!($word, "Pooling1D"), concat!($word, "Pooling2D"), concat!($word, "Pooling3D")];
+            const GLOBAL_NAMES: [&'static str; 3] = [
+                concat!("Global", $word, "Pooling1D"),
+                concat!("Global", $word, "Pooling2D"),
+                concat!("Global", $word, "Pooling3D"),
+            ];
+            const ADAPTIVE_NAMES: [&'static str; 3] = [
+                concat!("Adaptive", $word, "Pooling1D"),
+                concat!("Adaptive", $word, "Pooling2D"),
+                concat!("Adaptive", $word, "Pooling3D"),
+            ];
+        }
+    )*};
 }
 
-/// The mean.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Mean;
-
-impl Pool for Mean {
-    const WINDOW: &'static str = "AvgPool";
-    const WHOLE: &'static str = "Mean";
-    const NAMES: [&'static str; 2] = ["AveragePooling1D", "AveragePooling2D"];
-    const GLOBAL_NAMES: [&'static str; 2] = ["GlobalAveragePooling1D", "GlobalAveragePooling2D"];
+pools! {
+    /// The largest value.
+    Max: "MaxPool", "Max", "Max";
+    /// The mean.
+    Mean: "AvgPool", "Mean", "Average";
 }
 
 /// Pools windows over `N` spatial dimensions.
@@ -149,7 +199,7 @@ impl<P: Pool, const N: usize> Layer for Pooling<P, N> {
         }
         let y = channels_last(call, x, self.data_format, N, |call, x| {
             let x = extents(call, x, N)?;
-            let pool = call.op(P::WINDOW).input(x).attr("padding", self.padding.op());
+            let pool = call.op(P::WINDOW[usize::from(N == 3)]).input(x).attr("padding", self.padding.op());
             let y = pool.attr("ksize", sizes(&window.size)).attr("strides", sizes(&window.strides)).one()?;
             squeeze(call, y, N)
         })?;
@@ -215,5 +265,81 @@ impl<P: Pool, const N: usize> Layer for GlobalPooling<P, N> {
             return Ok(vec![call.apply("RealDiv", &[sum, count])?]);
         }
         Ok(vec![call.reduce(P::WHOLE, x, &axes, self.keepdims)?])
+    }
+}
+
+/// Pools as many parts of each of `N` spatial dimensions as asked for, which overlap where the extent isn't a multiple.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdaptivePooling<P: Pool, const N: usize> {
+    output_size: [usize; N],
+    data_format: DataFormat,
+    pool: std::marker::PhantomData<P>,
+}
+
+impl<P: Pool, const N: usize> Default for AdaptivePooling<P, N> {
+    fn default() -> Self {
+        AdaptivePooling::new([1; N])
+    }
+}
+
+impl<P: Pool, const N: usize> AdaptivePooling<P, N> {
+    /// This many parts of each dimension; channels in the last axis.
+    pub fn new(output_size: [usize; N]) -> Self {
+        AdaptivePooling { output_size, data_format: DataFormat::ChannelsLast, pool: std::marker::PhantomData }
+    }
+
+    /// The same with the channels elsewhere.
+    pub fn data_format(mut self, data_format: DataFormat) -> Self {
+        self.data_format = data_format;
+        self
+    }
+
+    fn first(&self) -> usize {
+        if self.data_format == DataFormat::ChannelsFirst { 2 } else { 1 }
+    }
+}
+
+impl<P: Pool, const N: usize> Layer for AdaptivePooling<P, N> {
+    fn class_name(&self) -> &str {
+        P::ADAPTIVE_NAMES.get(N.wrapping_sub(1)).unwrap_or(&"")
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        f.required("output_size", &mut self.output_size);
+        f.field("data_format", &mut self.data_format);
+    }
+
+    fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        let input = inputs.first()?;
+        let mut dims = input.dims()?.to_vec();
+        if dims.len() != N + 2 {
+            return Err(Error::mismatch(format!("it takes {} dimensions, but got {}", N + 2, input.shape)));
+        }
+        for (extent, size) in dims.iter_mut().skip(self.first()).zip(self.output_size) {
+            *extent = Some(size);
+        }
+        Ok(vec![input.with_shape(dims)])
+    }
+
+    fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        let [mut x] = inputs(given)?;
+        let spec = call.spec(x);
+        for (axis, parts) in (self.first()..).zip(self.output_size) {
+            let extent = spec.known(axis as i64)?;
+            if parts == 0 || extent == 0 {
+                return Err(Error::mismatch(format!("{extent} values in {parts} parts")));
+            }
+            let mut pooled = Vec::with_capacity(parts);
+            for part in 0..parts {
+                let bound = |n: usize| n.checked_mul(extent).ok_or_else(|| Error::limit("too many parts"));
+                let (begin, end) = (bound(part)? / parts, bound(part + 1)?.div_ceil(parts));
+                let mut slices = vec![(None, None, 1); axis];
+                slices.push((Some(begin as i64), Some(end as i64), 1));
+                let window = call.slice(x, &slices)?;
+                pooled.push(call.reduce(P::WHOLE, window, &[axis as i64], true)?);
+            }
+            x = call.concat(&pooled, axis as i64)?;
+        }
+        Ok(vec![x])
     }
 }

@@ -45,8 +45,19 @@ impl Model {
     /// # Errors
     /// When the model isn't built, a layer can't be traced, or the dialect can't say what a layer is.
     pub fn to_artifact(&self, dialect: Dialect) -> Result<Artifact> {
-        // What isn't written in Keras 1's dialect, a file in it keeps.
-        let written = if dialect == Dialect::Keras1 { Dialect::Keras2 } else { dialect };
+        let mut artifact = self.described(dialect)?;
+        let mut functions = self.functions(written(dialect), &mut artifact.objects)?;
+        self.add_layer_functions(&mut artifact.objects, &mut functions)?;
+        artifact.functions = Some(functions);
+        Ok(artifact)
+    }
+
+    /// As [`Model::to_artifact`] without functions, which takes no tracing.
+    ///
+    /// # Errors
+    /// When the model isn't built, or the dialect can't say what a layer is.
+    pub fn described(&self, dialect: Dialect) -> Result<Artifact> {
+        let written = written(dialect);
         let (architecture, _) = self.architecture(dialect)?;
         let mut objects = if self.objects.is_empty() { self.skeleton()? } else { self.objects.clone() };
         for (id, config) in self.configs(written)? {
@@ -57,13 +68,10 @@ impl Model {
         if let Some(Kind::Layer(root)) = objects.get_mut(Objects::ROOT).map(|o| &mut o.kind) {
             root.config = architecture.config.get("config").map(ToString::to_string).unwrap_or_default();
         }
-        let mut functions = self.functions(written, &mut objects)?;
-        self.add_layer_functions(&mut objects, &mut functions)?;
         Ok(Artifact {
             architecture: Some(architecture),
             training: self.training.as_ref().map(|t| training::convert(t, &self.objects, written).0),
             objects,
-            functions: Some(functions),
             ..Artifact::default()
         })
     }
@@ -178,6 +186,11 @@ impl Model {
         };
         Ok((concrete, library))
     }
+}
+
+/// The dialect that is written: what isn't written in Keras 1's, a file in it keeps.
+fn written(dialect: Dialect) -> Dialect {
+    if dialect == Dialect::Keras1 { Dialect::Keras2 } else { dialect }
 }
 
 /// The indexes in the order in which TensorFlow flattens the structure: dicts by key.
