@@ -124,19 +124,6 @@ fn in_top_k(predictions: &Tensor, targets: &Tensor, k: i64) -> Result<Tensor> {
     Ok(Tensor::from_vec((0..rows).map(among).collect(), [rows])?)
 }
 
-fn unique(a: &NodeAttrs<'_>, counts: bool) -> Result<Box<dyn Kernel>> {
-    let dtype = a.dtype("out_idx")?;
-    Ok(kernel(move |_, inputs| {
-        let [x] = tensors(inputs)?;
-        let (values, indices, n) = array::unique(&x)?;
-        let mut out = vec![values, array::cast(&indices, dtype)?];
-        if counts {
-            out.push(array::cast(&n, dtype)?);
-        }
-        many(out)
-    }))
-}
-
 /// Where values would go into sorted rows.
 fn search(a: &NodeAttrs<'_>, right: bool) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("out_type")?;
@@ -161,6 +148,40 @@ fn bucketize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let bucket = |v: &f64| boundaries.partition_point(|b| f64::from(*b) <= *v) as i32;
         Tensor::from_vec(wide.elements::<f64>()?.iter().map(bucket).collect(), x.shape())
     })
+}
+
+/// The indices of elements that are counted in C order: a row for each of `dims`.
+fn unravel(indices: &Tensor, dims: &Tensor) -> Result<Tensor> {
+    if dims.rank() != 1 || indices.rank() > 1 {
+        return Err(Error::compute(format!(
+            "dims must be a vector and indices at most one, got shapes {:?} and {:?}",
+            dims.shape(),
+            indices.shape()
+        )));
+    }
+    let extents = dims.to_i64_vec()?;
+    if extents.contains(&0) {
+        return Err(Error::compute("dims can't contain a dimension of 0"));
+    }
+    let numbers = indices.to_i64_vec()?;
+    // From the innermost dimension, what is left being counted in the next one's steps.
+    let mut left = numbers.clone();
+    let mut rows: Vec<Vec<i64>> = Vec::new();
+    for (d, extent) in extents.iter().enumerate().rev() {
+        let outermost = d == 0;
+        let split = |v: &mut i64| {
+            let here = if outermost { *v } else { v.wrapping_rem(*extent) };
+            *v = v.wrapping_div(*extent);
+            here
+        };
+        rows.push(left.iter_mut().map(split).collect());
+    }
+    if let Some(at) = left.iter().position(|v| *v > 0) {
+        return Err(Error::compute(format!("index {} is out of range for dims {extents:?}", numbers[at])));
+    }
+    rows.reverse();
+    let shape: Shape = std::iter::once(extents.len()).chain(indices.shape().iter().copied()).collect();
+    Ok(array::cast(&Tensor::from_vec(rows.concat(), shape)?, indices.dtype())?)
 }
 
 pub(super) const OPS: &[Op] = &[
@@ -241,8 +262,6 @@ pub(super) const OPS: &[Op] = &[
             one(in_top_k(&predictions, &targets, int(&k, "k")?)?)
         }))
     }),
-    Op::new("Unique(x: T) -> (y: T, idx: out_idx); T: type; out_idx: type = int32", |a| unique(a, false)),
-    Op::new("UniqueWithCounts(x: T) -> (y: T, idx: out_idx, count: out_idx); T: type; out_idx: type = int32", |a| unique(a, true)),
     Op::new("LowerBound(sorted_inputs: T, values: T) -> (output: out_type); T: type; out_type: type = int32", |a| search(a, false)),
     Op::new("UpperBound(sorted_inputs: T, values: T) -> (output: out_type); T: type; out_type: type = int32", |a| search(a, true)),
     Op::new("Bucketize(input: T) -> (output: int32); T: type; boundaries: list(float)", bucketize),
@@ -262,4 +281,5 @@ pub(super) const OPS: &[Op] = &[
             one(array::bin_count(&x, size, &weights, binary)?)
         }))
     }),
+    Op::new("UnravelIndex(indices: Tidx, dims: Tidx) -> (output: Tidx); Tidx: type = int32", |_| Ok(kernel(|_, inputs| { let [indices, dims] = tensors(inputs)?; one(unravel(&indices, &dims)?) }))),
 ];

@@ -26,11 +26,14 @@ families! {
     calls
     checkpoint
     compare
+    diagonals
+    distinct
     einsum
     examples
     functions
     gather
     images
+    linalg
     lists
     moves
     normalise
@@ -39,8 +42,10 @@ families! {
     recurrent
     reductions
     regex
+    segments
     shapes
     slices
+    statistics
     strings
     tables
     variables

@@ -1,6 +1,6 @@
 //! Parts of tensors: slices, strided slices, splits, reversals, rolls.
 
-use super::args::{all_tensors, axis, int, many, map1, one, tensors};
+use super::args::{all_tensors, axis, int, many, one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::array;
@@ -273,22 +273,6 @@ pub(super) const OPS: &[Op] = &[
     Op::new("ReverseSequence(input: T, seq_lengths: Tlen) -> (output: T); seq_dim: int; batch_dim: int = 0; T: type; Tlen: type = int64", reverse_sequence),
     Op::new("Roll(input: T, shift: Tshift, axis: Taxis) -> (output: T); T: type; Tshift: type; Taxis: type", roll),
     Op::new("ConcatOffset(concat_dim: int32, shape: N * shape_type) -> (offset: N * shape_type); N: int; shape_type: type = int32", concat_offset),
-    Op::new("MatrixBandPart(input: T, num_lower: Tindex, num_upper: Tindex) -> (band: T); T: type; Tindex: type = int64", |_| {
-        Ok(kernel(|_, inputs| {
-            let [x, lower, upper] = tensors(inputs)?;
-            // A negative number of diagonals means all.
-            let lower = usize::try_from(int(&lower, "num_lower")?).ok();
-            one(array::band_part(&x, lower, usize::try_from(int(&upper, "num_upper")?).ok())?)
-        }))
-    }),
-    Op::new("MatrixDiagPart(input: T) -> (diagonal: T); T: type", |_| map1(|x| array::diag_part(&x, 0))),
-    Op::new("MatrixDiag(diagonal: T) -> (output: T); T: type", |_| map1(|x| array::diag(&x))),
-    Op::new("MatrixSetDiag(input: T, diagonal: T) -> (output: T); T: type", |_| {
-        Ok(kernel(|_, inputs| {
-            let [x, diagonal] = tensors(inputs)?;
-            one(array::set_diag(&x, &diagonal, 0)?)
-        }))
-    }),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tensors made from a few numbers.
 #![allow(clippy::unnecessary_fallible_conversions, reason = "the same text serves every width of integers")]
 
+use super::Diagonals;
 use super::mover::{Mover, rearrange};
 use crate::kernels::elementwise::Number;
 use crate::{DType, Error, Result, Shape, Tensor, checked_elements, dispatch};
@@ -183,98 +184,6 @@ impl Mover for Band {
     }
 }
 
-/// Where the diagonals of matrices lie: `k` above the main one, or below it when negative.
-struct Diagonal {
-    rows: usize,
-    columns: usize,
-    k: isize,
-}
-
-impl Diagonal {
-    fn len(&self) -> usize {
-        let (down, right) = (self.k.min(0).unsigned_abs(), self.k.max(0).unsigned_abs());
-        self.rows.saturating_sub(down).min(self.columns.saturating_sub(right))
-    }
-
-    fn place(&self, matrix: usize, i: usize) -> usize {
-        let (down, right) = (self.k.min(0).unsigned_abs(), self.k.max(0).unsigned_abs());
-        (matrix * self.rows + i + down) * self.columns + i + right
-    }
-}
-
-/// The `k`-th diagonals of the matrices in the last two dimensions (`tf.linalg.diag_part` with one diagonal).
-///
-/// # Errors
-/// When the rank is under 2.
-pub fn diag_part(x: &Tensor, k: isize) -> Result<Tensor> {
-    let [.., rows, columns] = *x.shape() else {
-        return Err(Error::shape(format!("a matrix has two dimensions, got shape {:?}", x.shape())));
-    };
-    let diagonal = Diagonal { rows, columns, k };
-    let mut shape: Shape = x.shape()[..x.rank() - 2].into();
-    shape.push(diagonal.len());
-    rearrange(&[x], &shape, &TakeDiagonal(diagonal))
-}
-
-struct TakeDiagonal(Diagonal);
-
-impl Mover for TakeDiagonal {
-    fn run<T: Clone + Send + Sync>(&self, inputs: &[&[T]], out: &mut [T]) {
-        let (Some(&src), n @ 1..) = (inputs.first(), self.0.len()) else { return };
-        for (m, to) in out.chunks_mut(n).enumerate() {
-            to.iter_mut().enumerate().for_each(|(i, o)| o.clone_from(&src[self.0.place(m, i)]));
-        }
-    }
-}
-
-/// The matrices of `x` with `diagonal` on their `k`-th diagonals (`tf.linalg.set_diag` with one diagonal).
-///
-/// # Errors
-/// When dtypes differ or `diagonal` doesn't have the shape that [`diag_part`] gives.
-pub fn set_diag(x: &Tensor, diagonal: &Tensor, k: isize) -> Result<Tensor> {
-    let [batch @ .., rows, columns] = x.shape() else {
-        return Err(Error::shape(format!("a matrix has two dimensions, got shape {:?}", x.shape())));
-    };
-    let place = Diagonal { rows: *rows, columns: *columns, k };
-    let fits = diagonal.shape().split_last().is_some_and(|(n, b)| *n == place.len() && b == batch);
-    if !fits {
-        return Err(Error::shape(format!(
-            "a diagonal of shape {:?} for matrices {:?}",
-            diagonal.shape(),
-            x.shape()
-        )));
-    }
-    rearrange(&[x, diagonal], x.shape(), &PutDiagonal(place))
-}
-
-struct PutDiagonal(Diagonal);
-
-impl Mover for PutDiagonal {
-    fn run<T: Clone + Send + Sync>(&self, inputs: &[&[T]], out: &mut [T]) {
-        let ([src, diagonal], n @ 1..) = (inputs, self.0.len()) else {
-            if let Some(src) = inputs.first() {
-                out.clone_from_slice(src);
-            }
-            return;
-        };
-        out.clone_from_slice(src);
-        for (m, from) in diagonal.chunks(n).enumerate() {
-            from.iter().enumerate().for_each(|(i, v)| out[self.0.place(m, i)].clone_from(v));
-        }
-    }
-}
-
-/// Matrices of zeros with `x`'s last dimension on their diagonals (`tf.linalg.diag`).
-///
-/// # Errors
-/// When `x` is a scalar, or the result is too large.
-pub fn diag(x: &Tensor) -> Result<Tensor> {
-    let Some(&n) = x.shape().last() else { return Err(Error::shape("a scalar has no diagonal")) };
-    let mut shape: Shape = x.shape().into();
-    shape.push(n);
-    set_diag(&Tensor::zeros(x.dtype(), &shape)?, x, 0)
-}
-
 /// Matrices with ones on their diagonals and zeros elsewhere (`tf.eye`): `batch` of `rows` by `columns`.
 ///
 /// # Errors
@@ -283,7 +192,7 @@ pub fn eye(batch: &[usize], rows: usize, columns: usize, dtype: DType) -> Result
     let shape: Shape = batch.iter().copied().chain([rows, columns]).collect();
     let ones: Shape = batch.iter().copied().chain([rows.min(columns)]).collect();
     let one = super::cast(&Tensor::scalar(1.0f32), dtype)?;
-    set_diag(&Tensor::zeros(dtype, &shape)?, &fill(&ones, &one)?, 0)
+    super::set_diag(&Tensor::zeros(dtype, &shape)?, &fill(&ones, &one)?, &Diagonals::MAIN)
 }
 
 #[cfg(test)]
@@ -331,19 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn bands_and_diagonals() {
+    fn bands_are_cut_out() {
         let t = i(&[1, 2, 3, 4, 5, 6, 7, 8, 9], &[3, 3]);
         let band = band_part(&t, Some(0), None).expect("upper");
         assert!(band.bit_eq(&i(&[1, 2, 3, 0, 5, 6, 0, 0, 9], &[3, 3])));
         let band = band_part(&t, Some(1), Some(0)).expect("band");
         assert!(band.bit_eq(&i(&[1, 0, 0, 4, 5, 0, 0, 8, 9], &[3, 3])));
-        assert!(diag_part(&t, 0).expect("main").bit_eq(&i(&[1, 5, 9], &[3])));
-        assert!(diag_part(&t, 1).expect("above").bit_eq(&i(&[2, 6], &[2])));
-        assert!(diag_part(&t, -2).expect("below").bit_eq(&i(&[7], &[1])));
-        assert_eq!(diag_part(&t, 9).expect("none").shape(), [0]);
-        let set = set_diag(&t, &i(&[0, 0], &[2]), -1).expect("set");
-        assert!(set.bit_eq(&i(&[1, 2, 3, 0, 5, 6, 7, 0, 9], &[3, 3])));
-        assert!(diag(&i(&[1, 2], &[2])).expect("diag").bit_eq(&i(&[1, 0, 0, 2], &[2, 2])));
         assert!(eye(&[], 2, 3, DType::I32).expect("eye").bit_eq(&i(&[1, 0, 0, 0, 1, 0], &[2, 3])));
         assert!(band_part(&i(&[1], &[1]), None, None).is_err());
     }

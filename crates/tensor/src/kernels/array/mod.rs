@@ -5,6 +5,7 @@
 
 mod cast;
 mod create;
+mod diagonals;
 mod gather;
 mod join;
 mod mover;
@@ -15,10 +16,11 @@ mod small_float;
 mod strided;
 
 pub use cast::cast;
-pub use create::{band_part, diag, diag_part, eye, fill, linspace, one_hot, range, set_diag};
+pub use create::{band_part, eye, fill, linspace, one_hot, range};
+pub use diagonals::{Align, Diagonals, diag, diag_part, set_diag};
 pub use gather::{Scatter, gather, gather_nd, scatter, scatter_nd};
 pub use join::{concat, expand_dims, split, squeeze, stack, unstack};
-pub use order::{bin_count, invert_permutation, search_sorted, top_k, unique};
+pub use order::{bin_count, invert_permutation, list_diff, nth_element, search_sorted, top_k, unique};
 pub use pad::{Mirror, mirror_pad, pad};
 pub use select::{coordinates, select, select_slices};
 pub use strided::{broadcast_to, matrix_transpose, reverse, roll, slice, strided_slice, tile, transpose};

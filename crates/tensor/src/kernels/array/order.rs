@@ -66,55 +66,119 @@ fn descending<T: PartialOrd>(x: T, y: T) -> Ordering {
     })
 }
 
-/// The distinct elements of a vector in order of appearance, for each element the index of its like, and how often
-/// each occurs (`tf.unique_with_counts`); indices and counts are `int64`.
+/// The distinct slices along `axis` in order of appearance, for each slice the index of its like, and how often each
+/// occurs (`tf.unique_with_counts`); indices and counts are `int64` vectors.
 ///
 /// # Errors
-/// When `x` isn't a vector.
-pub fn unique(x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-    if x.rank() != 1 {
-        return Err(Error::shape(format!("unique expects a 1D vector, got shape {:?}", x.shape())));
+/// When there is no such axis, or elements aren't plain numbers or strings.
+pub fn unique(x: &Tensor, axis: usize) -> Result<(Tensor, Tensor, Tensor)> {
+    if axis >= x.rank() {
+        return Err(Error::shape(format!("shape {:?} has no axis {axis}", x.shape())));
     }
+    let order: Shape = std::iter::once(axis).chain((0..x.rank()).filter(|d| *d != axis)).collect();
+    let rows = super::transpose(x, &order)?;
+    let count = x.shape()[axis];
+    let keys = keys(&rows, count)?;
     let (mut firsts, mut indices, mut counts) =
-        (Vec::<i64>::new(), Vec::with_capacity(x.len()), Vec::<i64>::new());
-    let mut see = |at: usize, known: Option<usize>| -> usize {
+        (Vec::<i64>::new(), Vec::with_capacity(count), Vec::<i64>::new());
+    let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
+    for (at, key) in keys.into_iter().enumerate() {
+        let known = key.as_ref().and_then(|k| seen.get(k).copied());
         let id = known.unwrap_or(firsts.len());
         if known.is_none() {
             firsts.push(at as i64);
             counts.push(0);
+            seen.extend(key.map(|k| (k, id)));
         }
         counts[id] += 1;
         indices.push(id as i64);
-        id
-    };
-    if x.dtype() == DType::String {
-        let mut seen: HashMap<&[u8], usize> = HashMap::new();
-        for (at, s) in x.strings()?.iter().enumerate() {
-            let id = see(at, seen.get(&s[..]).copied());
-            seen.insert(s, id);
-        }
-    } else {
-        let size = x.dtype().size().unwrap_or(1);
-        let not_a_number = crate::kernels::elementwise::is_nan(x).ok();
-        let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
-        for (at, bytes) in x.bytes()?.chunks(size).enumerate() {
-            // Equality of numbers: both zeros are one, and no NaN equals another.
-            let lone = match &not_a_number {
-                Some(t) => t.as_slice::<crate::Bool>()?[at].get(),
-                None => false,
-            };
-            let mut key = bytes.to_vec();
-            if x.dtype().is_float() && bytes[..size - 1].iter().all(|b| *b == 0) && bytes[size - 1] == 0x80 {
-                key[size - 1] = 0;
-            }
-            let id = see(at, if lone { None } else { seen.get(&key).copied() });
-            seen.insert(key, id);
-        }
     }
     let n = firsts.len();
     let places = Tensor::from_vec(firsts, [n])?;
-    let len = indices.len();
-    Ok((super::gather(x, &places, 0, 0)?, Tensor::from_vec(indices, [len])?, Tensor::from_vec(counts, [n])?))
+    Ok((
+        super::gather(x, &places, axis, 0)?,
+        Tensor::from_vec(indices, [count])?,
+        Tensor::from_vec(counts, [n])?,
+    ))
+}
+
+/// The elements of the vector `x` that aren't in the vector `y`, and their indices as `int64` (`tf.setdiff1d`).
+///
+/// # Errors
+/// When one isn't a vector, dtypes differ, or elements aren't plain numbers or strings.
+pub fn list_diff(x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+    crate::kernels::elementwise::same_dtype(x, y)?;
+    if x.rank() != 1 || y.rank() != 1 {
+        return Err(Error::shape(format!(
+            "expected vectors, got shapes {:?} and {:?}",
+            x.shape(),
+            y.shape()
+        )));
+    }
+    let gone: std::collections::HashSet<Vec<u8>> = keys(y, y.len())?.into_iter().flatten().collect();
+    let stays = |key: &Option<Vec<u8>>| key.as_ref().is_none_or(|k| !gone.contains(k));
+    let kept: Vec<i64> =
+        keys(x, x.len())?.iter().enumerate().filter(|(_, k)| stays(k)).map(|(i, _)| i as i64).collect();
+    let n = kept.len();
+    let kept = Tensor::from_vec(kept, [n])?;
+    Ok((super::gather(x, &kept, 0, 0)?, kept))
+}
+
+/// The `n`-th least element of each row in the last dimension, or the `n`-th greatest with `reverse`, counted from 0
+/// (`tf.nn.nth_element`).
+///
+/// # Errors
+/// When the dtype isn't real, the rank is 0, or rows aren't longer than `n`.
+pub fn nth_element(x: &Tensor, n: usize, reverse: bool) -> Result<Tensor> {
+    let Some((&len, outer)) = x.shape().split_last() else {
+        return Err(Error::shape("a scalar has no n-th element"));
+    };
+    if n >= len {
+        return Err(Error::value(format!("input must have last dimension > n = {n}, got {len}")));
+    }
+    let at = if reverse { n } else { len - 1 - n };
+    dispatch!(real x.dtype(), T => {
+        let mut values = x.elements::<T>()?.into_owned();
+        let nth = values.chunks_mut(len).map(|row| *row.select_nth_unstable_by(at, |a, b| descending(*a, *b)).1);
+        Tensor::from_vec::<T>(nth.collect(), outer)
+    }, else => Err(Error::dtype("a real number's", x.dtype())))
+}
+
+/// Bytes for each of `count` rows that are the same for equal ones; none for a row that equals no other.
+fn keys(rows: &Tensor, count: usize) -> Result<Vec<Option<Vec<u8>>>> {
+    let width = rows.len().checked_div(count).unwrap_or(0);
+    if rows.dtype() == DType::String {
+        let strings = rows.strings()?;
+        let key = |row: &[crate::ByteString]| match row {
+            [one] => one.to_vec(),
+            _ => {
+                row.iter().flat_map(|s| s.len().to_le_bytes().into_iter().chain(s.iter().copied())).collect()
+            }
+        };
+        return Ok((0..count).map(|i| Some(key(&strings[i * width..][..width]))).collect());
+    }
+    let size = rows.dtype().size().ok_or_else(|| Error::dtype("numbers or strings", rows.dtype()))?;
+    // Equality of numbers: both zeros are one, and no NaN equals another.
+    let nan = crate::kernels::elementwise::is_nan(rows).ok();
+    let nan = nan.as_ref().map(|t| t.as_slice::<crate::Bool>()).transpose()?;
+    let bytes = rows.bytes()?;
+    let key = |i: usize| {
+        if nan.is_some_and(|nan| nan[i * width..][..width].iter().any(|b| b.get())) {
+            return None;
+        }
+        let mut key = bytes[i * width * size..][..width * size].to_vec();
+        if rows.dtype().is_float() {
+            for element in key.chunks_mut(size) {
+                if let Some((last, [..])) =
+                    element.split_last_mut().filter(|(l, r)| **l == 0x80 && r.iter().all(|b| *b == 0))
+                {
+                    *last = 0;
+                }
+            }
+        }
+        Some(key)
+    };
+    Ok((0..count).map(key).collect())
 }
 
 /// The inverse of a permutation given as a vector (`tf.math.invert_permutation`).
@@ -246,14 +310,14 @@ mod tests {
     #[test]
     fn distinct_elements_in_order_of_appearance() {
         let x = Tensor::from_vec(vec![3i32, 1, 3, 2, 1], [5]).expect("x");
-        let (values, at, counts) = unique(&x).expect("unique");
+        let (values, at, counts) = unique(&x, 0).expect("unique");
         assert_eq!(values.as_slice::<i32>().expect("i32"), [3, 1, 2]);
         assert_eq!(at.as_slice::<i64>().expect("i64"), [0, 1, 0, 2, 1]);
         assert_eq!(counts.as_slice::<i64>().expect("i64"), [2, 2, 1]);
         let x = Tensor::from_vec(vec![0.0f32, -0.0, f32::NAN, f32::NAN], [4]).expect("x");
-        assert_eq!(unique(&x).expect("unique").0.len(), 3);
+        assert_eq!(unique(&x, 0).expect("unique").0.len(), 3);
         let s = Tensor::from_strings([&b"b"[..], b"a", b"b"], [3]).expect("x");
-        assert_eq!(unique(&s).expect("unique").0.strings().expect("strings").concat(), b"ba");
+        assert_eq!(unique(&s, 0).expect("unique").0.strings().expect("strings").concat(), b"ba");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Logic on booleans, and on the bits of integers.
 
-use super::map::{map1, map2};
+use super::map::{map1, map1_to, map2};
 use super::number::Integer;
 use crate::{Bool, Error, Result, Tensor, dispatch};
 
@@ -63,6 +63,15 @@ bitwise! {
 /// When the dtype isn't an integer.
 pub fn bitwise_not(x: Tensor) -> Result<Tensor> {
     dispatch!(integer x.dtype(), T => map1::<T>(x, |_, v| Integer::not(v)),
+        else => Err(Error::dtype("an integer one", x.dtype())))
+}
+
+/// The number of bits that are set in each element, as `uint8` (`PopulationCount`).
+///
+/// # Errors
+/// When the dtype isn't an integer.
+pub fn population_count(x: &Tensor) -> Result<Tensor> {
+    dispatch!(integer x.dtype(), T => map1_to::<T, u8>(x, |_, v| v.count_ones() as u8),
         else => Err(Error::dtype("an integer one", x.dtype())))
 }
 

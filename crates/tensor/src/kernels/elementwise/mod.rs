@@ -19,8 +19,8 @@ pub use arith::{
     square, squared_difference, sub, truncated_mod,
 };
 pub use bits::{
-    bitwise_and, bitwise_not, bitwise_or, bitwise_xor, logical_and, logical_not, logical_or, shift_left,
-    shift_right,
+    bitwise_and, bitwise_not, bitwise_or, bitwise_xor, logical_and, logical_not, logical_or,
+    population_count, shift_left, shift_right,
 };
 pub use compare::{approximate_equal, equal, greater, greater_equal, less, less_equal, not_equal};
 pub use complex::{angle, complex, conj, imag, magnitude, real};
