@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use modelark::savedmodel::SavedModelFormat;
+use modelark::savedmodel::{FrozenGraph, SavedModelFormat};
 use modelark::{Argument, DType, Format, Limits, Load, Model, Place, Tensor};
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub enum Form {
     Checkpoint(String),
     /// An array or an archive of arrays.
     Array(String),
+    /// A frozen GraphDef.
+    Frozen(String),
 }
 
 /// Weights that go with `model.json`.
@@ -60,6 +62,7 @@ pub fn of(case: &Case) -> Vec<Form> {
     forms.extend((0..saved).map(Form::SavedModel));
     forms.extend(list("checkpoints").keys().cloned().map(Form::Checkpoint));
     forms.extend(list("arrays").keys().cloned().map(Form::Array));
+    forms.extend(list("graphs").keys().cloned().map(Form::Frozen));
     forms
 }
 
@@ -67,7 +70,9 @@ impl Form {
     /// What it is called in a table.
     pub fn label(&self, case: &Case) -> String {
         match self {
-            Form::Whole(file) | Form::Checkpoint(file) | Form::Array(file) => file.clone(),
+            Form::Whole(file) | Form::Checkpoint(file) | Form::Array(file) | Form::Frozen(file) => {
+                file.clone()
+            }
             Form::With(architecture, weights) => format!("{architecture} + {weights}"),
             Form::SavedModel(index) => {
                 let tags = saved(case, *index).and_then(|s| s.get("tags").cloned()).unwrap_or_default();
@@ -106,6 +111,7 @@ impl Form {
             Form::SavedModel(index) => saved_model(case, *index),
             Form::Checkpoint(prefix) => checkpoint(case, prefix),
             Form::Array(file) => array(case, file),
+            Form::Frozen(file) => frozen(case, file),
         }
     }
 }
@@ -173,6 +179,29 @@ fn saved_model(case: &Case, index: usize) -> Outcome {
         count += call(&model, function, &inputs, &expected)?;
     }
     if count == 0 { Err("there is nothing to compare".to_owned()) } else { Ok(format!("{count} outputs")) }
+}
+
+/// Runs a frozen graph from the tensors to the tensors that its case names.
+fn frozen(case: &Case, file: &str) -> Outcome {
+    let about = case.meta.get("graphs").and_then(|g| g.get(file)).ok_or("no such graph")?;
+    let names = |key: &str| strings(about.get(key)).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let (given, wanted) = (names("inputs"), names("outputs"));
+    let format = FrozenGraph { inputs: Some(given.clone()), outputs: Some(wanted.clone()) };
+    let artifact = format.read(&Place::of_path(case.path(file)), &Limits::default());
+    let model = artifact.and_then(Model::from_artifact).map_err(|e| e.to_string())?;
+    let (inputs, expected) = (case.arrays("inputs.npz")?, case.arrays("expected.npz")?);
+    let fed = given.into_iter().filter_map(|name| Some((name.clone(), inputs.get(&name)?.clone())));
+    let outputs = model.predict(fed.collect::<Vec<_>>()).map_err(|e| e.to_string())?;
+    for name in &wanted {
+        let actual = outputs.get(name).ok_or_else(|| format!("no output {name:?}"))?;
+        let right = expected.get(name).ok_or("an answer is missing")?;
+        compare::close(actual, right, Tolerance::FLOAT32).map_err(|e| format!("{name}: {e}"))?;
+    }
+    if wanted.is_empty() {
+        Err("there is nothing to compare".to_owned())
+    } else {
+        Ok(format!("{} outputs", wanted.len()))
+    }
 }
 
 /// Loads the graph of a SavedModel that has these tags.

@@ -7,7 +7,7 @@ use modelark_artifact::{
     Artifact, Error, Format, Functions, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Session,
     Signature, Source, Target, TensorInfo, nearest,
 };
-use modelark_graph::{Attr, Graph, Library, Output, ops};
+use modelark_graph::{Attr, Graph, Library, Node, Output, ops};
 use modelark_proto::{GraphDef, Message, NodeDef, bytes::Bytes};
 
 use crate::function::function_from_proto;
@@ -149,9 +149,13 @@ fn placeholders(graph: &Graph) -> Vec<Output> {
     nodes.map(|(i, _)| Output::new(i, 0)).collect()
 }
 
-/// The tensors that no node uses, of nodes that compute something.
+/// The tensors of nodes that compute something and on which no other such node depends, be it only by running after.
 fn unused(graph: &Graph) -> Vec<Output> {
-    let used: BTreeSet<usize> = graph.nodes.iter().flat_map(|n| &n.inputs).map(|o| o.node).collect();
+    let depends = |n: &Node| {
+        let controls = if n.op == "NoOp" { &[][..] } else { &n.controls };
+        n.inputs.iter().map(|o| o.node).chain(controls.to_vec()).collect::<Vec<_>>()
+    };
+    let used: BTreeSet<usize> = graph.nodes.iter().flat_map(depends).collect();
     let computes = |op: &str| op != "Const" && !PLACEHOLDERS.contains(&op);
     let last = graph.nodes.iter().enumerate().filter(|(i, n)| !used.contains(i) && computes(&n.op));
     last.flat_map(|(i, n)| {

@@ -1,6 +1,7 @@
 //! The engine: what flows along a graph's edges, what computes at its nodes, and what runs it all.
 
 mod check;
+mod frames;
 mod kernel;
 mod plan;
 mod program;

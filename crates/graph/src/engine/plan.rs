@@ -1,11 +1,11 @@
 //! Plans: which kernels run in which order, and where each value lives until its last use.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use modelark_tensor::DType;
 use smallvec::SmallVec;
 
+use super::frames::{self, Loop, Unit};
 use super::{Context, Kernel, Resources, Value, Values, kernel};
 use crate::ops::{self, NodeAttrs};
 use crate::{ARG, Attr, Attrs, Error, FuncRef, Graph, Library, Node, Output, Result};
@@ -55,6 +55,8 @@ pub(super) enum Kind {
     Switch,
     /// `Merge`: gives the first value that is there.
     Merge,
+    /// A loop: runs the frame of this index among the plan's until no value goes to a next iteration.
+    Loop(u32),
 }
 
 impl Kind {
@@ -84,6 +86,18 @@ pub(super) struct Plan {
     pub(super) outputs: Vec<Source>,
     /// Whether there are conditions as TensorFlow 1 has them, so that not every step runs.
     pub(super) conditional: bool,
+    /// The loops that TensorFlow 1's control flow spells.
+    pub(super) frames: Vec<Frame>,
+}
+
+/// A loop's body. Its plan takes what came in, then what the iteration before left, and gives what goes to the next
+/// iteration, then what leaves.
+pub(super) struct Frame {
+    pub(super) plan: Plan,
+    /// For each value that comes in: whether every iteration gets it, or only the first.
+    pub(super) constant: Vec<bool>,
+    /// How many values go from one iteration to the next.
+    pub(super) nexts: usize,
 }
 
 /// Results of constant folding larger than this are computed anew in each run.
@@ -92,12 +106,20 @@ const MOST_FOLDED: usize = 64 << 20;
 impl Plan {
     /// Compiles what `request` asks for.
     pub(super) fn compile(request: &Request<'_>) -> Result<Plan> {
-        let order = order(request)?;
+        let order = frames::order(request)?;
         let mut draft = Draft::new(request)?;
-        draft.conditional = order.iter().any(|&i| Kind::of(&request.graph.nodes[i].op) != Kind::Plain);
-        for index in order {
-            let node = &request.graph.nodes[index];
-            draft.node(index, node).map_err(|e| e.at_node(&node.name, &node.op, String::new))?;
+        draft.conditional = order.iter().any(|unit| match unit {
+            Unit::Node(index) => Kind::of(&request.graph.nodes[*index].op) != Kind::Plain,
+            Unit::Loop(_) => true,
+        });
+        for unit in order {
+            match unit {
+                Unit::Node(index) => {
+                    let node = &request.graph.nodes[index];
+                    draft.node(index, node).map_err(|e| e.at_node(&node.name, &node.op, String::new))?;
+                }
+                Unit::Loop(l) => draft.frame(&l)?,
+            }
         }
         let outputs = request.fetches.iter().map(|o| draft.fetch(*o)).collect::<Result<Vec<_>>>()?;
         Ok(draft.finish(outputs))
@@ -151,42 +173,6 @@ pub(super) fn needed(request: &Request<'_>) -> Result<Vec<usize>> {
     Ok((0..seen.len()).filter(|&i| seen[i]).collect())
 }
 
-/// The needed nodes so that each comes after what it depends on; else in the graph's own order.
-fn order(request: &Request<'_>) -> Result<Vec<usize>> {
-    let nodes = &request.graph.nodes;
-    let needed = needed(request)?;
-    let fed: HashSet<Output> = request.feeds.iter().copied().collect();
-    let mut is_needed = vec![false; nodes.len()];
-    needed.iter().for_each(|&i| is_needed[i] = true);
-    let mut waits = vec![0usize; nodes.len()];
-    let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-    for &index in &needed {
-        let inputs = nodes[index].inputs.iter().filter(|i| !fed.contains(i)).map(|i| i.node);
-        for on in inputs.chain(nodes[index].controls.iter().copied()).filter(|&n| is_needed[n]) {
-            waits[index] += 1;
-            users[on].push(index);
-        }
-    }
-    let mut ready: BinaryHeap<Reverse<usize>> =
-        needed.iter().copied().filter(|&i| waits[i] == 0).map(Reverse).collect();
-    let mut order = Vec::with_capacity(needed.len());
-    while let Some(Reverse(index)) = ready.pop() {
-        order.push(index);
-        for &user in &users[index] {
-            waits[user] -= 1;
-            if waits[user] == 0 {
-                ready.push(Reverse(user));
-            }
-        }
-    }
-    if order.len() < needed.len() {
-        let stuck =
-            needed.iter().find(|&&i| waits[i] > 0).map(|&i| nodes[i].name.as_str()).unwrap_or_default();
-        return Err(Error::graph(format!("the graph has a cycle through node {stuck:?}")));
-    }
-    Ok(order)
-}
-
 /// A value while a plan is drafted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Val {
@@ -217,6 +203,7 @@ struct Draft<'a> {
     references: HashSet<Output>,
     inputs: Vec<Input>,
     conditional: bool,
+    frames: Vec<Frame>,
     /// The step that a node became.
     step_of: HashMap<usize, u32>,
 }
@@ -232,6 +219,7 @@ impl<'a> Draft<'a> {
             references: HashSet::new(),
             inputs: Vec::new(),
             conditional: false,
+            frames: Vec::new(),
             step_of: HashMap::new(),
         };
         for feed in request.feeds {
@@ -247,6 +235,9 @@ impl<'a> Draft<'a> {
             };
             let dtype = attr.and_then(|a| node.attr(a)).and_then(Attr::as_type);
             draft.inputs.push(Input { name: node.name.clone(), dtype, slot: None });
+            if node.op.starts_with("Ref") {
+                draft.references.insert(*feed);
+            }
             draft.values.insert(*feed, Val::Made(draft.made));
             draft.made += 1;
         }
@@ -310,6 +301,39 @@ impl<'a> Draft<'a> {
             self.references.insert(Output::new(index, i));
         }
         self.step(index, node, made, inputs, count);
+        Ok(())
+    }
+
+    /// A loop of TensorFlow 1, as one step that stands where its nodes are.
+    fn frame(&mut self, l: &Loop) -> Result<()> {
+        let nodes = &self.request.graph.nodes;
+        let name = l.enters.first().and_then(|&n| nodes.get(n)).map(|n| n.name.clone()).unwrap_or_default();
+        let moved = |n: &usize| {
+            let input = nodes.get(*n).and_then(|n| n.inputs.first()).copied();
+            input.ok_or_else(|| Error::graph("a node that moves a value through a loop has none"))
+        };
+        let feeds: Vec<Output> = l.enters.iter().chain(&l.nexts).map(|&n| Output::new(n, 0)).collect();
+        let fetches = l.nexts.iter().chain(&l.exits).map(moved).collect::<Result<Vec<_>>>()?;
+        let request = Request { feeds: &feeds, fetches: &fetches, targets: &[], ..self.request };
+        let plan = Plan::compile(&request).map_err(|e| e.at(format!("the loop entered at {name:?}")))?;
+        let constant = l.enters.iter().map(|&n| frames::is_constant(&nodes[n])).collect();
+        let inputs = l.enters.iter().map(|&n| self.value(Output::new(n, 0))).collect::<Result<Vec<_>>>()?;
+        let first = self.made;
+        self.made += l.exits.len();
+        for (i, output) in fetches[l.nexts.len()..].iter().enumerate() {
+            self.define(*output, Val::Made(first + i));
+        }
+        let kind = Kind::Loop(self.frames.len() as u32);
+        self.frames.push(Frame { plan, constant, nexts: l.nexts.len() });
+        self.steps.push(DraftStep {
+            kernel: kernel(|_, _| Err(Error::graph("a loop outside of a graph"))),
+            inputs,
+            outputs: (first, l.exits.len()),
+            name,
+            op: "Enter".to_owned(),
+            controls: Vec::new(),
+            kind,
+        });
         Ok(())
     }
 
@@ -489,6 +513,7 @@ impl<'a> Draft<'a> {
             inputs: self.inputs,
             outputs,
             conditional: self.conditional,
+            frames: self.frames,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use modelark_tensor::{Bool, DType, PartialShape, Shape, Tensor};
 use smallvec::SmallVec;
 
-use super::plan::{Kind, Plan, Source, Step};
+use super::plan::{Frame, Kind, Plan, Source, Step};
 use super::program::Shared;
 use super::{Context, Resources, Value, Values};
 use crate::{Error, ErrorKind, FuncRef, Result};
@@ -31,6 +31,9 @@ impl Default for RunOptions {
         RunOptions { deadline: None, cancel: None, max_steps: None, max_depth: 128 }
     }
 }
+
+/// Values of which some are missing: those on branches that weren't taken.
+type Maybe = SmallVec<[Option<Value>; 4]>;
 
 /// One call of one function (or of the graph) in a run.
 pub(super) struct Run<'a> {
@@ -99,7 +102,8 @@ impl<'a> Run<'a> {
             }
         }
         if plan.conditional {
-            return run.branches(plan, slots);
+            let dead = || Error::compute("a result is on a branch that wasn't taken");
+            return run.branches(plan, slots)?.into_iter().map(|v| v.ok_or_else(dead)).collect();
         }
         let timed = run.options.deadline.is_some() || run.options.cancel.is_some();
         for step in &plan.steps {
@@ -123,15 +127,14 @@ impl<'a> Run<'a> {
 
     /// Runs a plan with conditions as TensorFlow 1 has them: a slot stays empty, and a step is left out, where a branch
     /// isn't taken.
-    fn branches(&mut self, plan: &'a Plan, mut slots: Vec<Option<Value>>) -> Result<Values> {
+    fn branches(&mut self, plan: &'a Plan, mut slots: Vec<Option<Value>>) -> Result<Maybe> {
         let mut alive = vec![false; plan.steps.len()];
         for (index, step) in plan.steps.iter().enumerate() {
             self.check()?;
             self.node = &step.name;
-            let given: SmallVec<[Option<Value>; 4]> =
-                step.inputs.iter().map(|source| look(*source, &mut slots, plan)).collect();
+            let given: Maybe = step.inputs.iter().map(|source| look(*source, &mut slots, plan)).collect();
             let runs = step.controls.iter().all(|c| alive.get(*c as usize).copied().unwrap_or(true));
-            let outputs = if runs { self.branch(step, given)? } else { None };
+            let outputs = if runs { self.branch(plan, step, given)? } else { None };
             alive[index] = outputs.is_some();
             let mut outputs = outputs.unwrap_or_default().into_iter();
             for slot in &step.outputs {
@@ -141,21 +144,27 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let dead = || Error::compute("a result is on a branch that wasn't taken");
-        plan.outputs.iter().map(|source| look(*source, &mut slots, plan).ok_or_else(dead)).collect()
+        Ok(plan.outputs.iter().map(|source| look(*source, &mut slots, plan)).collect())
     }
 
     /// One step of such a plan; `None` when what it depends on isn't there.
-    fn branch(
-        &mut self,
-        step: &Step,
-        given: SmallVec<[Option<Value>; 4]>,
-    ) -> Result<Option<SmallVec<[Option<Value>; 4]>>> {
-        if step.kind == Kind::Merge {
-            let first = given.into_iter().enumerate().find_map(|(i, v)| Some((i, v?)));
-            return Ok(
-                first.map(|(i, v)| [Some(v), Some(Tensor::scalar(i as i32).into())].into_iter().collect())
-            );
+    fn branch(&mut self, plan: &'a Plan, step: &'a Step, given: Maybe) -> Result<Option<Maybe>> {
+        match step.kind {
+            Kind::Merge => {
+                let first = given.into_iter().enumerate().find_map(|(i, v)| Some((i, v?)));
+                return Ok(first
+                    .map(|(i, v)| [Some(v), Some(Tensor::scalar(i as i32).into())].into_iter().collect()));
+            }
+            Kind::Loop(index) => {
+                if given.iter().all(Option::is_none) {
+                    return Ok(None);
+                }
+                let frame = plan.frames.get(index as usize);
+                let frame = frame.ok_or_else(|| Error::graph("the plan lacks a loop"))?;
+                let wrong = |e: Error| e.at(format!("the loop entered at {:?}", step.name));
+                return self.iterate(frame, given).map(Some).map_err(wrong);
+            }
+            Kind::Plain | Kind::Switch => {}
         }
         let Some(inputs) = given.into_iter().collect::<Option<Values>>() else { return Ok(None) };
         if step.kind == Kind::Switch {
@@ -168,6 +177,34 @@ impl<'a> Run<'a> {
             return Ok(Some(if yes { [None, Some(data)] } else { [Some(data), None] }.into_iter().collect()));
         }
         Ok(Some(self.step(step, inputs)?.into_iter().map(Some).collect()))
+    }
+
+    /// Runs a loop's body until no value goes to a next iteration; gives what left it.
+    fn iterate(&mut self, frame: &'a Frame, entered: Maybe) -> Result<Maybe> {
+        let mut entered = entered;
+        let mut nexts: Maybe = (0..frame.nexts).map(|_| None).collect();
+        let mut exits = Maybe::new();
+        loop {
+            self.check()?;
+            let mut slots: Vec<Option<Value>> = Vec::new();
+            slots.resize_with(frame.plan.slots, || None);
+            for (input, value) in frame.plan.inputs.iter().zip(entered.iter().cloned().chain(nexts)) {
+                if let Some(slot) = input.slot {
+                    slots[slot as usize] = value;
+                }
+            }
+            let mut outputs = self.branches(&frame.plan, slots)?.into_iter();
+            nexts = outputs.by_ref().take(frame.nexts).collect();
+            if exits.is_empty() {
+                exits = outputs.collect();
+            } else {
+                exits.iter_mut().zip(outputs).filter(|(_, new)| new.is_some()).for_each(|(e, new)| *e = new);
+            }
+            if nexts.iter().all(Option::is_none) {
+                return Ok(exits);
+            }
+            entered.iter_mut().zip(&frame.constant).filter(|(_, kept)| !**kept).for_each(|(v, _)| *v = None);
+        }
     }
 
     /// Runs one kernel; an error says where and on what.

@@ -1,6 +1,6 @@
-//! Conditions of TensorFlow 1: values that go one of two ways, and come together again.
+//! Control flow of TensorFlow 1: values that go one of two ways and come together again, or go round in loops.
 //!
-//! The engine itself moves the values; loops of this kind (`Enter`, `NextIteration`, `Exit`) can't run.
+//! The engine itself moves the values.
 
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
@@ -12,6 +12,13 @@ fn moved(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 }
 
 pub(super) const OPS: &[Op] = &[
+    Op::passing("Enter(data: T) -> (output: T); T: type; frame_name: string; is_constant: bool = false; parallel_iterations: int = 10"),
+    Op::passing("RefEnter(data: &T) -> (output: &T); T: type; frame_name: string; is_constant: bool = false; parallel_iterations: int = 10"),
+    Op::passing("Exit(data: T) -> (output: T); T: type"),
+    Op::passing("RefExit(data: &T) -> (output: &T); T: type"),
+    Op::passing("LoopCond(input: bool) -> (output: bool)"),
+    Op::new("NextIteration(data: T) -> (output: T); T: type", moved),
+    Op::new("RefNextIteration(data: &T) -> (output: &T); T: type", moved),
     Op::new("Switch(data: T, pred: bool) -> (output_false: T, output_true: T); T: type", moved),
     Op::new("RefSwitch(data: &T, pred: bool) -> (output_false: &T, output_true: &T); T: type", moved),
     Op::new("Merge(inputs: N * T) -> (output: T, value_index: int32); T: type; N: int", moved),
