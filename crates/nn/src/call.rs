@@ -1,10 +1,10 @@
 //! A layer's call while it is traced.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use modelark_artifact::graph::{Builder, OpCall, Sym};
+use modelark_artifact::graph::{self, Builder, OpCall, Sym};
 use modelark_artifact::tensor::{Bool, Complex32, Complex64, DType, Tensor, bf16, f16};
-use modelark_artifact::{Error, ObjectId, Objects, Result};
+use modelark_artifact::{Error, Kind, ObjectId, Objects, Result};
 
 use crate::{Argument, Inputs, Spec};
 
@@ -13,6 +13,7 @@ use crate::{Argument, Inputs, Spec};
 pub struct Call<'a> {
     pub(crate) builder: &'a mut Builder,
     pub(crate) objects: &'a Objects,
+    /// The variables' handles, or their values where they were read before, as in a loop.
     pub(crate) variables: &'a HashMap<ObjectId, Sym>,
     pub(crate) specs: HashMap<Sym, Spec>,
     pub(crate) masks: HashMap<Sym, Sym>,
@@ -89,10 +90,54 @@ impl<'a> Call<'a> {
     pub fn raw_weight(&mut self, name: &str) -> Result<Sym> {
         let missing = || Error::missing(format!("the layer has no weight {name:?}"));
         let id = self.objects.get(self.frame.object).and_then(|o| o.child(name)).ok_or_else(missing)?;
-        let handle = *self.variables.get(&id).ok_or_else(missing)?;
-        let dtype = self.objects.variable(id).ok_or_else(missing)?.dtype;
-        let read = self.builder.op("ReadVariableOp").input(handle).attr("dtype", dtype);
-        Ok(read.name(&format!("{name}/Read")).one()?)
+        self.read_variable(id)
+    }
+
+    fn read_variable(&mut self, id: ObjectId) -> Result<Sym> {
+        let variable = self.objects.variable(id).zip(self.variables.get(&id));
+        let (variable, &held) = variable.ok_or_else(|| Error::missing("a variable that isn't there"))?;
+        if self.dtype(held) != DType::Resource {
+            return Ok(held);
+        }
+        let read = self.builder.op("ReadVariableOp").input(held).attr("dtype", variable.dtype);
+        Ok(read.name(&format!("{}/Read", variable.name)).one()?)
+    }
+
+    /// A loop (`tf.while_loop`): while `condition` of the state holds, `body` makes the next state. Both also get
+    /// `captures`; the body has the layer's weights and sublayers besides.
+    ///
+    /// # Errors
+    /// What `body` returns, or when its state has other dtypes than it got.
+    pub fn while_loop(
+        &mut self,
+        state: &[Sym],
+        captures: &[Sym],
+        condition: impl FnOnce(&mut Builder, &[Sym], &[Sym]) -> graph::Result<Sym>,
+        body: impl FnOnce(&mut Call<'_>, &[Sym], &[Sym]) -> Result<Vec<Sym>>,
+    ) -> Result<Vec<Sym>> {
+        let objects = self.objects;
+        let held = variables_below(objects, self.frame.object);
+        let mut all = captures.to_vec();
+        for &id in &held {
+            all.push(self.read_variable(id)?);
+        }
+        let (own, frame) = (captures.len(), self.frame.clone());
+        let mut failure = None;
+        let done = self.builder.while_loop("while", state, &all, condition, |builder, state, all| {
+            let (captures, values) = all.split_at(own);
+            let variables = held.iter().copied().zip(values.iter().copied()).collect();
+            let (specs, masks) = (HashMap::new(), HashMap::new());
+            let mut call = Call { builder, objects, variables: &variables, specs, masks, frame };
+            body(&mut call, state, captures).map_err(|error| {
+                let shown = graph::Error::graph(error.to_string());
+                failure = Some(error);
+                shown
+            })
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(done?),
+        }
     }
 
     /// The dtype of a tensor.
@@ -303,4 +348,17 @@ impl<'a> Call<'a> {
     pub fn shape(&mut self, extents: &[Sym]) -> Result<Sym> {
         Ok(self.builder.op("Pack").inputs(extents).attr("axis", 0i64).one()?)
     }
+}
+
+/// The variables of an object and of what hangs below it.
+pub(crate) fn variables_below(objects: &Objects, object: ObjectId) -> Vec<ObjectId> {
+    let (mut seen, mut found, mut stack) = (HashSet::new(), Vec::new(), vec![object]);
+    while let Some(id) = stack.pop() {
+        let Some(o) = objects.get(id).filter(|_| seen.insert(id)) else { continue };
+        if matches!(o.kind, Kind::Variable(_)) {
+            found.push(id);
+        }
+        stack.extend(o.children.iter().rev().map(|(_, child)| *child));
+    }
+    found
 }

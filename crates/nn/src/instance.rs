@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use modelark_artifact::graph::Sym;
-use modelark_artifact::{Error, Kind, ObjectId, Result, Role, Variable};
+use modelark_artifact::{Dialect, Error, Kind, ObjectId, Result, Role, Variable};
 use serde_json::{Value, json};
 
 use crate::call::Frame;
-use crate::config::{DTypePolicy, Fields, Object, Reader, Writer, expected};
+use crate::config::{ConfigValue, DTypePolicy, Fields, Object, Reader, Writer, expected};
+use crate::layer::Given;
 use crate::layers::Operation;
 use crate::registry::is_built_in;
-use crate::{Argument, Call, Inputs, Layer, Model, Spec, Tree};
+use crate::{Argument, Call, Inputs, Layer, Model, Registry, Spec, Tree, WeightSpec};
 
 /// A layer, or a model used as one, with its name and dtype policy. Cloning an instance gives the same one: applied
 /// twice, it shares its weights.
@@ -256,31 +257,95 @@ impl Instance {
         }))
     }
 
-    /// Shapes and dtypes of the outputs.
+    /// The value that the layer has under a key of its config, as Keras 3 or else Keras 2 spells it.
+    pub(crate) fn option(&self, key: &str) -> Option<Value> {
+        let Body::Layer(layer) = &self.0.body else { return None };
+        [Dialect::Keras3, Dialect::Keras2].into_iter().find_map(|dialect| {
+            let mut writer = Writer::new(dialect);
+            let mut fields = Fields::writing(&mut writer);
+            layer.clone().visit(&mut fields);
+            fields.finish_writing().ok()?.get(key).cloned()
+        })
+    }
+
+    /// Whether an option of the config is true.
+    pub(crate) fn flag(&self, key: &str) -> bool {
+        self.option(key) == Some(Value::Bool(true))
+    }
+
+    /// The same layer with another value under a key of its config; itself when it has that value, or no such key.
+    pub(crate) fn with_option(&self, key: &str, value: Value) -> Result<Self> {
+        let Body::Layer(layer) = &self.0.body else { return Ok(self.clone()) };
+        if self.option(key).is_some_and(|v| v == value) {
+            return Ok(self.clone());
+        }
+        let (mut layer, registry) = (layer.clone(), Registry::default());
+        let config = Object::from_iter([(key.to_owned(), value)]);
+        let mut fields = Fields::changing(&config, Reader { dialect: Dialect::Keras3, registry: &registry });
+        layer.visit(&mut fields);
+        fields.finish_reading().map_err(|e| e.at(self.place()))?;
+        Ok(self.clone().with(|i| i.body = Body::Layer(layer)))
+    }
+
+    /// Shapes and dtypes of the outputs for tensors as positional arguments.
     ///
     /// # Errors
     /// When the inputs don't fit.
     pub fn output(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        self.output_of(&self.positional(inputs.to_vec()))
+    }
+
+    /// Shapes and dtypes of the outputs of a call.
+    pub(crate) fn output_of(&self, given: &Given<Spec>) -> Result<Vec<Spec>> {
         match &self.0.body {
-            Body::Layer(layer) => layer.output(&self.inputs(inputs)?),
-            Body::Model(model) => model.output(inputs),
+            Body::Layer(layer) => layer.output(&self.inputs(given)?),
+            Body::Model(model) => model.output(&given.tensors),
         }
         .map_err(|e| e.at(self.place()))
     }
 
+    /// The weights that the layer itself has for these inputs, without its sublayers'.
+    pub(crate) fn weights(&self, inputs: &[Spec]) -> Result<Vec<WeightSpec>> {
+        match &self.0.body {
+            Body::Layer(layer) => layer.weights(&self.inputs(&self.positional(inputs.to_vec()))?),
+            Body::Model(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// What each of a cell's states is.
+    ///
+    /// # Errors
+    /// When the layer isn't a cell, or the step's input doesn't fit.
+    pub(crate) fn states(&self, step: &Spec) -> Result<Vec<Spec>> {
+        let states = match &self.0.body {
+            Body::Layer(layer) => layer.states(&self.inputs(&self.positional(vec![step.clone()]))?)?,
+            Body::Model(_) => Vec::new(),
+        };
+        if states.is_empty() {
+            return Err(Error::invalid("it isn't a cell of a recurrent layer").at(self.place()));
+        }
+        Ok(states)
+    }
+
+    /// Tensors as one positional argument each.
+    fn positional<T: Clone>(&self, tensors: Vec<T>) -> Given<T> {
+        self.given(&tensors.into_iter().map(Argument::Tensor).collect::<Vec<_>>(), &[])
+    }
+
     /// The inputs as the layer sees them: floats cast to the dtype in which it computes.
-    fn inputs(&self, given: &[Spec]) -> Result<Inputs> {
+    fn inputs(&self, given: &Given<Spec>) -> Result<Inputs> {
         let compute = self.0.dtype.compute()?;
         let casts = compute.is_float() && self.layer().is_some_and(Layer::autocasts);
         let cast = |s: &Spec| match s.dtype.is_float() && casts {
             true => Spec { shape: s.shape.clone(), dtype: compute },
             false => s.clone(),
         };
-        Ok(Inputs::new(given.iter().map(cast).collect(), compute))
+        let inputs = Inputs::new(given.tensors.iter().map(cast).collect(), compute);
+        Ok(inputs.of_call(&self.0.dtype, given.arguments.clone()))
     }
 
     /// Adds the layer's object, with its variables and sublayers, to a tree. The variables have no values yet.
-    pub(crate) fn attach(&self, tree: &mut Tree<'_>, inputs: &[Spec]) -> Result<ObjectId> {
+    pub(crate) fn attach(&self, tree: &mut Tree<'_>, inputs: &Given<Spec>) -> Result<ObjectId> {
         if let Some(&id) = tree.known.get(&self.key()) {
             return Ok(id);
         }
@@ -302,7 +367,7 @@ impl Instance {
         }
         tree.frozen += usize::from(!self.0.trainable);
         match &self.0.body {
-            Body::Model(model) => model.attach(tree, id, inputs),
+            Body::Model(model) => model.attach(tree, id, &inputs.tensors),
             Body::Layer(layer) => self.attach_layer(&**layer, tree, id, inputs),
         }
         .map_err(|e| e.at(self.place()))?;
@@ -315,7 +380,7 @@ impl Instance {
         layer: &dyn Layer,
         tree: &mut Tree<'_>,
         id: ObjectId,
-        inputs: &[Spec],
+        inputs: &Given<Spec>,
     ) -> Result<()> {
         let inputs = self.inputs(inputs)?;
         for weight in layer.weights(&inputs)? {
@@ -340,7 +405,8 @@ impl Instance {
                 let known = tree.objects.get(parent).and_then(|o| o.child(segment));
                 parent = known.unwrap_or_else(|| tree.objects.add(parent, segment, Kind::List));
             }
-            let child = sublayer.layer.attach(tree, &sublayer.inputs)?;
+            let given = sublayer.layer.positional(sublayer.inputs);
+            let child = sublayer.layer.attach(tree, &given)?;
             tree.objects.link(parent, last, child);
         }
         Ok(())
@@ -348,16 +414,24 @@ impl Instance {
 
     /// The tensors of a call in the order in which the layer takes them: positional ones, then keyword arguments by the
     /// order of [`Layer::arguments`]. Masks go beside.
-    pub(crate) fn flatten<T: Clone>(
+    pub(crate) fn given<T: Clone>(
         &self,
         positional: &[Argument<T>],
         keywords: &[(String, Argument<T>)],
-    ) -> Vec<T> {
-        let mut given: Vec<T> = positional.iter().flat_map(Argument::tensors).collect();
+    ) -> Given<T> {
         let order = self.layer().map(Layer::arguments).unwrap_or_default();
         let mut named: Vec<_> = keywords.iter().filter(|(n, _)| n != "mask" && n != "training").collect();
         named.sort_by_key(|(n, _)| order.iter().position(|a| a == n).unwrap_or(usize::MAX));
-        given.extend(named.into_iter().flat_map(|(_, a)| a.tensors()));
+        let place = |(i, a)| (order.get(i).copied().unwrap_or_default(), a);
+        let all = positional.iter().enumerate().map(place);
+        let mut given = Given::default();
+        for (name, argument) in all.chain(named.into_iter().map(|(n, a)| (n.as_str(), a))) {
+            let counted = argument.map(&mut |tensor| {
+                given.tensors.push(tensor.clone());
+                Ok(given.tensors.len() - 1)
+            });
+            given.arguments.extend(counted.map(|a| (name.to_owned(), a)));
+        }
         given
     }
 
@@ -369,12 +443,14 @@ impl Instance {
         positional: &[Argument<Sym>],
         keywords: &[(String, Argument<Sym>)],
     ) -> Result<Vec<Sym>> {
-        let given = self.flatten(positional, keywords);
+        let given = self.given(positional, keywords);
         let layer = match &self.0.body {
-            Body::Model(model) => return model.call(call, object, &given).map_err(|e| e.at(self.place())),
+            Body::Model(model) => {
+                return model.call(call, object, &given.tensors).map_err(|e| e.at(self.place()));
+            }
             Body::Layer(layer) => layer,
         };
-        self.trace_layer(&**layer, call, object, &given, positional, keywords).map_err(|e| e.at(self.place()))
+        self.trace_layer(&**layer, call, object, given, positional, keywords).map_err(|e| e.at(self.place()))
     }
 
     fn trace_layer(
@@ -382,21 +458,31 @@ impl Instance {
         layer: &dyn Layer,
         call: &mut Call<'_>,
         object: ObjectId,
-        given: &[Sym],
+        given: Given<Sym>,
         positional: &[Argument<Sym>],
         keywords: &[(String, Argument<Sym>)],
     ) -> Result<Vec<Sym>> {
-        let specs: Vec<Spec> = given.iter().map(|&x| call.spec(x)).collect();
-        let inputs = self.inputs(&specs)?;
+        let specs: Vec<Spec> = given.tensors.iter().map(|&x| call.spec(x)).collect();
+        let inputs = self.inputs(&Given { tensors: specs, arguments: given.arguments })?;
         let cast = given
+            .tensors
             .iter()
             .zip(inputs.all())
             .map(|(&x, spec)| call.cast(x, spec.dtype))
             .collect::<Result<Vec<_>>>()?;
-        // A mask given by keyword stands for the one that the input carries.
-        let explicit = keywords.iter().find(|(n, _)| n == "mask");
-        if let (Some((_, Argument::Tensor(mask))), Some(&x)) = (explicit, cast.first()) {
-            call.masks.insert(x, *mask);
+        // Masks given by keyword stand for those that the inputs carry.
+        match keywords.iter().find(|(n, _)| n == "mask") {
+            Some((_, Argument::List(masks))) => {
+                for (&x, mask) in cast.iter().zip(masks) {
+                    call.set_mask(x, mask.tensors().first().copied());
+                }
+            }
+            Some((_, Argument::Tensor(mask))) => {
+                if let Some(&x) = cast.first() {
+                    call.masks.insert(x, *mask);
+                }
+            }
+            _ => {}
         }
         let outputs_known = layer.output(&inputs)?;
         let frame = Frame { object, inputs, positional: positional.to_vec(), keywords: keywords.to_vec() };
@@ -416,6 +502,20 @@ impl Instance {
             call.set_mask(y, masks.get(i).copied().flatten());
         }
         Ok(outputs)
+    }
+}
+
+/// A layer within another one's config.
+impl ConfigValue for Instance {
+    fn read(value: &Value, reader: &Reader<'_>) -> Result<Self> {
+        Instance::read(value, reader)
+    }
+
+    fn write(&self, writer: &mut Writer) -> Value {
+        Instance::write(self, writer).unwrap_or_else(|error| {
+            writer.failed.get_or_insert(error);
+            Value::Null
+        })
     }
 }
 
@@ -439,7 +539,7 @@ impl Inner {
             }
         } else if self.batch_input_shape.is_some() {
             let mut shape = self.batch_input_shape.clone().unwrap_or_default();
-            if f.dialect() != modelark_artifact::Dialect::Keras3 {
+            if f.dialect() != Dialect::Keras3 {
                 f.field("batch_input_shape", &mut shape);
             }
         }

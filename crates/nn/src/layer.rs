@@ -7,7 +7,8 @@ use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::{DType, PartialShape};
 use modelark_artifact::{Error, Result};
 
-use crate::{Call, Constraint, Fields, Initializer, Instance, Regularizer};
+use crate::config::DTypePolicy;
+use crate::{Argument, Call, Constraint, Fields, Initializer, Instance, Regularizer};
 
 /// What is known of a tensor before a call: its shape and dtype.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +70,22 @@ impl Spec {
 pub struct Inputs {
     specs: Vec<Spec>,
     compute: DType,
+    policy: DTypePolicy,
+    /// The call's arguments by name, their tensors as indexes of `specs`.
+    arguments: Vec<(String, Argument<usize>)>,
 }
 
 impl Inputs {
     /// Inputs for a layer that computes in `compute`.
     pub fn new(specs: Vec<Spec>, compute: DType) -> Self {
-        Inputs { specs, compute }
+        Inputs { specs, compute, policy: compute.into(), arguments: Vec::new() }
+    }
+
+    /// The same for a layer of this policy, given in these arguments.
+    pub(crate) fn of_call(mut self, policy: &DTypePolicy, arguments: Vec<(String, Argument<usize>)>) -> Self {
+        self.policy = policy.clone();
+        self.arguments = arguments;
+        self
     }
 
     /// All inputs.
@@ -103,6 +114,50 @@ impl Inputs {
     /// The dtype in which the layer computes, by its dtype policy.
     pub fn compute_dtype(&self) -> DType {
         self.compute
+    }
+
+    /// The layer's dtype policy, which layers that it makes for itself have too.
+    pub fn policy(&self) -> &DTypePolicy {
+        &self.policy
+    }
+
+    /// The argument of this name, positional or by keyword, by the names that [`Layer::arguments`] gives. Its tensors
+    /// are indexes of all tensors given.
+    pub fn argument(&self, name: &str) -> Option<&Argument<usize>> {
+        self.arguments.iter().find(|(n, _)| n == name).map(|(_, a)| a)
+    }
+
+    /// The index, among all tensors given, of the one that an argument is.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        match self.argument(name)? {
+            Argument::Tensor(index) => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// Whether an argument is given and true.
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.argument(name), Some(Argument::Value(serde_json::Value::Bool(true))))
+    }
+}
+
+/// The tensors of a call in the order in which a layer takes them, and which argument each is.
+#[derive(Debug, Clone)]
+pub(crate) struct Given<T> {
+    pub tensors: Vec<T>,
+    pub arguments: Vec<(String, Argument<usize>)>,
+}
+
+impl<T> Given<T> {
+    /// Other tensors in the same arguments.
+    pub fn map<U>(&self, change: impl FnMut(&T) -> U) -> Given<U> {
+        Given { tensors: self.tensors.iter().map(change).collect(), arguments: self.arguments.clone() }
+    }
+}
+
+impl<T> Default for Given<T> {
+    fn default() -> Self {
+        Given { tensors: Vec::new(), arguments: Vec::new() }
     }
 }
 
@@ -217,6 +272,18 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
     /// Whether a mask goes through to the output (Keras: `supports_masking`).
     fn passes_mask(&self) -> bool {
         false
+    }
+
+    /// For a cell of a recurrent layer, what each of its states is, given a step's input (Keras: `state_size`); nothing
+    /// for any other layer.
+    ///
+    /// A cell's call takes the input and the states, and gives the output and the next states.
+    ///
+    /// # Errors
+    /// When the input doesn't fit, or doesn't say enough.
+    fn states(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        let _ = inputs;
+        Ok(Vec::new())
     }
 
     /// The masks of the outputs (Keras: `compute_mask`). By default the first input's, if masks pass.

@@ -4,14 +4,18 @@ use super::args::{all_tensors, many};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::activation::Activation;
-use crate::tensor::kernels::rnn::{Lstm, Recurrence, lstm};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::kernels::rnn::{Gru, Lstm, Recurrence, Sequence, gru, lstm, simple_rnn};
+use crate::tensor::{self, DType, Tensor};
 use crate::{Builder, Error, Result, Sym};
 
 /// What a recurrent op's attributes say.
+#[derive(Clone, Copy)]
 struct Options {
     activation: Activation,
+    /// Of the gates; the plain recurrent layer has none.
     recurrent_activation: Activation,
+    /// Whether a GRU's reset gate acts after the state was multiplied by its weights.
+    reset_after: bool,
     go_backwards: bool,
     time_major: bool,
     zero_output_for_mask: bool,
@@ -30,7 +34,11 @@ impl Options {
         };
         Ok(Options {
             activation: activation(a.str("activation")?)?,
-            recurrent_activation: activation(a.str("recurrent_activation")?)?,
+            recurrent_activation: match a.get("recurrent_activation") {
+                Some(_) => activation(a.str("recurrent_activation")?)?,
+                None => Activation::Linear,
+            },
+            reset_after: a.get("reset_after").is_some() && a.bool("reset_after")?,
             go_backwards: a.bool("go_backwards")?,
             time_major: a.bool("time_major")?,
             zero_output_for_mask: a.bool("zero_output_for_mask")?,
@@ -80,7 +88,7 @@ fn trace_activation(b: &mut Builder, activation: Activation, x: Sym) -> Result<S
         Activation::HardSigmoid { slope, offset } => {
             let dtype = b.dtype(x);
             let number = |b: &mut Builder, v: f64| {
-                let v = crate::tensor::kernels::array::cast(&Tensor::scalar(v), dtype)?;
+                let v = tensor::kernels::array::cast(&Tensor::scalar(v), dtype)?;
                 b.constant(v)
             };
             let (slope, offset) = (number(b, slope)?, number(b, offset)?);
@@ -95,37 +103,46 @@ fn trace_activation(b: &mut Builder, activation: Activation, x: Sym) -> Result<S
     b.op(op).input(x).one()
 }
 
-fn lstm_kernel(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+/// What a layer is a kernel of, and one step of it as TensorFlow's ops.
+trait Family {
+    /// How many states there are, the output first.
+    const STATES: usize;
+
+    fn run(r: Recurrence<'_>, options: &Options) -> tensor::Result<Sequence>;
+
+    /// The states after a step; `weights` are the kernel, the recurrent kernel and, where there is one, the bias.
+    fn step(b: &mut Builder, o: &Options, x: Sym, states: &[Sym], weights: &[Sym]) -> Result<Vec<Sym>>;
+}
+
+fn kernel_of<F: Family>(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let options = Options::read(a)?;
-    let cell =
-        Lstm { activation: options.activation, recurrent_activation: options.recurrent_activation };
     Ok(kernel(move |_, inputs| {
         let inputs = all_tensors(inputs)?;
-        let [x, h, c, weights, recurrent, rest @ ..] = &inputs[..] else {
-            return Err(Error::graph("takes inputs, two states, and weights"));
-        };
+        let wrong = || Error::graph("takes inputs, states, weights, a bias and a mask as the attributes say");
+        let (x, rest) = inputs.split_first().ok_or_else(wrong)?;
+        let (initial, rest) = rest.split_at_checked(F::STATES).ok_or_else(wrong)?;
+        let [weights, recurrent, rest @ ..] = rest else { return Err(wrong()) };
         let (bias, mask) = match (options.use_bias, options.masked, rest) {
             (true, true, [bias, mask]) => (Some(bias), Some(mask)),
             (true, false, [bias]) => (Some(bias), None),
             (false, true, [mask]) => (None, Some(mask)),
             (false, false, []) => (None, None),
-            _ => return Err(Error::graph("bias and mask aren't as the attributes say")),
+            _ => return Err(wrong()),
         };
-        let done = lstm(
-            Recurrence {
-                inputs: x,
-                kernel: weights,
-                recurrent_kernel: recurrent,
-                bias,
-                initial: &[h, c],
-                mask,
-                zero_output_for_mask: options.zero_output_for_mask,
-                time_major: options.time_major,
-                go_backwards: options.go_backwards,
-                return_sequence: true,
-            },
-            cell,
-        )?;
+        let initial: Vec<&Tensor> = initial.iter().collect();
+        let recurrence = Recurrence {
+            inputs: x,
+            kernel: weights,
+            recurrent_kernel: recurrent,
+            bias,
+            initial: &initial,
+            mask,
+            zero_output_for_mask: options.zero_output_for_mask,
+            time_major: options.time_major,
+            go_backwards: options.go_backwards,
+            return_sequence: true,
+        };
+        let done = F::run(recurrence, &options)?;
         let sequence = done.outputs.ok_or_else(|| Error::compute("the outputs of all steps are missing"))?;
         many([sequence, done.last_output].into_iter().chain(done.states))
     }))
@@ -151,34 +168,120 @@ fn item(b: &mut Builder, list: Sym, index: Sym, element_rank: usize, dtype: DTyp
     b.op("TensorListGetItem").inputs(&[list, index, shape]).attr("element_dtype", dtype).one()
 }
 
-/// One step of an LSTM: gates in the order input, forget, cell, output.
-fn lstm_step(b: &mut Builder, options: &Options, x: Sym, h: Sym, c: Sym, weights: &[Sym]) -> Result<(Sym, Sym)> {
-    let from_x = b.matmul(x, weights[0])?;
-    let from_h = b.matmul(h, weights[1])?;
-    let mut z = b.add(from_x, from_h)?;
-    if let Some(bias) = weights.get(2) {
-        z = b.bias_add(z, *bias)?;
-    }
-    let axis = b.scalar(1i32)?;
-    let gates = b.op("Split").input(axis).input(z).attr("num_split", 4i64).all()?;
-    let [i, f, g, o] = gates[..] else { return Err(Error::graph("Split gives other than four")) };
-    let i = trace_activation(b, options.recurrent_activation, i)?;
-    let f = trace_activation(b, options.recurrent_activation, f)?;
-    let g = trace_activation(b, options.activation, g)?;
-    let o = trace_activation(b, options.recurrent_activation, o)?;
-    let kept = b.mul(f, c)?;
-    let new = b.mul(i, g)?;
-    let c = b.add(kept, new)?;
-    let shown = trace_activation(b, options.activation, c)?;
-    Ok((b.mul(o, shown)?, c))
+/// `x @ weights`, with a bias where there is one.
+fn affine(b: &mut Builder, x: Sym, weights: Sym, bias: Option<Sym>) -> Result<Sym> {
+    let y = b.matmul(x, weights)?;
+    bias.map_or(Ok(y), |bias| b.bias_add(y, bias))
 }
 
-/// An LSTM as TensorFlow's functions have it: a loop that reads steps from a list and writes outputs to another.
-fn lstm_expand(b: &mut Builder, a: &NodeAttrs<'_>, inputs: &[Sym]) -> Result<Vec<Sym>> {
+/// The gates that lie beside each other in the last of two dimensions.
+fn split<const N: usize>(b: &mut Builder, z: Sym) -> Result<[Sym; N]> {
+    let axis = b.scalar(1i32)?;
+    let parts = b.op("Split").input(axis).input(z).attr("num_split", N as i64).all()?;
+    parts.try_into().map_err(|_| Error::graph("Split gives another number of parts"))
+}
+
+/// Gates in the order input, forget, cell, output; the states are h and c.
+struct LstmFamily;
+
+impl Family for LstmFamily {
+    const STATES: usize = 2;
+
+    fn run(r: Recurrence<'_>, o: &Options) -> tensor::Result<Sequence> {
+        lstm(r, Lstm { activation: o.activation, recurrent_activation: o.recurrent_activation })
+    }
+
+    fn step(b: &mut Builder, o: &Options, x: Sym, states: &[Sym], weights: &[Sym]) -> Result<Vec<Sym>> {
+        let (h, c) = (states[0], states[1]);
+        let from_x = affine(b, x, weights[0], weights.get(2).copied())?;
+        let from_h = b.matmul(h, weights[1])?;
+        let z = b.add(from_x, from_h)?;
+        let [i, f, g, o_gate] = split(b, z)?;
+        let i = trace_activation(b, o.recurrent_activation, i)?;
+        let f = trace_activation(b, o.recurrent_activation, f)?;
+        let g = trace_activation(b, o.activation, g)?;
+        let o_gate = trace_activation(b, o.recurrent_activation, o_gate)?;
+        let kept = b.mul(f, c)?;
+        let new = b.mul(i, g)?;
+        let c = b.add(kept, new)?;
+        let shown = trace_activation(b, o.activation, c)?;
+        Ok(vec![b.mul(o_gate, shown)?, c])
+    }
+}
+
+/// Gates in the order update, reset, candidate.
+struct GruFamily;
+
+impl Family for GruFamily {
+    const STATES: usize = 1;
+
+    fn run(r: Recurrence<'_>, o: &Options) -> tensor::Result<Sequence> {
+        let (activation, recurrent_activation) = (o.activation, o.recurrent_activation);
+        gru(r, Gru { activation, recurrent_activation, reset_after: o.reset_after })
+    }
+
+    fn step(b: &mut Builder, o: &Options, x: Sym, states: &[Sym], weights: &[Sym]) -> Result<Vec<Sym>> {
+        let h = states[0];
+        let (input_bias, state_bias) = match weights.get(2) {
+            Some(bias) if o.reset_after => (Some(b.at(*bias, 0)?), Some(b.at(*bias, 1)?)),
+            bias => (bias.copied(), None),
+        };
+        let from_x = affine(b, x, weights[0], input_bias)?;
+        let [xz, xr, xh] = split(b, from_x)?;
+        let [hz, hr, hh] = if o.reset_after {
+            let from_h = affine(b, h, weights[1], state_bias)?;
+            split(b, from_h)?
+        } else {
+            // The candidate's weights wait for the reset gate.
+            let [z, r, candidate] = split(b, weights[1])?;
+            [b.matmul(h, z)?, b.matmul(h, r)?, candidate]
+        };
+        let (z, r) = (b.add(xz, hz)?, b.add(xr, hr)?);
+        let z = trace_activation(b, o.recurrent_activation, z)?;
+        let r = trace_activation(b, o.recurrent_activation, r)?;
+        let from_h = if o.reset_after {
+            b.mul(r, hh)?
+        } else {
+            let reset = b.mul(r, h)?;
+            b.matmul(reset, hh)?
+        };
+        let candidate = b.add(xh, from_h)?;
+        let candidate = trace_activation(b, o.activation, candidate)?;
+        let kept = b.mul(z, h)?;
+        let ones = b.op("OnesLike").input(z).one()?;
+        let rest = b.sub(ones, z)?;
+        let new = b.mul(rest, candidate)?;
+        Ok(vec![b.add(kept, new)?])
+    }
+}
+
+/// The plain recurrent layer: one gate, whose activation is the state.
+struct SimpleFamily;
+
+impl Family for SimpleFamily {
+    const STATES: usize = 1;
+
+    fn run(r: Recurrence<'_>, o: &Options) -> tensor::Result<Sequence> {
+        simple_rnn(r, o.activation)
+    }
+
+    fn step(b: &mut Builder, o: &Options, x: Sym, states: &[Sym], weights: &[Sym]) -> Result<Vec<Sym>> {
+        let from_x = affine(b, x, weights[0], weights.get(2).copied())?;
+        let from_h = b.matmul(states[0], weights[1])?;
+        let z = b.add(from_x, from_h)?;
+        Ok(vec![trace_activation(b, o.activation, z)?])
+    }
+}
+
+/// A layer as TensorFlow's functions have it: a loop that reads steps from a list and writes outputs to another.
+fn expand<F: Family>(b: &mut Builder, a: &NodeAttrs<'_>, inputs: &[Sym]) -> Result<Vec<Sym>> {
     let options = Options::read(a)?;
     let dtype = a.dtype("T")?;
-    let [x, h, c, rest @ ..] = inputs else { return Err(Error::graph("takes inputs and two states")) };
-    let (weights, mask) = rest.split_at(rest.len() - usize::from(options.masked));
+    let wrong = || Error::graph("takes inputs, states and weights");
+    let (x, rest) = inputs.split_first().ok_or_else(wrong)?;
+    let (initial, rest) = rest.split_at_checked(F::STATES).ok_or_else(wrong)?;
+    let (weights, mask) =
+        rest.split_at_checked(rest.len() - usize::from(options.masked)).ok_or_else(wrong)?;
     let reversed = |b: &mut Builder, x: Sym| -> Result<Sym> {
         if !options.go_backwards {
             return Ok(x);
@@ -195,7 +298,7 @@ fn lstm_expand(b: &mut Builder, a: &NodeAttrs<'_>, inputs: &[Sym]) -> Result<Vec
     let outs = b.op("TensorListReserve").input(element).input(steps).attr("element_dtype", dtype).one()?;
     let zero = b.scalar(0i32)?;
     // Before the first step that counts, outputs are zeros, whatever state the layer starts from.
-    let nothing = b.op("ZerosLike").input(*h).one()?;
+    let nothing = b.op("ZerosLike").input(initial[0]).one()?;
     let mut captures = vec![steps, xs];
     captures.extend_from_slice(weights);
     if let [mask] = mask {
@@ -207,46 +310,64 @@ fn lstm_expand(b: &mut Builder, a: &NodeAttrs<'_>, inputs: &[Sym]) -> Result<Vec
         captures.push(list_of(b, mask, 2)?);
     }
     let (masked, n) = (options.masked, weights.len());
+    let state: Vec<Sym> = [zero, outs, nothing].into_iter().chain(initial.iter().copied()).collect();
     let done = b.while_loop(
         "while",
-        &[zero, outs, nothing, *h, *c],
+        &state,
         &captures,
         |b, state, captures| b.less(state[0], captures[0]),
         |b, state, captures| {
-            let [time, outs, last, h, c] = state[..] else { return Err(Error::graph("the loop's state")) };
-            let x = item(b, captures[1], time, 2, dtype)?;
-            let (mut new_h, mut new_c) = lstm_step(b, &options, x, h, c, &captures[2..2 + n])?;
-            let mut out = new_h;
+            let [time, outs, last, before @ ..] = state else { return Err(Error::graph("the loop's state")) };
+            let x = item(b, captures[1], *time, 2, dtype)?;
+            let mut states = F::step(b, &options, x, before, &captures[2..2 + n])?;
+            let mut out = states[0];
             if masked {
-                let counts = item(b, captures[2 + n], time, 2, DType::Bool)?;
+                let counts = item(b, captures[2 + n], *time, 2, DType::Bool)?;
                 let otherwise =
-                    if options.zero_output_for_mask { b.op("ZerosLike").input(last).one()? } else { last };
-                out = b.select(counts, new_h, otherwise)?;
-                new_h = b.select(counts, new_h, h)?;
-                new_c = b.select(counts, new_c, c)?;
+                    if options.zero_output_for_mask { b.op("ZerosLike").input(*last).one()? } else { *last };
+                out = b.select(counts, out, otherwise)?;
+                for (new, old) in states.iter_mut().zip(before) {
+                    *new = b.select(counts, *new, *old)?;
+                }
             }
-            let outs = b.op("TensorListSetItem").inputs(&[outs, time, out]).one()?;
+            let outs = b.op("TensorListSetItem").inputs(&[*outs, *time, out]).one()?;
             let one = b.scalar(1i32)?;
-            Ok(vec![b.add(time, one)?, outs, out, new_h, new_c])
+            Ok([b.add(*time, one)?, outs, out].into_iter().chain(states).collect())
         },
     )?;
-    let [_, outs, last, h, c] = done[..] else { return Err(Error::graph("the loop's results")) };
-    let units = b.shape(h)?;
-    let sequence = b.op("TensorListStack").input(outs).input(units).attr("element_dtype", dtype).one()?;
+    let [_, outs, last, states @ ..] = &done[..] else { return Err(Error::graph("the loop's results")) };
+    let units = b.shape(states[0])?;
+    let sequence = b.op("TensorListStack").input(*outs).input(units).attr("element_dtype", dtype).one()?;
     let sequence = time_first(b, sequence, options.time_major, 3)?;
-    Ok(vec![sequence, last, h, c])
+    Ok([sequence, *last].into_iter().chain(states.iter().copied()).collect())
 }
 
-pub(super) const OPS: &[Op] = &[Op {
-    signature: "ModelarkLSTM(x: T, initial_h: T, initial_c: T, kernel: T, recurrent_kernel: T, \
-                bias: use_bias * T, mask: masked * bool) -> (sequence: T, output: T, h: T, c: T); T: type; \
-                use_bias: int; masked: int; activation: string = \"tanh\"; \
-                recurrent_activation: string = \"sigmoid\"; go_backwards: bool = false; \
-                time_major: bool = false; zero_output_for_mask: bool = false",
-    kernel: lstm_kernel,
-    expand: Some(lstm_expand),
-    passes: false,
-}];
+const fn op<F: Family>(signature: &'static str) -> Op {
+    Op { signature, kernel: kernel_of::<F>, expand: Some(expand::<F>), passes: false }
+}
+
+pub(super) const OPS: &[Op] = &[
+    op::<LstmFamily>(
+        "ModelarkLSTM(x: T, initial_h: T, initial_c: T, kernel: T, recurrent_kernel: T, \
+         bias: use_bias * T, mask: masked * bool) -> (sequence: T, output: T, h: T, c: T); T: type; \
+         use_bias: int; masked: int; activation: string = \"tanh\"; \
+         recurrent_activation: string = \"sigmoid\"; go_backwards: bool = false; \
+         time_major: bool = false; zero_output_for_mask: bool = false",
+    ),
+    op::<GruFamily>(
+        "ModelarkGRU(x: T, initial_h: T, kernel: T, recurrent_kernel: T, \
+         bias: use_bias * T, mask: masked * bool) -> (sequence: T, output: T, h: T); T: type; \
+         use_bias: int; masked: int; activation: string = \"tanh\"; \
+         recurrent_activation: string = \"sigmoid\"; reset_after: bool = true; \
+         go_backwards: bool = false; time_major: bool = false; zero_output_for_mask: bool = false",
+    ),
+    op::<SimpleFamily>(
+        "ModelarkSimpleRNN(x: T, initial_h: T, kernel: T, recurrent_kernel: T, \
+         bias: use_bias * T, mask: masked * bool) -> (sequence: T, output: T, h: T); T: type; \
+         use_bias: int; masked: int; activation: string = \"tanh\"; \
+         go_backwards: bool = false; time_major: bool = false; zero_output_for_mask: bool = false",
+    ),
+];
 
 #[cfg(test)]
 mod tests {
@@ -273,6 +394,7 @@ mod tests {
         out.into_iter().map(|v| v.into_tensor().expect("tensor")).collect()
     }
 
+    #[derive(Clone, Copy)]
     struct Way {
         bias: bool,
         masked: bool,
@@ -282,33 +404,41 @@ mod tests {
         activations: [&'static str; 2],
     }
 
-    /// The op's kernel gives what its expansion gives.
-    fn check(way: Way) {
+    /// An op's kernel gives what its expansion gives.
+    fn check(op: &str, reset_after: Option<bool>, way: Way) {
+        let (gates, states) = match op {
+            "ModelarkLSTM" => (4, 2),
+            "ModelarkGRU" => (3, 1),
+            _ => (1, 1),
+        };
         let (batch, steps, features, units) = (3, 5, 2, 4);
         let leading = if way.time_major { [steps, batch] } else { [batch, steps] };
-        let mut inputs = vec![
-            numbers(&[leading[0], leading[1], features], 1),
-            numbers(&[batch, units], 2),
-            numbers(&[batch, units], 3),
-            numbers(&[features, 4 * units], 4),
-            numbers(&[units, 4 * units], 5),
-        ];
+        let mut inputs = vec![numbers(&[leading[0], leading[1], features], 1)];
+        inputs.extend((0..states).map(|i| numbers(&[batch, units], 2 + i)));
+        inputs.push(numbers(&[features, gates * units], 4));
+        inputs.push(numbers(&[units, gates * units], 5));
         if way.bias {
-            inputs.push(numbers(&[4 * units], 6));
+            let wide = gates * units;
+            inputs.push(if reset_after == Some(true) { numbers(&[2, wide], 6) } else { numbers(&[wide], 6) });
         }
         if way.masked {
-            let flags = (0..batch * steps).map(|i| crate::tensor::Bool::from(i * 7 % 5 > 1)).collect();
+            let flags = (0..batch * steps).map(|i| tensor::Bool::from(i * 7 % 5 > 1)).collect();
             inputs.push(Tensor::from_vec(flags, leading).expect("mask"));
         }
         let mut b = Builder::new("f");
         let args: Vec<Sym> =
             inputs.iter().enumerate().map(|(i, t)| b.arg(&format!("x{i}"), t.dtype()).expect("arg")).collect();
-        let call = b.op("ModelarkLSTM").inputs(&args).name("lstm/run");
-        let call = call.attr("use_bias", i64::from(way.bias)).attr("masked", i64::from(way.masked));
-        let call = call.attr("go_backwards", way.go_backwards).attr("time_major", way.time_major);
-        let call = call.attr("zero_output_for_mask", way.zeros);
-        let call = call.attr("activation", way.activations[0]).attr("recurrent_activation", way.activations[1]);
-        let out = call.all().expect("lstm");
+        let mut call = b.op(op).inputs(&args).name("layer/run");
+        call = call.attr("use_bias", i64::from(way.bias)).attr("masked", i64::from(way.masked));
+        call = call.attr("go_backwards", way.go_backwards).attr("time_major", way.time_major);
+        call = call.attr("zero_output_for_mask", way.zeros).attr("activation", way.activations[0]);
+        if gates > 1 {
+            call = call.attr("recurrent_activation", way.activations[1]);
+        }
+        if let Some(reset_after) = reset_after {
+            call = call.attr("reset_after", reset_after);
+        }
+        let out = call.all().expect("a call");
         let names = ["sequence", "output", "h", "c"];
         let results: Vec<(&str, Sym)> = names.into_iter().zip(out).collect();
         let (f, mut library) = b.finish(&results).expect("function");
@@ -318,11 +448,12 @@ mod tests {
         assert!(g.graph.nodes.iter().all(|n| !n.op.starts_with("Modelark")));
         assert!(expanded.len() >= 3, "the loop's condition and body");
         let (got, want) = (run(&f, &library, &inputs), run(g, &expanded, &inputs));
+        assert_eq!(got.len(), 2 + states as usize);
         for (name, (got, want)) in names.iter().zip(got.iter().zip(&want)) {
-            assert_eq!(got.shape(), want.shape(), "{name}");
+            assert_eq!(got.shape(), want.shape(), "{op} {name}");
             let pairs = got.as_slice::<f32>().expect("f32").iter().zip(want.as_slice::<f32>().expect("f32"));
             for (i, (g, w)) in pairs.enumerate() {
-                assert!((g - w).abs() < 1e-5, "{name}[{i}] is {g}, expanded {w}");
+                assert!((g - w).abs() < 1e-5, "{op} {name}[{i}] is {g}, expanded {w}");
             }
         }
     }
@@ -331,7 +462,11 @@ mod tests {
     fn the_kernel_is_what_the_expansion_is() {
         let usual = ["tanh", "sigmoid"];
         let way = |bias, masked, go_backwards, time_major, zeros, activations| {
-            check(Way { bias, masked, go_backwards, time_major, zeros, activations });
+            let way = Way { bias, masked, go_backwards, time_major, zeros, activations };
+            check("ModelarkLSTM", None, way);
+            check("ModelarkGRU", Some(true), way);
+            check("ModelarkGRU", Some(false), way);
+            check("ModelarkSimpleRNN", None, way);
         };
         way(true, false, false, false, false, usual);
         way(false, false, true, false, false, ["relu", "hard_sigmoid"]);

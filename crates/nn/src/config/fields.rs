@@ -38,12 +38,14 @@ pub struct Writer {
     pub dialect: Dialect,
     /// What changes its meaning or is lost in that dialect.
     pub report: Report,
+    /// Why a layer within a config couldn't be written.
+    pub(crate) failed: Option<Error>,
 }
 
 impl Writer {
     /// Writes in this dialect; nothing was said yet.
     pub fn new(dialect: Dialect) -> Self {
-        Writer { dialect, report: Report::default() }
+        Writer { dialect, report: Report::default(), failed: None }
     }
 
     /// Whether this is Keras 3's dialect.
@@ -64,14 +66,28 @@ pub struct Fields<'a> {
 
 #[derive(Debug)]
 enum Mode<'a> {
-    Read { config: &'a Object, reader: Reader<'a>, used: BTreeSet<String> },
-    Write { config: Object, writer: &'a mut Writer },
+    /// `partial` where only what is to change is read.
+    Read {
+        config: &'a Object,
+        reader: Reader<'a>,
+        used: BTreeSet<String>,
+        partial: bool,
+    },
+    Write {
+        config: Object,
+        writer: &'a mut Writer,
+    },
 }
 
 impl<'a> Fields<'a> {
     /// Fields to be read from `config`.
     pub fn reading(config: &'a Object, reader: Reader<'a>) -> Self {
-        Fields { mode: Mode::Read { config, reader, used: BTreeSet::new() }, error: None }
+        Fields { mode: Mode::Read { config, reader, used: BTreeSet::new(), partial: false }, error: None }
+    }
+
+    /// Fields to be changed where `config` has them.
+    pub(crate) fn changing(config: &'a Object, reader: Reader<'a>) -> Self {
+        Fields { mode: Mode::Read { config, reader, used: BTreeSet::new(), partial: true }, error: None }
     }
 
     /// Fields to be written.
@@ -87,7 +103,7 @@ impl<'a> Fields<'a> {
     /// A field that must be there.
     pub fn required<T: ConfigValue>(&mut self, key: &str, value: &mut T) {
         self.field(key, value);
-        if let Mode::Read { config, .. } = &self.mode
+        if let Mode::Read { config, partial: false, .. } = &self.mode
             && config.get(key).is_none_or(Value::is_null)
         {
             self.fail(Error::missing(format!("the config has no {key:?}")));
@@ -217,7 +233,10 @@ impl<'a> Fields<'a> {
             return Err(error);
         }
         Ok(match self.mode {
-            Mode::Write { config, .. } => config,
+            Mode::Write { config, writer } => match writer.failed.take() {
+                Some(error) => return Err(error),
+                None => config,
+            },
             Mode::Read { .. } => Object::new(),
         })
     }
@@ -233,7 +252,7 @@ impl<'a> Fields<'a> {
             return;
         }
         match &mut self.mode {
-            Mode::Read { config, reader, used } => {
+            Mode::Read { config, reader, used, .. } => {
                 used.extend(keys.iter().map(|&k| k.to_owned()));
                 let Some((key, json)) = keys.iter().find_map(|&k| Some((k, config.get(k)?))) else { return };
                 match T::read(json, reader) {

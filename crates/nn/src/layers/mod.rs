@@ -5,6 +5,9 @@
 
 use crate::Layer;
 
+/// What cells of recurrent layers share; no class is in it.
+mod cell;
+
 macro_rules! layers {
     ($($module:ident)*) => {
         $(mod $module; pub use $module::*;)*
@@ -18,6 +21,7 @@ layers! {
     dense
     dropout
     embedding
+    gru
     input
     leaky
     lstm
@@ -28,6 +32,9 @@ layers! {
     pooling
     rescaling
     reshape
+    rnn
+    simple_rnn
+    stacked_cells
 }
 
 /// A class of layers: its names and its constructor.

@@ -10,7 +10,7 @@ use modelark_artifact::{
 
 use super::artifact::{arg_spec, arguments, tensor};
 use super::{Argument, Model, Step};
-use crate::call::Frame;
+use crate::call::{Frame, variables_below};
 use crate::{Call, Spec};
 
 impl Model {
@@ -35,7 +35,7 @@ impl Model {
             }
             named.push(step.layer);
             let name = format!("__inference_layer_{}_call", step.layer);
-            let concrete = self.trace_alone(&name, step, object, specs, objects, functions)?;
+            let concrete = self.trace_alone(&name, step, object, &specs.tensors, objects, functions)?;
             functions.concrete.insert(name.clone(), concrete);
             let function = FunctionObject {
                 concrete: vec![name],
@@ -112,18 +112,4 @@ fn takes_tensors(step: &Step) -> bool {
         _ => false,
     };
     step.keywords.is_empty() && matches!(&step.args[..], [one] if of_tensors(one))
-}
-
-/// The variables of an object and of what hangs below it.
-fn variables_below(objects: &Objects, object: ObjectId) -> Vec<ObjectId> {
-    let (mut seen, mut found, mut stack) = (Vec::new(), Vec::new(), vec![object]);
-    while let Some(id) = stack.pop() {
-        let Some(o) = objects.get(id).filter(|_| !seen.contains(&id)) else { continue };
-        seen.push(id);
-        if matches!(o.kind, Kind::Variable(_)) {
-            found.push(id);
-        }
-        stack.extend(o.children.iter().rev().map(|(_, child)| *child));
-    }
-    found
 }

@@ -113,8 +113,8 @@ impl<L: Into<Instance>> Apply for L {
         keywords: Vec<(String, Argument<Tensor>)>,
     ) -> Result<Vec<Tensor>> {
         let layer: Instance = self.into();
-        let given: Vec<Spec> = layer.flatten(&args, &keywords).into_iter().map(|t| t.spec).collect();
-        let outputs = layer.output(&given)?;
+        let given = layer.given(&args, &keywords).map(|t| t.spec.clone());
+        let outputs = layer.output_of(&given)?;
         let made = Arc::new(Made { layer, args, keywords });
         let tensor = |(output, spec)| Tensor { made: made.clone(), output, spec };
         Ok(outputs.into_iter().enumerate().map(tensor).collect())

@@ -3,6 +3,7 @@
 use modelark_artifact::{Error, Result};
 use serde_json::Value;
 
+use crate::layer::Given;
 use crate::{Instance, Spec};
 
 /// An argument of a call, or what a model takes or gives: tensors of kind `T`, perhaps nested, and plain values.
@@ -114,12 +115,12 @@ impl Graph {
         &self,
         layers: &[Instance],
         inputs: &[Spec],
-    ) -> Result<(Vec<Vec<Spec>>, Argument<Spec>)> {
+    ) -> Result<(Vec<Given<Spec>>, Argument<Spec>)> {
         let mut given = Vec::with_capacity(self.steps.len());
         let output = self.run(inputs, |step, args, keywords| {
             let layer = layer(layers, step)?;
-            let specs = layer.flatten(args, keywords);
-            let outputs = layer.output(&specs)?;
+            let specs = layer.given(args, keywords);
+            let outputs = layer.output_of(&specs)?;
             given.push(specs);
             Ok(outputs)
         })?;

@@ -140,10 +140,10 @@ impl Model {
         for ((i, layer), place) in self.layers.iter().enumerate().zip(self.listed()) {
             let Some(place) = place else { continue };
             let step = self.graph.steps.iter().position(|s| s.layer == i);
-            let specs = step.and_then(|s| given.get(s)).map(Vec::as_slice).unwrap_or_default();
-            let child = layer.attach(tree, specs)?;
+            let given = step.and_then(|s| given.get(s)).cloned().unwrap_or_default();
+            let child = layer.attach(tree, &given)?;
             if let Some(object) = tree.objects.get_mut(child) {
-                object.input_shapes = specs.iter().map(|s| s.shape.clone()).collect();
+                object.input_shapes = given.tensors.iter().map(|s| s.shape.clone()).collect();
             }
             tree.objects.link(list, place.to_string(), child);
         }

@@ -58,7 +58,7 @@ impl Model {
             let (Some(layer), Some(row)) = (self.layers.get(step.layer), rows.get_mut(step.layer)) else {
                 continue;
             };
-            row.outputs.extend(layer.output(given)?.into_iter().map(|s| s.shape));
+            row.outputs.extend(layer.output_of(given)?.into_iter().map(|s| s.shape));
             let sources =
                 step.args.iter().chain(step.keywords.iter().map(|(_, a)| a)).flat_map(Argument::tensors);
             let names = sources.map(|edge| match edge {

@@ -125,7 +125,7 @@ impl Model {
             Edge::Output(step, index) => {
                 let (given, _) = self.graph.propagate(&self.layers, &inputs).ok()?;
                 let layer = layer(&self.layers, self.graph.steps.get(step)?).ok()?;
-                layer.output(given.get(step)?).ok()?.get(index).cloned()
+                layer.output_of(given.get(step)?).ok()?.get(index).cloned()
             }
         }
     }
