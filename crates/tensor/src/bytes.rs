@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::Result;
+use crate::memory::Charge;
+
 /// One cache line; every SIMD load of an owned buffer is aligned.
 const ALIGN: usize = 64;
 
@@ -15,12 +18,15 @@ struct Line([u8; ALIGN]);
 struct Owned {
     lines: Vec<Line>,
     len: usize,
+    /// What the bytes cost the budget under which they were made.
+    _charge: Charge,
 }
 
 impl Owned {
-    fn zeroed(len: usize) -> Self {
+    fn zeroed(len: usize, charge: Charge) -> Self {
         // `vec![zero; n]` asks the allocator for zeroed pages, so a large buffer costs nothing until touched.
-        Owned { lines: bytemuck::allocation::zeroed_slice_box(len.div_ceil(ALIGN)).into_vec(), len }
+        let lines = bytemuck::allocation::zeroed_slice_box(len.div_ceil(ALIGN)).into_vec();
+        Owned { lines, len, _charge: charge }
     }
 
     fn as_slice(&self) -> &[u8] {
@@ -59,14 +65,39 @@ pub struct SharedBytes {
 impl SharedBytes {
     /// `len` zero bytes, aligned to a cache line.
     pub fn zeroed(len: usize) -> Self {
-        SharedBytes { store: Store::Owned(Arc::new(Owned::zeroed(len))), range: 0..len }
+        SharedBytes::owned(Owned::zeroed(len, Charge::take_anyway(len)))
+    }
+
+    /// The same, within the [budget](crate::memory::Budget) of the thread.
+    ///
+    /// # Errors
+    /// When that is exceeded.
+    pub fn try_zeroed(len: usize) -> Result<Self> {
+        Ok(SharedBytes::owned(Owned::zeroed(len, Charge::take(len)?)))
     }
 
     /// A copy of `bytes`, aligned to a cache line.
     pub fn copy_from(bytes: &[u8]) -> Self {
-        let mut owned = Owned::zeroed(bytes.len());
+        SharedBytes::copied(bytes, Charge::take_anyway(bytes.len()))
+    }
+
+    /// The same, within the [budget](crate::memory::Budget) of the thread.
+    ///
+    /// # Errors
+    /// When that is exceeded.
+    pub fn try_copy_from(bytes: &[u8]) -> Result<Self> {
+        Ok(SharedBytes::copied(bytes, Charge::take(bytes.len())?))
+    }
+
+    fn copied(bytes: &[u8], charge: Charge) -> Self {
+        let mut owned = Owned::zeroed(bytes.len(), charge);
         owned.as_mut_slice().copy_from_slice(bytes);
-        SharedBytes { store: Store::Owned(Arc::new(owned)), range: 0..bytes.len() }
+        SharedBytes::owned(owned)
+    }
+
+    fn owned(owned: Owned) -> Self {
+        let range = 0..owned.len;
+        SharedBytes { store: Store::Owned(Arc::new(owned)), range }
     }
 
     /// The bytes of `owner`, which is kept alive as long as they are held. No copy is made.

@@ -20,6 +20,7 @@ mod dtype;
 mod element;
 mod error;
 pub mod kernels;
+pub mod memory;
 mod shape;
 mod tensor;
 

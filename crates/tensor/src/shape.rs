@@ -9,17 +9,22 @@ use crate::{Error, Result};
 /// The extents of a tensor, outermost first; empty for a scalar.
 pub type Shape = SmallVec<[usize; 6]>;
 
-/// The number of elements of a shape, or an error when it overflows what memory could ever hold.
+/// The number of elements of a shape, or an error when it overflows what memory could ever hold, or is over the whole
+/// [budget](crate::memory::Budget) of the thread even at a byte each.
 pub fn checked_elements(shape: &[usize]) -> Result<usize> {
     // A zero extent makes the tensor empty, even where the others' product would overflow.
     if shape.contains(&0) {
         return Ok(0);
     }
-    shape
+    let n = shape
         .iter()
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .filter(|&n| n <= isize::MAX as usize)
-        .ok_or_else(|| Error::too_large(format!("shape {shape:?} has more elements than memory could hold")))
+        .ok_or_else(|| {
+            Error::too_large(format!("shape {shape:?} has more elements than memory could hold"))
+        })?;
+    crate::memory::check(n)?;
+    Ok(n)
 }
 
 /// Strides in elements of a C-ordered tensor of this shape.

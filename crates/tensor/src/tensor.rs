@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Bool, DType, Element, Error, ErrorKind, Result, Shape, SharedBytes, checked_elements};
+use crate::{Bool, DType, Element, Error, ErrorKind, Result, Shape, SharedBytes, checked_elements, memory};
 
 /// One element of a string tensor: bytes of any content, shared by its holders.
 pub type ByteString = Arc<[u8]>;
@@ -39,7 +39,7 @@ impl Tensor {
     /// # Errors
     /// When `data` hasn't as many elements as `shape`.
     pub fn from_slice<T: Element>(data: &[T], shape: impl AsRef<[usize]>) -> Result<Self> {
-        Tensor::from_bytes(T::DTYPE, shape, SharedBytes::copy_from(bytemuck::cast_slice(data)))
+        Tensor::from_bytes(T::DTYPE, shape, SharedBytes::try_copy_from(bytemuck::cast_slice(data))?)
     }
 
     /// A tensor over `bytes`, which hold the elements in C order, little-endian. Nothing is copied.
@@ -101,10 +101,11 @@ impl Tensor {
         if dtype == DType::String {
             let empty: ByteString = Arc::from(&[][..]);
             let n = checked_elements(shape)?;
+            memory::check(n.saturating_mul(size_of::<ByteString>()))?;
             return Tensor::from_strings(std::iter::repeat_n(empty, n), shape);
         }
         let len = byte_len(dtype, shape)?;
-        Ok(Tensor { dtype, shape: shape.into(), storage: Storage::Bytes(SharedBytes::zeroed(len)) })
+        Ok(Tensor { dtype, shape: shape.into(), storage: Storage::Bytes(SharedBytes::try_zeroed(len)?) })
     }
 
     /// A tensor with every element `value`.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use modelark_tensor::DType;
+use modelark_tensor::memory::Budget;
 use smallvec::SmallVec;
 
 use super::frames::{self, Loop, Unit};
@@ -441,7 +442,8 @@ impl<'a> Draft<'a> {
                 Val::Made(_) => None,
             })
             .collect::<Option<Values>>()?;
-        // An error shows when the node runs, with its place; it may never run.
+        // An error shows when the node runs, with its place; it may never run. What is too large isn't kept anyway.
+        let _within = Budget::new(4 * MOST_FOLDED).enter();
         let outputs = kernel.run(&mut Folding(Resources::new()), values).ok()?;
         let bytes: Option<usize> = outputs
             .iter()

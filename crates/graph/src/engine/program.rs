@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use modelark_tensor::DType;
+use modelark_tensor::memory::Budget;
 
 use super::check::check_ops;
 use super::plan::{Plan, Request};
@@ -149,6 +150,7 @@ impl Executable {
     /// As [`Executable::run`], and when a limit is reached or the run is cancelled.
     pub fn run_with(&self, resources: &Resources, inputs: Values, options: &RunOptions) -> Result<Values> {
         let steps = AtomicU64::new(0);
+        let _within = Budget::new(options.max_bytes).enter();
         let run = Run { shared: &self.program.0, resources, options, steps: &steps, depth: 0, node: "" };
         run.run(&self.plan, inputs).map_err(|e| match &self.name {
             Some(name) => e.at(format!("function {name:?}")),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use modelark_tensor::memory::Budget;
 use modelark_tensor::{DType, PartialShape, SharedBytes, Tensor};
 
 use crate::{Error, Result};
@@ -125,7 +126,11 @@ impl Variable {
         let value = match &*state {
             State::Ready(value) => return Ok(value.clone()),
             State::Empty => return Err(Error::compute(format!("variable {:?} has no value yet", self.name))),
-            State::Lazy(load) => load()?.aligned(),
+            State::Lazy(load) => {
+                // The value outlives the run that happens to read it first.
+                let _free = Budget::leave();
+                load()?.aligned()
+            }
         };
         self.check(&value)?;
         *state = State::Ready(value.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use modelark_tensor::{Bool, DType, PartialShape, Shape, Tensor};
+use modelark_tensor::{Bool, DType, PartialShape, Shape, Tensor, memory};
 use smallvec::SmallVec;
 
 use super::plan::{Frame, Kind, Plan, Source, Step};
@@ -23,12 +23,14 @@ pub struct RunOptions {
     pub max_steps: Option<u64>,
     /// How deep functions may call each other.
     pub max_depth: usize,
+    /// How many bytes the values that the run makes may take at any one time; variables aren't counted.
+    pub max_bytes: usize,
 }
 
 impl Default for RunOptions {
-    /// No time limit, no step limit, and calls as deep as a thread's usual stack holds.
+    /// No time limit, no step limit, calls as deep as a thread's usual stack holds, and 16 GiB.
     fn default() -> Self {
-        RunOptions { deadline: None, cancel: None, max_steps: None, max_depth: 128 }
+        RunOptions { deadline: None, cancel: None, max_steps: None, max_depth: 128, max_bytes: 16 << 30 }
     }
 }
 
@@ -207,12 +209,25 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Refuses strings that together are over the limit of memory: they are counted once made.
+    fn strings(&self, outputs: Values) -> Result<Values> {
+        for output in &outputs {
+            if let Value::Tensor(t) = output
+                && t.dtype() == DType::String
+            {
+                memory::check(t.nbytes())?;
+            }
+        }
+        Ok(outputs)
+    }
+
     /// Runs one kernel; an error says where and on what.
     pub(super) fn step(&mut self, step: &Step, inputs: Values) -> Result<Values> {
         let given: SmallVec<[Given; 4]> = inputs.iter().map(Given::of).collect();
         let outputs = step
             .kernel
             .run(self, inputs)
+            .and_then(|outputs| self.strings(outputs))
             .map_err(|e| e.at_node(&step.name, &step.op, || describe(&given)))?;
         if outputs.len() < step.outputs.len() {
             return Err(Error::graph(format!("gave {} outputs, not {}", outputs.len(), step.outputs.len()))
@@ -253,4 +268,67 @@ fn describe(given: &[Given]) -> String {
         None => dtype.to_string(),
     };
     given.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Program;
+    use crate::{Attr, Builder, Sym};
+
+    fn run(
+        build: impl FnOnce(&mut Builder, Sym) -> Result<Sym>,
+        given: Tensor,
+        options: &RunOptions,
+    ) -> Result<Values> {
+        let mut b = Builder::new("f");
+        let x = b.arg("x", given.dtype())?;
+        let y = build(&mut b, x)?;
+        let (f, mut library) = b.finish(&[("y", y)])?;
+        library.insert(f);
+        let given = [Value::from(given)].into_iter().collect();
+        Program::new(library).function("f")?.run_with(&Resources::new(), given, options)
+    }
+
+    fn at_most(bytes: usize) -> RunOptions {
+        RunOptions { max_bytes: bytes, ..RunOptions::default() }
+    }
+
+    fn fill(b: &mut Builder, shape: Sym) -> Result<Sym> {
+        let one = b.constant(Tensor::scalar(1.0f32))?;
+        b.op("Fill").input(shape).input(one).attr("T", DType::F32).attr("index_type", DType::I64).one()
+    }
+
+    #[test]
+    fn a_size_in_the_data_is_held_to_the_limit() {
+        let shape = |n: i64| Tensor::from_vec(vec![n], [1]).expect("shape");
+        assert!(run(fill, shape(1000), &at_most(1 << 16)).is_ok());
+        for n in [1 << 20, 1 << 50, i64::MAX] {
+            let error = run(fill, shape(n), &at_most(1 << 16)).expect_err("too large");
+            assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+            assert!(error.to_string().contains("(Fill)"), "{error}");
+        }
+    }
+
+    /// Forty doublings of a text would take a terabyte.
+    #[test]
+    fn texts_are_held_to_the_limit() {
+        let doubled = |b: &mut Builder, x: Sym| {
+            (0..40).try_fold(x, |x, _| b.op("StringJoin").inputs(&[x, x]).attr("N", 2i64).one())
+        };
+        let error =
+            run(doubled, Tensor::scalar_string(&b"ab"[..]), &at_most(1 << 16)).expect_err("too large");
+        assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    }
+
+    #[test]
+    fn what_is_folded_is_held_to_a_limit_too() {
+        let hostile = |b: &mut Builder, x: Sym| {
+            let shape = b.constant(Tensor::from_vec(vec![1i64 << 45], [1])?)?;
+            let huge = fill(b, shape)?;
+            b.op("AddV2").inputs(&[x, huge]).attr("T", Attr::Type(DType::F32)).one()
+        };
+        let error = run(hostile, Tensor::scalar(1.0f32), &RunOptions::default()).expect_err("too large");
+        assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    }
 }

@@ -6,7 +6,7 @@ use super::args::{int, ints, many, one, take};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, Variant, kernel};
 use crate::tensor::kernels::array;
-use crate::tensor::{DType, PartialShape, Shape, Tensor, checked_elements};
+use crate::tensor::{DType, PartialShape, Shape, Tensor, memory};
 use crate::{Error, Result};
 
 /// More elements than this are no list's, only an attack's.
@@ -107,7 +107,14 @@ fn partial(t: &Tensor) -> Result<PartialShape> {
 
 fn count(t: &Tensor, what: &str) -> Result<usize> {
     let n = int(t, what)?;
-    usize::try_from(n).ok().filter(|n| *n <= MOST).ok_or_else(|| Error::compute(format!("{what} is {n}")))
+    let fits = usize::try_from(n).ok().filter(|n| *n <= MOST);
+    room(fits.ok_or_else(|| Error::compute(format!("{what} is {n}")))?)
+}
+
+/// The length, unless a list of that many places alone is over the limit of memory.
+fn room(len: usize) -> Result<usize> {
+    memory::check(len.saturating_mul(size_of::<Option<Value>>()))?;
+    Ok(len)
 }
 
 fn empty(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
@@ -176,7 +183,7 @@ fn set_item(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             if !grows {
                 return Err(list.out_of_range(index));
             }
-            Arc::make_mut(&mut list.items).resize(at + 1, None);
+            Arc::make_mut(&mut list.items).resize(room(at + 1)?, None);
         }
         Arc::make_mut(&mut list.items)[at] = Some(item);
         one(list.value())
@@ -217,7 +224,7 @@ fn scatter(list: List, x: &Tensor, indices: &Tensor) -> Result<Value> {
         let at = usize::try_from(index).ok().filter(|i| *i < MOST).ok_or_else(|| list.out_of_range(index))?;
         let items = Arc::make_mut(&mut list.items);
         if at >= items.len() {
-            items.resize(at + 1, None);
+            items.resize(room(at + 1)?, None);
         }
         items[at] = Some(part.into());
     }
@@ -330,8 +337,7 @@ pub(super) const OPS: &[Op] = &[
             let [x, indices, shape, n] = take(inputs)?;
             // -1: as many as the indices need.
             let n = int(n.tensor()?, "the number of elements")?.max(0) as usize;
-            checked_elements(&[n])?;
-            let list = List::new(dtype, partial(shape.tensor()?)?, vec![None; n.min(MOST)]);
+            let list = List::new(dtype, partial(shape.tensor()?)?, vec![None; room(n.min(MOST))?]);
             one(scatter(list, x.tensor()?, indices.tensor()?)?)
         }))
     }),

@@ -46,7 +46,7 @@ fn splits(kinds: &[Partition], given: &[Tensor]) -> Result<Vec<Vec<usize>>> {
             Partition::ValueRowIds => {
                 let ids = extents(tensor, "row ids")?;
                 let rows = rows.ok_or_else(|| Error::compute("row ids without a number of rows"))?;
-                checked_elements(&[rows])?;
+                checked_elements(&[rows, size_of::<usize>()])?;
                 let mut splits = vec![0; rows.saturating_add(1)];
                 for id in &ids {
                     let end = splits.get_mut(id.saturating_add(1));

@@ -45,7 +45,7 @@ fn by_width<const W: usize>(
     let len = n.checked_mul(W).filter(|&l| l <= isize::MAX as usize).ok_or_else(too_large)?;
     // Arrays of bytes may lie at any address, so elements in a mapped file need no copy.
     let inputs = inputs.iter().map(|t| Ok(t.bytes()?.as_chunks::<W>().0)).collect::<Result<Vec<_>>>()?;
-    let mut bytes = SharedBytes::zeroed(len);
+    let mut bytes = SharedBytes::try_zeroed(len)?;
     mover.run(&inputs, bytes.make_mut().as_chunks_mut::<W>().0);
     Tensor::from_bytes(dtype, shape, bytes)
 }

@@ -1,0 +1,145 @@
+//! How much memory tensors may take while something that isn't trusted runs.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{Error, Result};
+
+/// A bound on the bytes that the tensors made under it hold at any one time.
+///
+/// A tensor is made under the budget that its thread has [entered](Budget::enter); its bytes are given back when its last
+/// holder lets go, on whatever thread. Cloning a budget names the same one.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Budget>> = const { RefCell::new(None) };
+}
+
+impl Budget {
+    /// A budget of `limit` bytes, of which none is used.
+    pub fn new(limit: usize) -> Self {
+        Budget(Arc::new(Account { limit, used: AtomicUsize::new(0) }))
+    }
+
+    /// The bytes that tensors hold under it now.
+    pub fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that they may hold.
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
+    /// Makes this the budget of what the thread does, until the guard is dropped.
+    pub fn enter(&self) -> Entered {
+        Entered(CURRENT.replace(Some(self.clone())))
+    }
+
+    /// Lets the thread make tensors under no budget, until the guard is dropped: what outlives a run isn't the run's.
+    pub fn leave() -> Entered {
+        Entered(CURRENT.replace(None))
+    }
+}
+
+/// Gives the thread back the budget that it had before, when dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Entered(Option<Budget>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}
+
+/// Bytes held under a budget, given back when dropped.
+pub(crate) struct Charge(Option<(Budget, usize)>);
+
+impl Charge {
+    /// Takes `bytes` from the thread's budget, if it has one.
+    ///
+    /// # Errors
+    /// When there aren't as many left.
+    pub(crate) fn take(bytes: usize) -> Result<Charge> {
+        let charge = Charge::take_anyway(bytes);
+        if let Some((budget, _)) = &charge.0 {
+            let used = budget.used();
+            if used > budget.limit() {
+                return Err(too_large(bytes, used - bytes, budget.limit()));
+            }
+        }
+        Ok(charge)
+    }
+
+    /// The same where there is no way to refuse; what comes next is refused.
+    pub(crate) fn take_anyway(bytes: usize) -> Charge {
+        Charge(CURRENT.with_borrow(|current| {
+            let budget = current.clone()?;
+            budget.0.used.fetch_add(bytes, Ordering::Relaxed);
+            Some((budget, bytes))
+        }))
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some((budget, bytes)) = &self.0 {
+            budget.0.used.fetch_sub(*bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Refuses a size that is over the thread's whole budget: to be asked before allocating what isn't a tensor yet.
+///
+/// # Errors
+/// When it is.
+pub fn check(bytes: usize) -> Result<()> {
+    CURRENT.with_borrow(|current| match current {
+        Some(budget) if bytes > budget.limit() => Err(too_large(bytes, budget.used(), budget.limit())),
+        _ => Ok(()),
+    })
+}
+
+fn too_large(bytes: usize, used: usize, limit: usize) -> Error {
+    Error::too_large(format!("{bytes} bytes more than the {used} in use are over the limit of {limit} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, ErrorKind, Tensor};
+
+    #[test]
+    fn a_budget_bounds_what_is_held_at_once() {
+        let budget = Budget::new(1 << 20);
+        let entered = budget.enter();
+        let half = Tensor::zeros(DType::U8, [600 << 10]).expect("fits");
+        assert_eq!(budget.used(), 600 << 10);
+        let error = Tensor::zeros(DType::U8, [600 << 10]).expect_err("is over");
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert!(Tensor::zeros(DType::F32, [1 << 40]).is_err());
+        let shared = half.clone();
+        drop(half);
+        assert_eq!(budget.used(), 600 << 10, "somebody still holds it");
+        drop(shared);
+        assert_eq!(budget.used(), 0);
+        assert!(Tensor::zeros(DType::U8, [600 << 10]).is_ok());
+        {
+            let _free = Budget::leave();
+            assert!(Tensor::zeros(DType::U8, [2 << 20]).is_ok());
+        }
+        assert!(Tensor::zeros(DType::U8, [2 << 20]).is_err());
+        assert!(check(2 << 20).is_err() && check(1 << 10).is_ok());
+        drop(entered);
+        assert!(Tensor::zeros(DType::U8, [2 << 20]).is_ok());
+    }
+}
