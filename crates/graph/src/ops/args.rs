@@ -142,3 +142,10 @@ pub(super) fn take_first<const N: usize>(values: &mut Vec<Value>) -> Result<[Val
     }
     take(values.drain(..N).collect())
 }
+
+/// A list of dtypes among the attributes.
+pub(super) fn types(a: &super::NodeAttrs<'_>, name: &str) -> Result<Vec<DType>> {
+    let list = a.get(name).and_then(crate::Attr::as_list).unwrap_or_default();
+    let types: Option<Vec<DType>> = list.iter().map(crate::Attr::as_type).collect();
+    types.ok_or_else(|| Error::graph(format!("attribute {name:?} must list dtypes")))
+}

@@ -22,21 +22,26 @@ families! {
     activations
     arithmetic
     basic
+    boxes
     branches
     calls
     checkpoint
+    colours
     compare
     diagonals
     distinct
     einsum
+    encodings
     examples
     functions
     gather
+    hashes
     images
     linalg
     lists
     moves
     normalise
+    numbers
     products
     ragged
     recurrent
@@ -48,7 +53,10 @@ families! {
     statistics
     strings
     tables
+    texts
+    unicode
     variables
+    warps
     windows
 }
 

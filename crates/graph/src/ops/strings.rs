@@ -1,9 +1,10 @@
-//! Strings: joining, cutting, changing, hashing, parsing.
+//! Strings: joining, cutting, changing.
 
 use super::args::{all_tensors, map1, many, one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
-use crate::tensor::{self, Bool, ByteString, DType, SharedBytes, Shape, Tensor, dispatch};
+use crate::tensor::kernels::{array, broadcast_shape};
+use crate::tensor::{self, ByteString, Shape, Tensor};
 use crate::{Error, Result};
 
 /// A kernel that changes each string.
@@ -56,14 +57,17 @@ fn substring(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let characters = by_characters(a)?;
     Ok(kernel(move |_, inputs| {
         let [x, from, len] = tensors(inputs)?;
-        let (from, len) = (from.to_i64_vec()?, len.to_i64_vec()?);
-        if from.len() != len.len() || (from.len() != 1 && from.len() != x.len()) {
-            return Err(Error::compute("positions and lengths must be scalars, or one for each string"));
+        if from.shape() != len.shape() {
+            let (from, len) = (from.shape(), len.shape());
+            return Err(Error::compute(format!("positions {from:?} and lengths {len:?} must go together")));
         }
-        let pick = |i: usize, values: &[i64]| values[if values.len() == 1 { 0 } else { i }];
+        let shape = broadcast_shape(x.shape(), from.shape())?;
+        let x = array::broadcast_to(&x, &shape)?;
+        let spread = |t: &Tensor| array::broadcast_to(t, &shape)?.to_i64_vec();
+        let (from, len) = (spread(&from)?, spread(&len)?);
         let cut = |(i, s): (usize, &ByteString)| -> Result<Vec<u8>> {
             let starts: Vec<usize> = (0..s.len()).filter(|&i| !characters || begins(s[i])).collect();
-            let (from, len) = (pick(i, &from), pick(i, &len));
+            let (from, len) = (from[i], len[i]);
             let count = starts.len() as i64;
             let begin = if from < 0 { from + count } else { from };
             if !(0..=count).contains(&begin) || len < 0 {
@@ -161,112 +165,6 @@ fn split_v1(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-fn buckets(a: &NodeAttrs<'_>) -> Result<u64> {
-    let n = a.int("num_buckets")?;
-    u64::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| Error::graph(format!("num_buckets is {n}")))
-}
-
-/// A number from its text.
-fn parse(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let to = a.dtype("out_type")?;
-    Ok(kernel(move |_, inputs| {
-        let [x] = tensors(inputs)?;
-        let wrong = |s: &[u8]| Error::compute(format!("{:?} isn't a number", String::from_utf8_lossy(s)));
-        let text = |s: &ByteString| std::str::from_utf8(s).map(|t| t.trim().to_owned()).map_err(|_| wrong(s));
-        let strings = x.strings()?.iter();
-        one(match to {
-            DType::F32 => Tensor::from_vec(
-                strings.map(|s| text(s)?.parse::<f32>().map_err(|_| wrong(s))).collect::<Result<_>>()?,
-                x.shape(),
-            )?,
-            DType::F64 => Tensor::from_vec(
-                strings.map(|s| text(s)?.parse::<f64>().map_err(|_| wrong(s))).collect::<Result<_>>()?,
-                x.shape(),
-            )?,
-            DType::I32 => Tensor::from_vec(
-                strings.map(|s| text(s)?.parse::<i32>().map_err(|_| wrong(s))).collect::<Result<_>>()?,
-                x.shape(),
-            )?,
-            DType::I64 => Tensor::from_vec(
-                strings.map(|s| text(s)?.parse::<i64>().map_err(|_| wrong(s))).collect::<Result<_>>()?,
-                x.shape(),
-            )?,
-            other => return Err(Error::unsupported(format!("numbers of {other} from text"))),
-        })
-    }))
-}
-
-/// The text of each number, as C's `printf` writes it.
-fn as_string(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    if a.bool("shortest")? {
-        return Err(Error::unsupported("numbers as their shortest text"));
-    }
-    let scientific = a.bool("scientific")?;
-    let precision = usize::try_from(a.int("precision")?).unwrap_or(6);
-    let width = usize::try_from(a.int("width")?).unwrap_or_default();
-    let fill = match a.str("fill")? {
-        "" | " " => ' ',
-        "0" => '0',
-        "-" => '-',
-        other => return Err(Error::unsupported(format!("fill {other:?}"))),
-    };
-    let pad = move |text: String| {
-        let missing = width.saturating_sub(text.chars().count());
-        let filling: String = std::iter::repeat_n(if fill == '0' { '0' } else { ' ' }, missing).collect();
-        match (fill, text.strip_prefix('-')) {
-            ('-', _) => text + &filling,
-            ('0', Some(rest)) => format!("-{filling}{rest}"),
-            _ => filling + &text,
-        }
-    };
-    let float = move |v: f64| {
-        if v.is_nan() {
-            return "nan".to_owned();
-        }
-        if v.is_infinite() {
-            return if v > 0.0 { "inf" } else { "-inf" }.to_owned();
-        }
-        if !scientific {
-            return format!("{v:.precision$}");
-        }
-        // C writes a sign and at least two digits of the exponent.
-        let text = format!("{v:.precision$e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |d| ("-", d));
-        format!("{mantissa}e{sign}{digits:0>2}")
-    };
-    map1(move |x| {
-        let texts: Vec<String> = match x.dtype() {
-            DType::String => return Ok(x),
-            DType::Bool => x.elements::<Bool>()?.iter().map(|b| b.get().to_string()).collect(),
-            DType::F32 => x.elements::<f32>()?.iter().map(|v| float(f64::from(*v))).collect(),
-            DType::F64 => x.elements::<f64>()?.iter().map(|v| float(*v)).collect(),
-            d => dispatch!(integer d, T => x.elements::<T>()?.iter().map(T::to_string).collect(),
-                else => return Err(tensor::Error::unsupported(format!("{d} as text")))),
-        };
-        Tensor::from_strings(texts.into_iter().map(|t| pad(t).into_bytes()), x.shape())
-    })
-}
-
-/// The bytes of each string as numbers along a new last dimension.
-fn decode_raw(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let to = a.dtype("out_type")?;
-    let size = to.size().ok_or_else(|| Error::unsupported(format!("{to} isn't plain bytes")))?;
-    if size > 1 && !a.bool("little_endian")? {
-        return Err(Error::unsupported("big-endian bytes"));
-    }
-    map1(move |x| {
-        let strings = x.strings()?;
-        let len = strings.first().map_or(0, |s| s.len());
-        if strings.iter().any(|s| s.len() != len) || !len.is_multiple_of(size) {
-            return Err(tensor::Error::value(format!("strings must have one length, a multiple of {size}")));
-        }
-        let mut shape = Shape::from(x.shape());
-        shape.push(len / size);
-        Tensor::from_bytes(to, shape, SharedBytes::copy_from(&strings.concat()))
-    })
-}
-
 pub(super) const OPS: &[Op] = &[
     Op::new("StringLower(input: string) -> (output: string); encoding: string = \"\"", |a| change_case(a, |s| s.to_ascii_lowercase(), str::to_lowercase)),
     Op::new("StringUpper(input: string) -> (output: string); encoding: string = \"\"", |a| change_case(a, |s| s.to_ascii_uppercase(), str::to_uppercase)),
@@ -276,13 +174,6 @@ pub(super) const OPS: &[Op] = &[
     Op::new("StringSplitV2(input: string, sep: string) -> (indices: int64, values: string, shape: int64); maxsplit: int = -1", split_v2),
     Op::new("StringSplit(input: string, delimiter: string) -> (indices: int64, values: string, shape: int64); skip_empty: bool = true", split_v1),
     Op::new("Substr(input: string, pos: T, len: T) -> (output: string); T: type; unit: string = \"BYTE\"", substring),
-    Op::new("StringToHashBucketFast(input: string) -> (output: int64); num_buckets: int", |a| {
-        let n = buckets(a)?;
-        measure(move |s| (farmhash::fingerprint64(s) % n) as i64)
-    }),
-    Op::new("StringToNumber(string_tensor: string) -> (output: out_type); out_type: type = float32", parse),
-    Op::new("AsString(input: T) -> (output: string); T: type; precision: int = -1; scientific: bool = false; shortest: bool = false; width: int = -1; fill: string = \"\"", as_string),
-    Op::new("DecodeRaw(bytes: string) -> (output: out_type); out_type: type; little_endian: bool = true", decode_raw),
 ];
 
 #[cfg(test)]

@@ -10,17 +10,21 @@
 
 pub mod activation;
 pub mod array;
+pub mod boxes;
 pub(crate) mod broadcast;
+pub mod colour;
 pub mod conv;
 pub mod elementwise;
 pub mod image;
 pub mod matmul;
 pub mod norm;
 pub(crate) mod parallel;
+pub mod patches;
 pub mod pool;
 pub mod reduce;
 pub mod rnn;
 pub(crate) mod simd;
+pub mod warp;
 pub mod window;
 
 pub use broadcast::broadcast_shape;
