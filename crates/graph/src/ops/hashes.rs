@@ -18,7 +18,7 @@ fn buckets(a: &NodeAttrs<'_>, hash: impl Fn(&[u8]) -> u64 + Send + Sync + 'stati
 /// The hash of `StringToHashBucket`: MurmurHash64A with a seed of TensorFlow's own.
 fn legacy(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0xc6a4_a793_5bd1_e995;
-    const SEED: u64 = 0xdeca_fcaf_fe;
+    const SEED: u64 = 0x00de_cafc_affe;
     let mix = |k: u64| k ^ (k >> 47);
     let mut h = SEED ^ (bytes.len() as u64).wrapping_mul(FACTOR);
     let (words, rest) = bytes.as_chunks::<8>();

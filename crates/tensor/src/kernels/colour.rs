@@ -138,13 +138,13 @@ fn turn<T: Float>(pixel: [T; 3], delta: T) -> [T; 3] {
     let six = number::<T>(6.0);
     let place = (hue + delta) * six;
     let mut place = place - (place / six).floor() * six;
-    if !(place < six) {
+    if place >= six || place.is_nan() {
         place = T::zero();
     }
     let sector = place.floor();
     let part = place - sector;
     let sector = sector.to_u8().unwrap_or(0);
-    let middle = low + (if sector % 2 == 0 { part } else { T::one() - part }) * (high - low);
+    let middle = low + (if sector.is_multiple_of(2) { part } else { T::one() - part }) * (high - low);
     match sector {
         0 => [high, middle, low],
         1 => [middle, high, low],
