@@ -2,6 +2,7 @@
 //!
 //! [`elementwise`] holds what works element by element, with broadcasting; [`matmul`] products of matrices;
 //! [`reduce`] what combines elements along axes, and running sums; [`mod@array`] what only moves elements, and casts.
+//! [`linalg`] decomposes and solves.
 //! [`conv`] and [`pool`] slide the windows of [`window`]; [`norm`] normalizes, [`image`] resizes, [`rnn`] goes through
 //! sequences; [`activation`] names the functions that kernels can apply as their last step.
 //! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
@@ -16,6 +17,7 @@ pub mod colour;
 pub mod conv;
 pub mod elementwise;
 pub mod image;
+pub mod linalg;
 pub mod matmul;
 pub mod norm;
 pub(crate) mod parallel;
