@@ -3,19 +3,24 @@
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::{Error, Result};
 
 /// A save in progress: files written into a temporary folder beside the target, moved onto it by [`Target::commit`].
 ///
-/// Dropped without a commit, it leaves what was there before as it was.
+/// Dropped without a commit, it leaves what was there before as it was. A save to a path waits until no other save to
+/// that path, of this process or another, is under way, and clears away what one that was killed left behind.
 #[derive(Debug)]
 pub struct Target {
     path: PathBuf,
     staging: tempfile::TempDir,
+    /// Files that the new ones make useless, by their names beside the target.
+    obsolete: Mutex<Vec<String>>,
+    _lock: Lock,
 }
 
-/// What a temporary folder's name starts with, so that a left-over one is recognisable.
+/// What the name of everything temporary starts with, so that a left-over is recognisable.
 pub const STAGING_PREFIX: &str = ".modelark-save-";
 
 impl Target {
@@ -30,14 +35,16 @@ impl Target {
             .ok_or_else(|| Error::invalid("a save needs the name of a file or folder").in_file(path.clone()))?
             .to_string_lossy()
             .into_owned();
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let make = || -> Result<tempfile::TempDir> {
+        let parent = parent(&path);
+        let make = || -> Result<(Lock, tempfile::TempDir)> {
             fs::create_dir_all(parent)?;
+            let lock = Lock::acquire(parent.join(format!("{STAGING_PREFIX}{name}.lock")))?;
             let prefix = format!("{STAGING_PREFIX}{name}-");
-            Ok(tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)?)
+            clear(parent, &prefix);
+            Ok((lock, tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)?))
         };
-        let staging = make().map_err(|e| e.in_file(path.clone()))?;
-        Ok(Target { path, staging })
+        let (lock, staging) = make().map_err(|e| e.in_file(path.clone()))?;
+        Ok(Target { path, staging, obsolete: Mutex::default(), _lock: lock })
     }
 
     /// The path that the save is for.
@@ -81,12 +88,20 @@ impl Target {
         fs::write(path, bytes).map_err(|e| Error::from(e).in_file(self.path.clone()))
     }
 
+    /// Lets the commit remove the file `name`, relative to the target's parent, once everything else is in place.
+    pub fn remove_after(&self, name: impl Into<String>) {
+        self.obsolete.lock().unwrap_or_else(PoisonError::into_inner).push(name.into());
+    }
+
     /// Flushes everything to the disk and moves it into place, replacing what stood there.
+    ///
+    /// Each file or folder is replaced in one step, and those that point to others last, so that whoever reads in
+    /// between, or after a crash, finds the old model or the new one.
     ///
     /// # Errors
     /// When a flush or a move fails; then the old files are put back.
     pub fn commit(self) -> Result<()> {
-        let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = parent(&self.path);
         let label = |e: std::io::Error| Error::from(e).in_file(self.path.clone());
         sync_tree(self.staging.path()).map_err(label)?;
         let mut entries = fs::read_dir(self.staging.path())
@@ -99,39 +114,114 @@ impl Target {
             _ => 0,
         };
         entries.sort_by_key(|p| (rank(p), p.clone()));
-        let aside = tempfile::Builder::new().prefix(STAGING_PREFIX).tempdir_in(parent).map_err(label)?;
-        let mut done: Vec<(PathBuf, Option<PathBuf>)> = Vec::new();
+        let mut done: Vec<(PathBuf, PathBuf)> = Vec::new();
         for from in entries {
-            let name = from.file_name().unwrap_or_default();
-            let to = parent.join(name);
-            if let Err(e) = replace(&from, &to, &aside.path().join(name)) {
+            let to = parent.join(from.file_name().unwrap_or_default());
+            if let Err(e) = replace(&from, &to) {
                 // Put back what was moved before, newest first.
-                for (to, old) in done.into_iter().rev() {
-                    if let Some(old) = old {
-                        let _ = remove(&to);
-                        let _ = fs::rename(old, to);
-                    }
+                for (from, to) in done.into_iter().rev() {
+                    let _ = if from.symlink_metadata().is_ok() { replace(&from, &to) } else { remove(&to) };
                 }
                 return Err(label(e));
             }
-            let old = aside.path().join(name);
-            done.push((to, old.exists().then_some(old)));
+            done.push((from, to));
         }
-        sync(parent).map_err(label)
+        sync(parent).map_err(label)?;
+        for name in self.obsolete.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // One that can't be removed harms nobody.
+            let _ = fs::remove_file(parent.join(name));
+        }
+        Ok(())
     }
 }
 
-/// Moves `from` to `to`; what stood at `to` goes to `old` when it can't be replaced in one step.
-fn replace(from: &Path, to: &Path, old: &Path) -> std::io::Result<()> {
-    if !to.is_dir() && !from.is_dir() {
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes what saves to the same path left that were killed: the lock is held, so none is under way.
+fn clear(parent: &Path, prefix: &str) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|n| n.strip_prefix(prefix));
+        if random.is_some_and(|r| r.len() == 6 && r.bytes().all(|b| b.is_ascii_alphanumeric())) {
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+/// Held while a save to one path is under way.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    fn acquire(path: PathBuf) -> std::io::Result<Self> {
+        loop {
+            let file = File::options().write(true).create(true).truncate(false).open(&path)?;
+            match file.lock() {
+                Ok(()) => {}
+                // Some file systems have no locks; saves are whole there too, only not kept apart.
+                Err(e) if e.kind() == std::io::ErrorKind::Unsupported => {}
+                Err(e) => return Err(e),
+            }
+            // Who had it before has removed the file meanwhile: this lock is on a file that nobody else sees.
+            if same_file(&file, &path) {
+                return Ok(Lock { path, file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(unix)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |m: fs::Metadata| (m.dev(), m.ino());
+    matches!((file.metadata().map(id), fs::metadata(path).map(id)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Elsewhere a file that somebody has open isn't removed.
+#[cfg(not(unix))]
+fn same_file(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Moves `from` to `to` in one step; what stood at `to` is at `from` afterwards, if it was or is a folder.
+fn replace(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.symlink_metadata().is_err() || !(to.is_dir() || from.is_dir()) {
         return fs::rename(from, to);
     }
-    if to.symlink_metadata().is_ok() {
-        fs::rename(to, old)?;
+    match exchange(from, to) {
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::Unsupported | std::io::ErrorKind::InvalidInput) => {}
+        done => return done,
     }
+    // Where two entries can't change places, the old one steps aside first.
+    let aside = from.with_extension("old");
+    fs::rename(to, &aside)?;
     fs::rename(from, to).inspect_err(|_| {
-        let _ = fs::rename(old, to);
-    })
+        let _ = fs::rename(&aside, to);
+    })?;
+    fs::rename(aside, from)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -179,6 +269,46 @@ mod tests {
         target.commit().expect("commit");
         assert_eq!(fs::read(&path).expect("read"), b"new");
         assert_eq!(names(dir.path()), ["m.h5"]);
+    }
+
+    #[test]
+    fn what_a_killed_save_left_is_cleared_away() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for left in ["m.h5-a1B2c3/m.h5", "m.h5-bak-a1B2c3/m.h5"] {
+            let path = dir.path().join(format!("{STAGING_PREFIX}{left}"));
+            fs::create_dir_all(path.parent().expect("parent")).expect("folder");
+            fs::write(path, b"half").expect("write");
+        }
+        fs::write(dir.path().join(format!("{STAGING_PREFIX}m.h5.lock")), b"").expect("write");
+        let target = Target::new(dir.path().join("m.h5")).expect("target");
+        target.write("m.h5", b"new").expect("write");
+        target.commit().expect("commit");
+        // The other folder belongs to saves of `m.h5-bak`.
+        assert_eq!(names(dir.path()), [&format!("{STAGING_PREFIX}m.h5-bak-a1B2c3"), "m.h5"]);
+    }
+
+    #[test]
+    fn savers_of_one_target_take_turns() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("model");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = &path;
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let target = Target::new(path).expect("target");
+                        for part in ["model/a", "model/b", "model.index"] {
+                            target.write(part, format!("{writer} {round}").as_bytes()).expect("write");
+                        }
+                        target.commit().expect("commit");
+                    }
+                });
+            }
+        });
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).expect("read");
+        assert_eq!(read("model/a"), read("model/b"));
+        assert_eq!(read("model/a"), read("model.index"));
+        assert_eq!(names(dir.path()), ["model", "model.index"]);
     }
 
     #[test]

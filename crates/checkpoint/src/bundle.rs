@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, Target, Variable, nearest};
@@ -342,6 +342,16 @@ pub(crate) fn data_suffix(shard: i32, shards: i32) -> String {
     format!(".data-{shard:05}-of-{shards:05}")
 }
 
+/// Whether that is what follows the prefix.
+pub(crate) fn is_data_suffix(text: &str) -> bool {
+    let number = |n: &str| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit());
+    let parts = text.strip_prefix(".data-").and_then(|rest| rest.split_once("-of-"));
+    parts.is_some_and(|(shard, shards)| number(shard) && number(shards))
+}
+
+/// As many data files as five digits can number.
+const MOST_SHARDS: i32 = 99_999;
+
 /// A checkpoint that is written, one tensor at a time, in one data file unless [`BundleWriter::shards_of`] asks for more.
 ///
 /// Its bytes are what TensorFlow writes for the same tensors in the same order.
@@ -450,8 +460,9 @@ impl<'t> BundleWriter<'t> {
     pub fn finish(mut self) -> Result<()> {
         self.data.flush()?;
         // How many data files there are is part of their names, and known only now.
-        let shards = self.shard + 1;
-        for shard in 0..shards {
+        let files = self.shard + 1;
+        let shards = self.free_shards(files);
+        for shard in 0..files {
             let from = self.target.stage(&unfinished(&self.prefix, shard))?;
             std::fs::rename(
                 from,
@@ -469,6 +480,31 @@ impl<'t> BundleWriter<'t> {
             table.add(key, &entry.encode_to_vec())?;
         }
         Ok(table.finish()?.flush()?)
+    }
+
+    /// How many data files the names are to speak of, so that none of `files` names is taken by the checkpoint that is
+    /// there now: its index goes on finding its own data until the new index takes its place.
+    fn free_shards(&self, files: i32) -> i32 {
+        let folder = self.target.path().parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        // Below a folder that is replaced as a whole, nothing is in the way.
+        let within = self.prefix.contains('/');
+        let taken: Vec<String> = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok())
+            .filter(|name| !within && name.strip_prefix(&self.prefix).is_some_and(is_data_suffix))
+            .collect();
+        let free = |shards: &i32| {
+            let mut names = (0..files).map(|i| format!("{}{}", self.prefix, data_suffix(i, *shards)));
+            !names.any(|name| taken.contains(&name))
+        };
+        let shards = (files..=MOST_SHARDS).find(free).unwrap_or(files);
+        for name in taken {
+            self.target.remove_after(name);
+        }
+        shards
     }
 
     /// Adds a tensor as [`Bundle::raw`] gave it.
@@ -532,7 +568,7 @@ impl<'t> BundleWriter<'t> {
 mod tests {
     use super::*;
 
-    fn write(path: &std::path::Path, fill: impl FnOnce(&mut BundleWriter<'_>)) {
+    fn write(path: &Path, fill: impl FnOnce(&mut BundleWriter<'_>)) {
         let target = Target::new(path).expect("target");
         let mut writer = BundleWriter::new(&target, target.name()).expect("writer");
         fill(&mut writer);
@@ -540,7 +576,7 @@ mod tests {
         target.commit().expect("commit");
     }
 
-    fn open(path: &std::path::Path) -> Result<Bundle> {
+    fn open(path: &Path) -> Result<Bundle> {
         Bundle::open(Place::of_path(path), &Limits::default())
     }
 
@@ -578,6 +614,32 @@ mod tests {
                 assert!(read.bit_eq(tensor), "{key}");
             }
         }
+    }
+
+    /// At no moment is an index in place whose data aren't.
+    #[test]
+    fn a_checkpoint_in_place_keeps_its_data_until_the_index_is_replaced() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("c");
+        let files = || {
+            let mut names: Vec<_> = std::fs::read_dir(dir.path())
+                .expect("folder")
+                .map(|e| e.expect("entry").file_name().into_string().expect("UTF-8"))
+                .collect();
+            names.sort();
+            names
+        };
+        let tensor = |v: f32| Tensor::full(v, [5]).expect("full");
+        for (round, total) in [1, 2, 1, 2].into_iter().enumerate() {
+            write(&path, |w| w.add("t", &tensor(round as f32)).expect("add"));
+            assert_eq!(files(), [format!("c{}", data_suffix(0, total)), "c.index".to_owned()]);
+            assert!(open(&path).and_then(|b| b.tensor("t")).expect("tensor").bit_eq(&tensor(round as f32)));
+        }
+        // Another checkpoint's files, whose name begins alike, aren't this one's.
+        write(&dir.path().join("c-1"), |w| w.add("t", &tensor(9.0)).expect("add"));
+        write(&path, |w| w.add("t", &tensor(8.0)).expect("add"));
+        assert!(open(&dir.path().join("c-1")).is_ok_and(|b| b.tensor("t").is_ok()));
+        assert_eq!(files().len(), 4);
     }
 
     #[test]

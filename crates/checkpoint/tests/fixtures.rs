@@ -60,10 +60,10 @@ fn keys_dtypes_and_shapes_are_what_tensorflow_lists() {
 
 #[test]
 fn every_bundle_survives_being_written_again() {
-    let dir = tempfile::tempdir().expect("temp dir");
     let indexes = files_named(|n| n.ends_with(".index"));
     assert!(indexes.len() > 30, "{} bundles", indexes.len());
     for index in indexes {
+        let dir = tempfile::tempdir().expect("temp dir");
         let artifact = Checkpoint.read(&Place::of_path(&index), &Limits::default()).expect("read");
         let to = dir.path().join("written");
         let target = Target::new(&to).expect("target");
