@@ -1,8 +1,17 @@
-//! Functions of one number, element by element.
+//! Functions of one number or a few, element by element.
 
 use super::Op;
-use super::args::{reading, unary};
+use super::args::{binary, one, reading, tensors, unary};
+use crate::Result;
+use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::elementwise as e;
+
+fn betainc() -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, inputs| {
+        let [a, b, x] = tensors(inputs)?;
+        one(e::betainc(&a, &b, &x)?)
+    }))
+}
 
 pub(super) const OPS: &[Op] = &[
     Op::new("Exp(x: T) -> (y: T); T: type", |_| unary(e::exp)),
@@ -38,4 +47,27 @@ pub(super) const OPS: &[Op] = &[
     Op::new("IsNan(x: T) -> (y: bool); T: type", |_| reading(e::is_nan)),
     Op::new("IsInf(x: T) -> (y: bool); T: type", |_| reading(e::is_inf)),
     Op::new("IsFinite(x: T) -> (y: bool); T: type", |_| reading(e::is_finite)),
+    Op::new("BesselI0(x: T) -> (y: T); T: type", |_| unary(e::bessel_i0)),
+    Op::new("BesselI0e(x: T) -> (y: T); T: type", |_| unary(e::bessel_i0e)),
+    Op::new("BesselI1(x: T) -> (y: T); T: type", |_| unary(e::bessel_i1)),
+    Op::new("BesselI1e(x: T) -> (y: T); T: type", |_| unary(e::bessel_i1e)),
+    Op::new("BesselJ0(x: T) -> (y: T); T: type", |_| unary(e::bessel_j0)),
+    Op::new("BesselJ1(x: T) -> (y: T); T: type", |_| unary(e::bessel_j1)),
+    Op::new("BesselK0(x: T) -> (y: T); T: type", |_| unary(e::bessel_k0)),
+    Op::new("BesselK0e(x: T) -> (y: T); T: type", |_| unary(e::bessel_k0e)),
+    Op::new("BesselK1(x: T) -> (y: T); T: type", |_| unary(e::bessel_k1)),
+    Op::new("BesselK1e(x: T) -> (y: T); T: type", |_| unary(e::bessel_k1e)),
+    Op::new("BesselY0(x: T) -> (y: T); T: type", |_| unary(e::bessel_y0)),
+    Op::new("BesselY1(x: T) -> (y: T); T: type", |_| unary(e::bessel_y1)),
+    Op::new("Spence(x: T) -> (y: T); T: type", |_| unary(e::spence)),
+    Op::new("Dawsn(x: T) -> (y: T); T: type", |_| unary(e::dawsn)),
+    Op::new("Expint(x: T) -> (y: T); T: type", |_| unary(e::expint)),
+    Op::new("FresnelSin(x: T) -> (y: T); T: type", |_| unary(e::fresnel_sin)),
+    Op::new("FresnelCos(x: T) -> (y: T); T: type", |_| unary(e::fresnel_cos)),
+    Op::new("Igamma(a: T, x: T) -> (z: T); T: type", |_| binary(e::igamma)),
+    Op::new("Igammac(a: T, x: T) -> (z: T); T: type", |_| binary(e::igammac)),
+    Op::new("IgammaGradA(a: T, x: T) -> (z: T); T: type", |_| binary(e::igamma_grad_a)),
+    Op::new("Zeta(x: T, q: T) -> (z: T); T: type", |_| binary(e::zeta)),
+    Op::new("Polygamma(a: T, x: T) -> (z: T); T: type", |_| binary(e::polygamma)),
+    Op::new("Betainc(a: T, b: T, x: T) -> (z: T); T: type", |_| betainc()),
 ];

@@ -5,10 +5,14 @@
 //! broadcast by NumPy's rules. Half precision is computed in `float32` and rounded once.
 
 mod arith;
+mod bessel;
 mod bits;
 mod compare;
 mod complex;
 mod float;
+mod gamma;
+mod higher;
+mod integrals;
 mod map;
 pub(crate) mod math;
 mod number;
@@ -31,5 +35,10 @@ pub use float::{
     xdivy, xlog1py, xlogy,
 };
 pub(crate) use float::{selu_f64, sigmoid_f64, softplus_f64};
+pub use higher::{
+    bessel_i0, bessel_i0e, bessel_i1, bessel_i1e, bessel_j0, bessel_j1, bessel_k0, bessel_k0e, bessel_k1,
+    bessel_k1e, bessel_y0, bessel_y1, betainc, dawsn, expint, fresnel_cos, fresnel_sin, igamma,
+    igamma_grad_a, igammac, polygamma, spence, zeta,
+};
 pub(crate) use map::same_dtype;
 pub(crate) use number::{Number, Real};
