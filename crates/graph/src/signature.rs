@@ -167,7 +167,7 @@ impl OpSignature {
     }
 
     /// Whether the flat input `index` is a reference to a variable.
-    pub(crate) fn input_is_ref(&self, attrs: &Attrs, index: usize) -> bool {
+    pub fn input_is_ref(&self, attrs: &Attrs, index: usize) -> bool {
         self.is_ref(&self.inputs, attrs, index)
     }
 

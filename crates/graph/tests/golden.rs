@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use modelark_graph::engine::{Executable, Resources, Value, Values};
+use modelark_graph::engine::{Executable, Resource, Resources, Value, Values, Variable};
 use modelark_graph::tensor::{ByteString, DType, PartialShape, SharedBytes, Tensor, kernels};
-use modelark_graph::{ARG, Attr, Attrs, ErrorKind, Graph, Library, Node, Output};
+use modelark_graph::{ARG, Attr, Attrs, ErrorKind, Graph, Library, Node, Output, ops};
 
 /// Relative difference of floats that still counts as equal.
 const TOLERANCE: f64 = 1e-5;
@@ -140,11 +141,30 @@ impl Case {
         format!("{}({})", self.op, inputs.join(", "))
     }
 
-    /// Runs the op as a graph of one node, its inputs fed.
+    /// Whether an input is a variable, which the file has the value of.
+    fn variables(&self) -> Result<Vec<bool>, modelark_graph::Error> {
+        let signature = ops::signature(&self.op)?;
+        let dtypes = signature.input_dtypes(&self.attrs)?;
+        let is = |i| signature.input_is_ref(&self.attrs, i) || dtypes.get(i) == Some(&DType::Resource);
+        Ok((0..self.inputs.len()).map(is).collect())
+    }
+
+    /// Runs the op as a graph of one node, its inputs fed; what variables hold afterwards comes first.
     fn run(&self) -> Result<Values, modelark_graph::Error> {
         let mut graph = Graph::default();
+        let variables = self.variables()?;
+        let mut held = Vec::new();
+        let mut inputs = Values::new();
         for (i, t) in self.inputs.iter().enumerate() {
-            let attrs = Attrs::from([("T".to_owned(), Attr::Type(t.dtype()))]);
+            let dtype = if variables[i] { DType::Resource } else { t.dtype() };
+            if variables[i] {
+                let variable = Arc::new(Variable::with_value(format!("v{i}"), t.clone()));
+                held.push(variable.clone());
+                inputs.push(Resource::Variable(variable).into());
+            } else {
+                inputs.push(t.clone().into());
+            }
+            let attrs = Attrs::from([("T".to_owned(), Attr::Type(dtype))]);
             graph.nodes.push(Node { name: format!("x{i}"), op: ARG.to_owned(), attrs, ..Node::default() });
         }
         let feeds: Vec<Output> = (0..self.inputs.len()).map(|i| Output::new(i, 0)).collect();
@@ -156,10 +176,13 @@ impl Case {
             attrs: self.attrs.clone(),
             ..Node::default()
         });
-        let wanted = self.outputs.as_ref().map_or(1, Vec::len);
+        // An op that is refused may have no output at all, but no op that is takes a variable.
+        let wanted = self.outputs.as_ref().map_or(1, |o| o.len() - held.len());
         let fetches: Vec<Output> = (0..wanted).map(|i| Output::new(node, i)).collect();
-        let run = Executable::new(&graph, &Library::new(), &feeds, &fetches, &[])?;
-        run.run(&Resources::new(), self.inputs.iter().cloned().map(Value::from).collect())
+        let run = Executable::new(&graph, &Library::new(), &feeds, &fetches, &[node])?;
+        let outputs = run.run(&Resources::new(), inputs)?;
+        let after = held.iter().map(|v| v.read().map(Value::from)).collect::<Result<Vec<_>, _>>()?;
+        Ok(after.into_iter().chain(outputs).collect())
     }
 
     fn check(&self) -> Result<(), String> {

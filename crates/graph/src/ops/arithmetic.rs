@@ -1,33 +1,36 @@
 //! Arithmetic on tensors that broadcast.
 
-use super::Op;
+use super::{NodeAttrs, Op};
 use super::args::{all_tensors, binary, comparing, map1, one, reading, tensors, unary};
-use crate::engine::kernel;
+use crate::engine::{Kernel, kernel};
 use crate::tensor::DType;
 use crate::tensor::kernels::elementwise as e;
-use crate::{Error, tensor};
+use crate::{Error, Result, tensor};
+
+fn add_n(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, inputs| {
+        let mut all = all_tensors(inputs)?.into_iter();
+        let first = all.next().ok_or_else(|| Error::graph("needs at least one input"))?;
+        let shape = tensor::Shape::from(first.shape());
+        let sum = all.try_fold(first, |sum, t| {
+            if t.shape() != &shape[..] {
+                return Err(tensor::Error::shape(format!(
+                    "inputs must have the same shape, got {:?} and {:?}",
+                    &shape[..],
+                    t.shape()
+                )));
+            }
+            e::add(sum, t)
+        })?;
+        one(sum)
+    }))
+}
 
 pub(super) const OPS: &[Op] = &[
     Op::new("Add(x: T, y: T) -> (z: T); T: type", |_| binary(e::add)),
     Op::new("AddV2(x: T, y: T) -> (z: T); T: type", |_| binary(e::add)),
-    Op::new("AddN(inputs: N * T) -> (sum: T); N: int; T: type", |_| {
-        Ok(kernel(|_, inputs| {
-            let mut all = all_tensors(inputs)?.into_iter();
-            let first = all.next().ok_or_else(|| Error::graph("needs at least one input"))?;
-            let shape = tensor::Shape::from(first.shape());
-            let sum = all.try_fold(first, |sum, t| {
-                if t.shape() != &shape[..] {
-                    return Err(tensor::Error::shape(format!(
-                        "inputs must have the same shape, got {:?} and {:?}",
-                        &shape[..],
-                        t.shape()
-                    )));
-                }
-                e::add(sum, t)
-            })?;
-            one(sum)
-        }))
-    }),
+    Op::new("AddN(inputs: N * T) -> (sum: T); N: int; T: type", add_n),
+    Op::new("AccumulateNV2(inputs: N * T) -> (sum: T); N: int; T: type; shape: shape", add_n),
     Op::new("Sub(x: T, y: T) -> (z: T); T: type", |_| binary(e::sub)),
     Op::new("Mul(x: T, y: T) -> (z: T); T: type", |_| binary(e::mul)),
     Op::new("MulNoNan(x: T, y: T) -> (z: T); T: type", |_| binary(e::mul_no_nan)),

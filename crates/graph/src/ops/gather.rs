@@ -25,25 +25,6 @@ fn scatter(how: Scatter) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-/// Puts updates into a variable at indices along its first dimension; gives nothing.
-fn scatter_rows(how: Scatter) -> Result<Box<dyn Kernel>> {
-    Ok(kernel(move |_, inputs| {
-        let [handle, indices, updates] = take(inputs)?;
-        let (indices, updates) = (indices.into_tensor()?, updates.into_tensor()?);
-        let mut shape = Shape::from(indices.shape());
-        shape.push(1);
-        let indices = indices.reshape(shape)?;
-        handle.resource()?.variable()?.update(|old| {
-            let mut whole = Shape::from(&indices.shape()[..indices.rank() - 1]);
-            whole.extend(old.shape().iter().skip(1).copied());
-            // A scalar updates every slice.
-            let updates = array::broadcast_to(&updates, &whole)?;
-            Ok(array::scatter(old, &indices, &updates, how)?)
-        })?;
-        Ok(Values::new())
-    }))
-}
-
 /// Puts slices of several tensors where their indices say; later ones win.
 fn dynamic_stitch(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
@@ -228,10 +209,6 @@ pub(super) const OPS: &[Op] = &[
     Op::new("TensorScatterSub(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Sub)),
     Op::new("TensorScatterMax(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Max)),
     Op::new("TensorScatterMin(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Min)),
-    Op::new("ResourceScatterUpdate(resource: resource, indices: Tindices, updates: dtype) -> (); dtype: type; Tindices: type; stateful", |_| scatter_rows(Scatter::Update)),
-    Op::new("ResourceScatterAdd(resource: resource, indices: Tindices, updates: dtype) -> (); dtype: type; Tindices: type; stateful", |_| scatter_rows(Scatter::Add)),
-    Op::new("ResourceScatterSub(resource: resource, indices: Tindices, updates: dtype) -> (); dtype: type; Tindices: type; stateful", |_| scatter_rows(Scatter::Sub)),
-    Op::new("ResourceScatterMul(resource: resource, indices: Tindices, updates: dtype) -> (); dtype: type; Tindices: type; stateful", |_| scatter_rows(Scatter::Mul)),
     Op::new("DynamicStitch(indices: N * int32, data: N * T) -> (merged: T); N: int; T: type", dynamic_stitch),
     Op::new("ParallelDynamicStitch(indices: N * int32, data: N * T) -> (merged: T); N: int; T: type", dynamic_stitch),
     Op::new("DynamicPartition(data: T, partitions: int32) -> (outputs: num_partitions * T); num_partitions: int; T: type", dynamic_partition),

@@ -4,6 +4,7 @@ use super::args::{extents, one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::image::{self, Method, Sampling};
+use crate::tensor::kernels::resample::{self, Filter, Resized, Scaling};
 use crate::tensor::{self, Tensor};
 use crate::{Error, Result};
 
@@ -13,27 +14,92 @@ fn size(t: &Tensor) -> Result<[usize; 2]> {
     extents(t, "the size")?.try_into().map_err(|_| Error::compute("a size is a height and a width"))
 }
 
-fn resize(a: &NodeAttrs<'_>, f: Resize) -> Result<Box<dyn Kernel>> {
-    let sampling = match (a.bool("align_corners")?, a.bool("half_pixel_centers")?) {
+fn sampling(a: &NodeAttrs<'_>) -> Result<Sampling> {
+    Ok(match (a.bool("align_corners")?, a.bool("half_pixel_centers")?) {
         (false, false) => Sampling::Corner,
         (true, false) => Sampling::AlignCorners,
         (false, true) => Sampling::HalfPixel,
         (true, true) => {
             return Err(Error::graph("half_pixel_centers and align_corners exclude each other"));
         }
-    };
+    })
+}
+
+fn resize(a: &NodeAttrs<'_>, f: Resize) -> Result<Box<dyn Kernel>> {
+    let sampling = sampling(a)?;
     Ok(kernel(move |_, inputs| {
         let [images, to] = tensors(inputs)?;
         one(f(&images, size(&to)?, sampling)?)
     }))
 }
 
-fn crop_and_resize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let method = match a.str("method")? {
+/// The gradient of a resizing by its image; the second input is that image, or its size.
+fn resize_grad(a: &NodeAttrs<'_>, how: Resized) -> Result<Box<dyn Kernel>> {
+    let sampling = sampling(a)?;
+    Ok(kernel(move |_, inputs| {
+        let [grad, image] = tensors(inputs)?;
+        let (to, dtype) = match (how, image.shape()) {
+            (Resized::Nearest, _) => (size(&image)?, grad.dtype()),
+            (_, &[_, height, width, _]) => ([height, width], image.dtype()),
+            (_, other) => return Err(Error::compute(format!("images have rank 4, got shape {other:?}"))),
+        };
+        one(resample::resize_grad(&grad, to, how, sampling, dtype)?)
+    }))
+}
+
+/// The two numbers of a tensor, for height and width.
+fn pair(t: &Tensor, what: &str) -> Result<[f32; 2]> {
+    let values = t.elements::<f32>()?;
+    <[f32; 2]>::try_from(&values[..]).map_err(|_| Error::compute(format!("{what} is for height and width")))
+}
+
+/// Scaling with filters, or its gradient by the image that is the second input.
+fn scale_and_translate(a: &NodeAttrs<'_>, gradient: bool) -> Result<Box<dyn Kernel>> {
+    let (filter, antialias) = (Filter::named(a.str("kernel_type")?)?, a.bool("antialias")?);
+    Ok(kernel(move |_, inputs| {
+        let [image, other, scale, translation] = tensors(inputs)?;
+        let (scale, translation) = (pair(&scale, "the scale")?, pair(&translation, "the translation")?);
+        let how = Scaling { scale, translation, filter, antialias };
+        if !gradient {
+            return one(resample::scale_and_translate(&image, size(&other)?, &how)?);
+        }
+        let &[_, height, width, _] = other.shape() else {
+            return Err(Error::compute(format!("images have rank 4, got shape {:?}", other.shape())));
+        };
+        one(resample::scale_and_translate_grad(&image, [height, width], &how)?)
+    }))
+}
+
+fn method(a: &NodeAttrs<'_>) -> Result<Method> {
+    Ok(match a.str("method")? {
         "bilinear" => Method::Bilinear,
         "nearest" => Method::Nearest,
         other => return Err(Error::graph(format!("there is no method {other:?}"))),
-    };
+    })
+}
+
+fn crop_grad_image(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (method, dtype) = (method(a)?, a.dtype("T")?);
+    Ok(kernel(move |_, inputs| {
+        let [grads, boxes, indices, shape] = tensors(inputs)?;
+        let shape = extents(&shape, "the image's size")?;
+        let shape = shape.try_into().map_err(|_| Error::compute("an image's size has four extents"))?;
+        one(resample::crop_grad_image(&grads, &boxes, &indices, shape, method, dtype)?)
+    }))
+}
+
+fn crop_grad_boxes(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    if method(a)? != Method::Bilinear {
+        return Err(Error::graph("only linear interpolation has a gradient by its boxes"));
+    }
+    Ok(kernel(|_, inputs| {
+        let [grads, images, boxes, indices] = tensors(inputs)?;
+        one(resample::crop_grad_boxes(&grads, &images, &boxes, &indices)?)
+    }))
+}
+
+fn crop_and_resize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let method = method(a)?;
     let extrapolation = a.float("extrapolation_value")?;
     Ok(kernel(move |_, inputs| {
         let [images, boxes, indices, to] = tensors(inputs)?;
@@ -53,4 +119,11 @@ pub(super) const OPS: &[Op] = &[
         }))
     }),
     Op::new("CropAndResize(image: T, boxes: float32, box_ind: int32, crop_size: int32) -> (crops: float32); T: type; method: string = \"bilinear\"; extrapolation_value: float = 0", crop_and_resize),
+    Op::new("ResizeBilinearGrad(grads: float32, original_image: T) -> (output: T); T: type; align_corners: bool = false; half_pixel_centers: bool = false", |a| resize_grad(a, Resized::Bilinear)),
+    Op::new("ResizeBicubicGrad(grads: float32, original_image: T) -> (output: T); T: type; align_corners: bool = false; half_pixel_centers: bool = false", |a| resize_grad(a, Resized::Bicubic)),
+    Op::new("ResizeNearestNeighborGrad(grads: T, size: int32) -> (output: T); T: type; align_corners: bool = false; half_pixel_centers: bool = false", |a| resize_grad(a, Resized::Nearest)),
+    Op::new("ScaleAndTranslate(images: T, size: int32, scale: float32, translation: float32) -> (resized_images: float32); T: type; kernel_type: string = \"lanczos3\"; antialias: bool = true", |a| scale_and_translate(a, false)),
+    Op::new("ScaleAndTranslateGrad(grads: T, original_image: T, scale: float32, translation: float32) -> (output: T); T: type; kernel_type: string = \"lanczos3\"; antialias: bool = true", |a| scale_and_translate(a, true)),
+    Op::new("CropAndResizeGradImage(grads: float32, boxes: float32, box_ind: int32, image_size: int32) -> (output: T); T: type; method: string = \"bilinear\"", crop_grad_image),
+    Op::new("CropAndResizeGradBoxes(grads: float32, image: T, boxes: float32, box_ind: int32) -> (output: float32); T: type; method: string = \"bilinear\"", crop_grad_boxes),
 ];

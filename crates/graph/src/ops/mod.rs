@@ -35,10 +35,12 @@ families! {
     examples
     functions
     gather
+    gradients
     hashes
     images
     linalg
     lists
+    losses
     moves
     normalise
     numbers
@@ -54,9 +56,12 @@ families! {
     strings
     tables
     texts
+    training
     unicode
+    updates
     variables
     warps
+    window_gradients
     windows
 }
 

@@ -1,8 +1,8 @@
 //! Parts of tensors: slices, strided slices, splits, reversals, rolls.
 
-use super::args::{all_tensors, axis, int, many, one, tensors};
+use super::args::{all_tensors, axis, int, many, one, take, tensors};
 use super::{NodeAttrs, Op};
-use crate::engine::{Kernel, kernel};
+use crate::engine::{Kernel, Values, kernel};
 use crate::tensor::kernels::array;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -125,9 +125,52 @@ fn strided_slice(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let masks = masks(a)?;
     Ok(kernel(move |_, inputs| {
         let [x, begin, end, strides] = tensors(inputs)?;
-        let (begin, end) = (begin.to_i64_vec()?, end.to_i64_vec()?);
-        let slice = Strided::resolve(x.shape(), &begin, &end, &strides.to_i64_vec()?, masks)?;
-        one(slice.apply(&x)?)
+        one(resolved(x.shape(), [&begin, &end, &strides], masks)?.apply(&x)?)
+    }))
+}
+
+/// Begin, end and strides as the last inputs but for a value have them, resolved against `shape`.
+fn resolved(shape: &[usize], [begin, end, strides]: [&Tensor; 3], masks: Masks) -> Result<Strided> {
+    Strided::resolve(shape, &begin.to_i64_vec()?, &end.to_i64_vec()?, &strides.to_i64_vec()?, masks)
+}
+
+/// `x` with the slice replaced by `value`, which may broadcast.
+fn put_slice(x: Tensor, at: [&Tensor; 3], value: &Tensor, masks: Masks) -> Result<Tensor> {
+    let slice = resolved(x.shape(), at, masks)?;
+    let value = array::broadcast_to(value, &slice.shape)?.reshape(&slice.extent)?;
+    Ok(array::strided_put(&x, &slice.begin, &slice.stride, &value)?)
+}
+
+fn strided_slice_grad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let masks = masks(a)?;
+    Ok(kernel(move |_, inputs| {
+        let [shape, begin, end, strides, grad] = tensors(inputs)?;
+        let zeros = Tensor::zeros(grad.dtype(), super::args::extents(&shape, "the shape")?)?;
+        let slice = resolved(zeros.shape(), [&begin, &end, &strides], masks)?;
+        if grad.shape() != &slice.shape[..] {
+            return Err(Error::compute(format!("a gradient of shape {:?} isn't {:?}", grad.shape(), slice.shape)));
+        }
+        one(put_slice(zeros, [&begin, &end, &strides], &grad, masks)?)
+    }))
+}
+
+fn strided_slice_update(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let masks = masks(a)?;
+    Ok(kernel(move |_, inputs| {
+        let [x, begin, end, strides, value] = tensors(inputs)?;
+        one(put_slice(x, [&begin, &end, &strides], &value, masks)?)
+    }))
+}
+
+/// Assigns to a part of a variable; gives a reference on where the op has an output.
+fn strided_slice_assign(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (masks, gives) = (masks(a)?, !a.signature.outputs.is_empty());
+    Ok(kernel(move |_, inputs| {
+        let [handle, begin, end, strides, value] = take(inputs)?;
+        let (begin, end, strides) = (begin.into_tensor()?, end.into_tensor()?, strides.into_tensor()?);
+        let value = value.into_tensor()?;
+        handle.resource()?.variable()?.update(|x| put_slice(x, [&begin, &end, &strides], &value, masks))?;
+        if gives { one(handle) } else { Ok(Values::new()) }
     }))
 }
 
@@ -150,7 +193,7 @@ fn slice(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-fn split_even(x: &Tensor, dim: i64, count: usize) -> Result<crate::engine::Values> {
+fn split_even(x: &Tensor, dim: i64, count: usize) -> Result<Values> {
     let dim = axis(dim, x.rank())?;
     let extent = x.shape()[dim];
     if count == 0 || !extent.is_multiple_of(count) {
@@ -264,6 +307,10 @@ fn unpack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 
 pub(super) const OPS: &[Op] = &[
     Op::new("StridedSlice(input: T, begin: Index, end: Index, strides: Index) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice),
+    Op::new("StridedSliceGrad(shape: Index, begin: Index, end: Index, strides: Index, dy: T) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_grad),
+    Op::new("TensorStridedSliceUpdate(input: T, begin: Index, end: Index, strides: Index, value: T) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_update),
+    Op::new("ResourceStridedSliceAssign(ref: resource, begin: Index, end: Index, strides: Index, value: T) -> (); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0; stateful", strided_slice_assign),
+    Op::new("StridedSliceAssign(ref: &T, begin: Index, end: Index, strides: Index, value: T) -> (output_ref: &T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_assign),
     Op::new("Slice(input: T, begin: Index, size: Index) -> (output: T); T: type; Index: type", slice),
     Op::new("Split(split_dim: int32, value: T) -> (output: num_split * T); num_split: int; T: type", split),
     Op::new("SplitV(value: T, size_splits: Tlen, split_dim: int32) -> (output: num_split * T); num_split: int; T: type; Tlen: type = int64", split_v),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::args::{int, one, take};
+use super::args::{one, take};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Resource, Value, Values, Variable, kernel};
-use crate::tensor::kernels::{array, elementwise as e};
+use crate::tensor::kernels::elementwise as e;
 use crate::tensor::{self, PartialShape, Tensor};
 use crate::{Error, Result};
 
@@ -128,22 +128,6 @@ pub(super) const OPS: &[Op] = &[
     Op::new("AssignAdd(ref: &T, value: T) -> (output_ref: &T); T: type; use_locking: bool = false", |_| update_ref(e::add)),
     Op::new("AssignSub(ref: &T, value: T) -> (output_ref: &T); T: type; use_locking: bool = false", |_| update_ref(e::sub)),
     Op::new("ApplyGradientDescent(var: &T, alpha: T, delta: T) -> (out: &T); T: type; use_locking: bool = false", |_| Ok(kernel(|_, inputs| one(descend(inputs)?)))),
-    Op::new("CountUpTo(ref: &T) -> (output: T); limit: int; T: type", |a| {
-        let limit = a.int("limit")?;
-        Ok(kernel(move |_, inputs| {
-            let [handle] = take(inputs)?;
-            let mut before = None;
-            variable(&handle)?.update(|old| {
-                if int(&old, "the counter")? >= limit {
-                    return Err(Error::compute(format!("the counter reached its limit of {limit}")));
-                }
-                before = Some(old.clone());
-                let step = array::cast(&Tensor::scalar(1i64), old.dtype())?;
-                Ok(e::add(old, step)?)
-            })?;
-            one(before.ok_or_else(|| Error::compute("the counter has no value"))?)
-        }))
-    }),
 ];
 
 #[cfg(test)]

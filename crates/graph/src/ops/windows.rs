@@ -12,16 +12,21 @@ use crate::{Error, Result};
 
 /// Attributes that all windows have: how they slide, and where the channels are.
 #[derive(Clone)]
-struct Window {
-    slide: Slide,
+pub(super) struct Window {
+    pub(super) slide: Slide,
     /// The extents of a pooling window; empty for a convolution, where the filter has them.
-    size: Vec<usize>,
-    channels_first: bool,
+    pub(super) size: Vec<usize>,
+    pub(super) channels_first: bool,
 }
 
 impl Window {
-    fn read(a: &NodeAttrs<'_>) -> Result<Self> {
-        let format = a.str("data_format")?;
+    pub(super) fn read(a: &NodeAttrs<'_>) -> Result<Self> {
+        // Ops without the attribute have their channels last.
+        let format = match a.get("data_format") {
+            Some(_) => a.str("data_format")?,
+            None if a.ints("strides")?.len() == 5 => "NDHWC",
+            None => "NHWC",
+        };
         let channels_first = format.starts_with("NC");
         if !["NHWC", "NCHW", "NDHWC", "NCDHW"].contains(&format) {
             return Err(Error::unsupported(format!("data format {format:?}")));
@@ -69,8 +74,13 @@ impl Window {
     }
 
     /// Calls `f` on the image with its channels last, and puts them back.
-    fn apply(&self, x: Tensor, f: impl FnOnce(&Tensor) -> tensor::Result<Tensor>) -> tensor::Result<Tensor> {
+    pub(super) fn apply(&self, x: Tensor, f: impl FnOnce(&Tensor) -> tensor::Result<Tensor>) -> tensor::Result<Tensor> {
         if self.channels_first { channels_to_front(f(&channels_to_back(x)?)?) } else { f(&x) }
+    }
+
+    /// The image with its channels last.
+    pub(super) fn channels_last(&self, x: Tensor) -> tensor::Result<Tensor> {
+        if self.channels_first { channels_to_back(x) } else { Ok(x) }
     }
 }
 

@@ -46,7 +46,7 @@ pub fn conv_transpose(shape: &[usize], filter: &Tensor, y: &Tensor, slide: &Slid
 }
 
 /// Runs `f` on the operands, half precision ones as `float32`, whose result is rounded back.
-fn in_wide_floats(
+pub(super) fn in_wide_floats(
     operands: [Option<&Tensor>; 3],
     f: impl FnOnce([Option<&Tensor>; 3]) -> Result<Tensor>,
 ) -> Result<Tensor> {
@@ -65,7 +65,7 @@ fn in_wide_floats(
 }
 
 /// A float that products are computed in.
-trait Float: Element + num_traits::Float + std::ops::AddAssign {}
+pub(super) trait Float: Element + num_traits::Float + std::ops::AddAssign {}
 impl Float for f32 {}
 impl Float for f64 {}
 
@@ -136,20 +136,20 @@ fn product<T: Float>(
 }
 
 /// Extents of a convolution.
-struct Extents {
-    batch: usize,
-    channels: usize,
+pub(super) struct Extents {
+    pub(super) batch: usize,
+    pub(super) channels: usize,
     /// Channels that one group of filters sees.
-    seen: usize,
-    groups: usize,
-    out: usize,
-    axes: Vec<Axis>,
+    pub(super) seen: usize,
+    pub(super) groups: usize,
+    pub(super) out: usize,
+    pub(super) axes: Vec<Axis>,
     /// Elements of a window: `seen` times the kernel's extents.
-    window: usize,
+    pub(super) window: usize,
 }
 
 impl Extents {
-    fn new(x: &[usize], filter: &[usize], slide: &Slide) -> Result<Extents> {
+    pub(super) fn new(x: &[usize], filter: &[usize], slide: &Slide) -> Result<Extents> {
         let unfit =
             || Error::shape(format!("a filter of shape {filter:?} doesn't fit an input of shape {x:?}"));
         let ([batch, input @ .., channels], [kernel @ .., seen, out]) = (x, filter) else {
@@ -224,7 +224,7 @@ fn plain<T: Float>(x: &Tensor, filter: &Tensor, slide: &Slide, bias: Option<&Ten
 
 /// Copies the window of group `g` at a position, zeros where it leaves the input.
 #[inline(always)]
-fn gather<T: Float>(xs: &[T], e: &Extents, g: usize, at: &Positions<'_>, window: &mut [T]) {
+pub(super) fn gather<T: Float>(xs: &[T], e: &Extents, g: usize, at: &Positions<'_>, window: &mut [T]) {
     let Some(last) = e.axes.last() else { return };
     let (start, taps) = last.taps(*at.at.last().unwrap_or(&0));
     let whole = taps.len() == last.kernel;

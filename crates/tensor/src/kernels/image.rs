@@ -78,13 +78,13 @@ impl Job {
 }
 
 /// The two pixels about a place, and how far it lies from the first to the second.
-struct Between {
-    low: usize,
-    high: usize,
-    part: f32,
+pub(super) struct Between {
+    pub(super) low: usize,
+    pub(super) high: usize,
+    pub(super) part: f32,
 }
 
-fn between(sampling: Sampling, old: usize, new: usize) -> Vec<Between> {
+pub(super) fn between(sampling: Sampling, old: usize, new: usize) -> Vec<Between> {
     let scale = sampling.scale(old, new);
     (0..new)
         .map(|x| {
@@ -122,39 +122,42 @@ pub fn resize_bilinear(images: &Tensor, size: [usize; 2], sampling: Sampling) ->
     })
 }
 
+/// The pixel that is nearest to each new one.
+pub(super) fn nearest(sampling: Sampling, old: usize, new: usize) -> Vec<usize> {
+    let scale = sampling.scale(old, new);
+    (0..new)
+        .map(|x| {
+            let at = match sampling {
+                Sampling::Corner => (x as f32 * scale).floor(),
+                Sampling::AlignCorners => (x as f32 * scale).round(),
+                Sampling::HalfPixel => ((x as f32 + 0.5) * scale).floor(),
+            };
+            (at.max(0.0) as usize).min(old - 1)
+        })
+        .collect()
+}
+
 /// Images resized by taking the nearest pixel (`tf.image.resize` with `NEAREST_NEIGHBOR`), in their own dtype.
 ///
 /// # Errors
 /// When images haven't four dimensions, are empty, or the size is.
 pub fn resize_nearest(images: &Tensor, size: [usize; 2], sampling: Sampling) -> Result<Tensor> {
     let job = Job::new(images, size)?;
-    let nearest = |old: usize, new: usize| -> Vec<i64> {
-        let scale = sampling.scale(old, new);
-        (0..new)
-            .map(|x| {
-                let at = match sampling {
-                    Sampling::Corner => (x as f32 * scale).floor(),
-                    Sampling::AlignCorners => (x as f32 * scale).round(),
-                    Sampling::HalfPixel => ((x as f32 + 0.5) * scale).floor(),
-                };
-                (at.max(0.0) as usize).min(old - 1) as i64
-            })
-            .collect()
-    };
+    let nearest = |old, new| nearest(sampling, old, new).into_iter().map(|i| i as i64).collect();
     let rows = gather(images, &Tensor::from_vec(nearest(job.height, size[0]), [size[0]])?, 1, 0)?;
     gather(&rows, &Tensor::from_vec(nearest(job.width, size[1]), [size[1]])?, 2, 0)
 }
 
 /// Four pixels about a place and their weights.
-struct Four {
-    at: [usize; 4],
-    weights: [f32; 4],
+pub(super) struct Four {
+    pub(super) at: [usize; 4],
+    pub(super) weights: [f32; 4],
 }
 
 /// Steps between two pixels that weights are tabulated for, as TensorFlow does; results show it.
 const CUBIC_STEPS: usize = 1024;
 
-fn four(sampling: Sampling, old: usize, new: usize) -> Vec<Four> {
+pub(super) fn four(sampling: Sampling, old: usize, new: usize) -> Vec<Four> {
     // The centred way uses Keys' cubic and leaves out what lies beyond the edge; the older ways repeat the edge.
     let keys = sampling == Sampling::HalfPixel;
     let a = if keys { -0.5f32 } else { -0.75 };

@@ -3,8 +3,9 @@
 //! [`elementwise`] holds what works element by element, with broadcasting; [`matmul`] products of matrices;
 //! [`reduce`] what combines elements along axes, and running sums; [`mod@array`] what only moves elements, and casts.
 //! [`linalg`] decomposes and solves.
-//! [`conv`] and [`pool`] slide the windows of [`window`]; [`norm`] normalizes, [`image`] resizes, [`rnn`] goes through
-//! sequences; [`activation`] names the functions that kernels can apply as their last step.
+//! [`conv`], [`pool`] and [`dilation`] slide the windows of [`window`], and [`conv_grad`] and [`pool_grad`] take their
+//! gradients; [`norm`] and [`local_norm`] normalize, [`image`] and [`resample`] resize, [`rnn`] goes through sequences,
+//! [`ctc`] reads labels off them; [`activation`] names the functions that kernels can apply as their last step.
 //! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
 //! when threads are worth it, and `broadcast` walks operands that repeat. Axes, paddings and other arguments come
 //! resolved and typed: names and attributes of ops are the callers' matter.
@@ -15,15 +16,21 @@ pub mod boxes;
 pub(crate) mod broadcast;
 pub mod colour;
 pub mod conv;
+pub mod conv_grad;
+pub mod ctc;
+pub mod dilation;
 pub mod elementwise;
 pub mod image;
 pub mod linalg;
+pub mod local_norm;
 pub mod matmul;
 pub mod norm;
 pub(crate) mod parallel;
 pub mod patches;
 pub mod pool;
+pub mod pool_grad;
 pub mod reduce;
+pub mod resample;
 pub mod rnn;
 pub(crate) mod simd;
 pub mod warp;

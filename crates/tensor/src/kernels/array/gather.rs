@@ -179,6 +179,8 @@ pub enum Scatter {
     Sub,
     /// Multiplies it.
     Mul,
+    /// Divides it.
+    Div,
     /// Replaces it if greater.
     Max,
     /// Replaces it if less.
@@ -231,6 +233,13 @@ pub fn scatter(target: Tensor, indices: &Tensor, updates: &Tensor, how: Scatter)
             };
             combine_at::<T>(target, &tuples, updates, combine)
         }, else => Err(Error::dtype("a number's", dtype))),
+        Scatter::Div => dispatch!(native_real dtype, T => {
+            let zero = <T as Number>::ZERO;
+            if dtype.is_integer() && updates.elements::<T>()?.contains(&zero) {
+                return Err(Error::value("an integer is divided by zero"));
+            }
+            combine_at::<T>(target, &tuples, updates, <T as Real>::quotient)
+        }, else => Err(Error::dtype("a real number's", dtype))),
         Scatter::Max | Scatter::Min => dispatch!(native_real dtype, T => {
             let combine = if how == Scatter::Max { <T as Real>::greater } else { <T as Real>::lesser };
             combine_at::<T>(target, &tuples, updates, combine)

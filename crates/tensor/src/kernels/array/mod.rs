@@ -23,4 +23,6 @@ pub use join::{concat, expand_dims, split, squeeze, stack, unstack};
 pub use order::{bin_count, invert_permutation, list_diff, nth_element, search_sorted, top_k, unique};
 pub use pad::{Mirror, mirror_pad, pad};
 pub use select::{coordinates, select, select_slices};
-pub use strided::{broadcast_to, matrix_transpose, reverse, roll, slice, strided_slice, tile, transpose};
+pub use strided::{
+    broadcast_to, matrix_transpose, reverse, roll, slice, strided_put, strided_slice, tile, transpose,
+};

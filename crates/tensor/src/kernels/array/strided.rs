@@ -6,15 +6,18 @@ use super::mover::{Mover, rearrange};
 use crate::kernels::parallel;
 use crate::{Error, Result, Shape, Tensor, checked_elements, contiguous_strides};
 
+/// For each dimension an extent, and the distance from an element to the next.
+type Dims = SmallVec<[(usize, isize); 6]>;
+
 /// Where the elements of a result lie in its input: a start, and for each dimension an extent and a distance.
 struct Strided {
     start: usize,
-    dims: SmallVec<[(usize, isize); 6]>,
+    dims: Dims,
 }
 
 impl Strided {
     fn new(start: usize, dims: impl IntoIterator<Item = (usize, isize)>) -> Self {
-        let mut merged: SmallVec<[(usize, isize); 6]> = SmallVec::new();
+        let mut merged: Dims = SmallVec::new();
         for (extent, stride) in dims {
             match merged.last_mut() {
                 _ if extent == 1 => {}
@@ -182,28 +185,36 @@ pub fn slice(x: &Tensor, begin: &[usize], size: &[usize]) -> Result<Tensor> {
 /// # Errors
 /// When an element lies outside the tensor.
 pub fn strided_slice(x: &Tensor, begin: &[i64], stride: &[i64], extent: &[usize]) -> Result<Tensor> {
-    let outside = || {
-        Error::value(format!(
-            "{extent:?} elements from {begin:?} in steps of {stride:?} reach beyond shape {:?}",
-            x.shape()
-        ))
-    };
-    if [begin.len(), stride.len(), extent.len()] != [x.rank(); 3] {
-        return Err(outside());
-    }
+    let (start, dims) = places(x.shape(), begin, stride, extent)?;
     if checked_elements(extent)? == 0 {
         return Tensor::zeros(x.dtype(), extent);
     }
-    let strides = contiguous_strides(x.shape());
+    Strided::new(start, dims).make(x, extent)
+}
+
+/// Where the elements at `begin`, `begin + stride`, .. lie: a start, and for each dimension an extent and a distance.
+fn places(shape: &[usize], begin: &[i64], stride: &[i64], extent: &[usize]) -> Result<(usize, Dims)> {
+    let outside = || {
+        Error::value(format!(
+            "{extent:?} elements from {begin:?} in steps of {stride:?} reach beyond shape {shape:?}"
+        ))
+    };
+    if [begin.len(), stride.len(), extent.len()] != [shape.len(); 3] {
+        return Err(outside());
+    }
+    let strides = contiguous_strides(shape);
     let mut start = 0;
-    let mut dims: SmallVec<[(usize, isize); 6]> = SmallVec::new();
-    for d in 0..x.rank() {
+    let mut dims: Dims = SmallVec::new();
+    if checked_elements(extent)? == 0 {
+        return Ok((start, dims));
+    }
+    for d in 0..shape.len() {
         let last = i64::try_from(extent[d] - 1)
             .ok()
             .and_then(|n| n.checked_mul(stride[d]))
             .and_then(|n| n.checked_add(begin[d]))
             .ok_or_else(outside)?;
-        let within = |i: i64| usize::try_from(i).is_ok_and(|i| i < x.shape()[d]);
+        let within = |i: i64| usize::try_from(i).is_ok_and(|i| i < shape[d]);
         if !within(begin[d]) || !within(last) {
             return Err(outside());
         }
@@ -212,7 +223,33 @@ pub fn strided_slice(x: &Tensor, begin: &[i64], stride: &[i64], extent: &[usize]
         let step = if extent[d] == 1 { 0 } else { stride[d] as isize * strides[d] as isize };
         dims.push((extent[d], step));
     }
-    Strided::new(start, dims).make(x, extent)
+    Ok((start, dims))
+}
+
+/// Elements put where a strided slice lies.
+struct Placed {
+    start: usize,
+    dims: Dims,
+}
+
+impl Mover for Placed {
+    fn run<T: Clone + Send + Sync>(&self, inputs: &[&[T]], out: &mut [T]) {
+        let [target, values] = inputs else { return };
+        out.clone_from_slice(target);
+        for (i, v) in values.iter().enumerate() {
+            out[offset(self.start, &self.dims, i)].clone_from(v);
+        }
+    }
+}
+
+/// `x` with the elements at `begin`, `begin + stride`, .. along each dimension replaced by those of `value`
+/// (`tf.raw_ops.TensorStridedSliceUpdate`, its masks and bounds resolved).
+///
+/// # Errors
+/// When dtypes differ, or an element lies outside the tensor.
+pub fn strided_put(x: &Tensor, begin: &[i64], stride: &[i64], value: &Tensor) -> Result<Tensor> {
+    let (start, dims) = places(x.shape(), begin, stride, value.shape())?;
+    rearrange(&[x, value], x.shape(), &Placed { start, dims })
 }
 
 /// The tensor with the elements along `axes` in reverse order (`tf.reverse`).

@@ -274,6 +274,8 @@ macro_rules! binary {
     )* };
 }
 
+pub(super) use binary;
+
 binary! {
     /// The angle of the point `(b, a)` (`tf.atan2(a, b)`).
     atan2: f32 |_, y, x| y.atan2(x), f64 |_, y, x| y.atan2(x);
