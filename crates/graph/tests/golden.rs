@@ -176,8 +176,8 @@ impl Case {
             attrs: self.attrs.clone(),
             ..Node::default()
         });
-        // An op that is refused may have no output at all, but no op that is takes a variable.
-        let wanted = self.outputs.as_ref().map_or(1, |o| o.len() - held.len());
+        // The op runs as a target, whether or not it has outputs.
+        let wanted = self.outputs.as_ref().map_or(0, |o| o.len() - held.len());
         let fetches: Vec<Output> = (0..wanted).map(|i| Output::new(node, i)).collect();
         let run = Executable::new(&graph, &Library::new(), &feeds, &fetches, &[node])?;
         let outputs = run.run(&Resources::new(), inputs)?;

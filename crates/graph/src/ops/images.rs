@@ -4,7 +4,7 @@ use super::args::{extents, one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::image::{self, Method, Sampling};
-use crate::tensor::kernels::resample::{self, Filter, Resized, Scaling};
+use crate::tensor::kernels::resample::{self, Resized};
 use crate::tensor::{self, Tensor};
 use crate::{Error, Result};
 
@@ -44,29 +44,6 @@ fn resize_grad(a: &NodeAttrs<'_>, how: Resized) -> Result<Box<dyn Kernel>> {
             (_, other) => return Err(Error::compute(format!("images have rank 4, got shape {other:?}"))),
         };
         one(resample::resize_grad(&grad, to, how, sampling, dtype)?)
-    }))
-}
-
-/// The two numbers of a tensor, for height and width.
-fn pair(t: &Tensor, what: &str) -> Result<[f32; 2]> {
-    let values = t.elements::<f32>()?;
-    <[f32; 2]>::try_from(&values[..]).map_err(|_| Error::compute(format!("{what} is for height and width")))
-}
-
-/// Scaling with filters, or its gradient by the image that is the second input.
-fn scale_and_translate(a: &NodeAttrs<'_>, gradient: bool) -> Result<Box<dyn Kernel>> {
-    let (filter, antialias) = (Filter::named(a.str("kernel_type")?)?, a.bool("antialias")?);
-    Ok(kernel(move |_, inputs| {
-        let [image, other, scale, translation] = tensors(inputs)?;
-        let (scale, translation) = (pair(&scale, "the scale")?, pair(&translation, "the translation")?);
-        let how = Scaling { scale, translation, filter, antialias };
-        if !gradient {
-            return one(resample::scale_and_translate(&image, size(&other)?, &how)?);
-        }
-        let &[_, height, width, _] = other.shape() else {
-            return Err(Error::compute(format!("images have rank 4, got shape {:?}", other.shape())));
-        };
-        one(resample::scale_and_translate_grad(&image, [height, width], &how)?)
     }))
 }
 
@@ -122,8 +99,6 @@ pub(super) const OPS: &[Op] = &[
     Op::new("ResizeBilinearGrad(grads: float32, original_image: T) -> (output: T); T: type; align_corners: bool = false; half_pixel_centers: bool = false", |a| resize_grad(a, Resized::Bilinear)),
     Op::new("ResizeBicubicGrad(grads: float32, original_image: T) -> (output: T); T: type; align_corners: bool = false; half_pixel_centers: bool = false", |a| resize_grad(a, Resized::Bicubic)),
     Op::new("ResizeNearestNeighborGrad(grads: T, size: int32) -> (output: T); T: type; align_corners: bool = false; half_pixel_centers: bool = false", |a| resize_grad(a, Resized::Nearest)),
-    Op::new("ScaleAndTranslate(images: T, size: int32, scale: float32, translation: float32) -> (resized_images: float32); T: type; kernel_type: string = \"lanczos3\"; antialias: bool = true", |a| scale_and_translate(a, false)),
-    Op::new("ScaleAndTranslateGrad(grads: T, original_image: T, scale: float32, translation: float32) -> (output: T); T: type; kernel_type: string = \"lanczos3\"; antialias: bool = true", |a| scale_and_translate(a, true)),
     Op::new("CropAndResizeGradImage(grads: float32, boxes: float32, box_ind: int32, image_size: int32) -> (output: T); T: type; method: string = \"bilinear\"", crop_grad_image),
     Op::new("CropAndResizeGradBoxes(grads: float32, image: T, boxes: float32, box_ind: int32) -> (output: float32); T: type; method: string = \"bilinear\"", crop_grad_boxes),
 ];

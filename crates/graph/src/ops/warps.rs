@@ -4,6 +4,7 @@ use super::args::{extents, map1, one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::patches::extract_patches;
+use crate::tensor::kernels::resample::scale_and_translate_grad;
 use crate::tensor::kernels::warp::{Beyond, Filter, Projection, projective, scale_and_translate};
 use crate::tensor::kernels::window::{Padding, Slide};
 use crate::tensor::Tensor;
@@ -36,14 +37,21 @@ fn transform(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-fn scale(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+/// Scaling with a filter, or its gradient by the image that is the second input.
+fn scale(a: &NodeAttrs<'_>, gradient: bool) -> Result<Box<dyn Kernel>> {
     let name = a.str("kernel_type")?;
     let filter = Filter::of(name).ok_or_else(|| Error::graph(format!("there is no kernel_type {name:?}")))?;
     let antialias = a.bool("antialias")?;
     Ok(kernel(move |_, inputs| {
-        let [images, size, scale, shift] = tensors(inputs)?;
-        let size = two(&extents(&size, "the size")?, "the size")?;
+        let [images, other, scale, shift] = tensors(inputs)?;
         let (scale, shift) = (two(&scale.elements::<f32>()?, "the scale")?, two(&shift.elements::<f32>()?, "the translation")?);
+        if gradient {
+            let &[_, height, width, _] = other.shape() else {
+                return Err(Error::compute(format!("images have rank 4, got shape {:?}", other.shape())));
+            };
+            return one(scale_and_translate_grad(&images, [height, width], scale, shift, filter, antialias)?);
+        }
+        let size = two(&extents(&other, "the size")?, "the size")?;
         one(scale_and_translate(&images, size, scale, shift, filter, antialias)?)
     }))
 }
@@ -75,7 +83,8 @@ fn patches(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 pub(super) const OPS: &[Op] = &[
     Op::new("ImageProjectiveTransformV2(images: dtype, transforms: float32, output_shape: int32) -> (transformed_images: dtype); dtype: type; interpolation: string; fill_mode: string = \"CONSTANT\"", transform),
     Op::new("ImageProjectiveTransformV3(images: dtype, transforms: float32, output_shape: int32, fill_value: float32) -> (transformed_images: dtype); dtype: type; interpolation: string; fill_mode: string = \"CONSTANT\"", transform),
-    Op::new("ScaleAndTranslate(images: T, size: int32, scale: float32, translation: float32) -> (resized_images: float32); T: type; kernel_type: string = \"lanczos3\"; antialias: bool = true", scale),
+    Op::new("ScaleAndTranslate(images: T, size: int32, scale: float32, translation: float32) -> (resized_images: float32); T: type; kernel_type: string = \"lanczos3\"; antialias: bool = true", |a| scale(a, false)),
+    Op::new("ScaleAndTranslateGrad(grads: T, original_image: T, scale: float32, translation: float32) -> (output: T); T: type; kernel_type: string = \"lanczos3\"; antialias: bool = true", |a| scale(a, true)),
     Op::new("ExtractImagePatches(images: T) -> (patches: T); ksizes: list(int); strides: list(int); rates: list(int); T: type; padding: string", patches),
     Op::new("ExtractVolumePatches(input: T) -> (patches: T); ksizes: list(int); strides: list(int); T: type; padding: string", patches),
 ];

@@ -1,11 +1,12 @@
-//! Images as weighted sums of other images' pixels: gradients of resizing, and scaling with filters.
+//! Images as weighted sums of other images' pixels: the gradients of resizing, scaling and cropping.
 //!
 //! Resizing works along rows and columns by itself: a new pixel is a weighted sum of some old ones along each. A
 //! gradient gives every old pixel the same shares back.
 
 use super::array::cast;
 use super::image::{Method, Sampling, between, four, nearest};
-use crate::{DType, Error, Result, Tensor, checked_elements};
+use super::warp::{Filter, Spans, spans};
+use crate::{DType, Error, Result, Tensor};
 
 /// For each new pixel along one dimension, which old ones it takes and how much of each.
 type Taps = Vec<Vec<(usize, f64)>>;
@@ -83,152 +84,27 @@ fn give_back(grad: &Tensor, size: [usize; 2], rows: &Taps, columns: &Taps, dtype
     cast(&out, dtype)
 }
 
-/// The filter of [`scale_and_translate`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Filter {
-    /// Lanczos' with this radius.
-    Lanczos(f32),
-    /// A bell of radius 1.5.
-    Gaussian,
-    /// Half a pixel to each side.
-    Box,
-    /// Linear interpolation.
-    Triangle,
-    /// Keys' cubic.
-    KeysCubic,
-    /// Mitchell's and Netravali's cubic.
-    MitchellCubic,
-}
-
-impl Filter {
-    /// The filter that TensorFlow calls so.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn named(name: &str) -> Result<Filter> {
-        Ok(match name {
-            "lanczos1" => Filter::Lanczos(1.0),
-            "lanczos3" => Filter::Lanczos(3.0),
-            "lanczos5" => Filter::Lanczos(5.0),
-            "gaussian" => Filter::Gaussian,
-            "box" => Filter::Box,
-            "triangle" => Filter::Triangle,
-            "keyscubic" => Filter::KeysCubic,
-            "mitchellcubic" => Filter::MitchellCubic,
-            other => return Err(Error::value(format!("there is no filter {other:?}"))),
-        })
-    }
-
-    fn radius(self) -> f32 {
-        match self {
-            Filter::Lanczos(radius) => radius,
-            Filter::Gaussian => 1.5,
-            Filter::Box => 0.5,
-            Filter::Triangle => 1.0,
-            Filter::KeysCubic | Filter::MitchellCubic => 2.0,
-        }
-    }
-
-    fn weight(self, x: f32) -> f32 {
-        use std::f32::consts::PI;
-        let x = x.abs();
-        match self {
-            Filter::Box if x == 0.5 => 0.5,
-            _ if x > self.radius() => 0.0,
-            Filter::Box | Filter::Lanczos(_) if x <= 1e-3 => 1.0,
-            Filter::Box => 1.0,
-            Filter::Lanczos(radius) => radius * (PI * x).sin() * (PI * x / radius).sin() / (PI * PI * x * x),
-            Filter::Gaussian if x >= 1.5 => 0.0,
-            Filter::Gaussian => (-x * x / 0.5).exp(),
-            Filter::Triangle => 1.0 - x,
-            Filter::KeysCubic if x >= 2.0 => 0.0,
-            Filter::KeysCubic if x >= 1.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
-            Filter::KeysCubic => (1.5 * x - 2.5) * x * x + 1.0,
-            Filter::MitchellCubic if x >= 2.0 => 0.0,
-            Filter::MitchellCubic if x >= 1.0 => ((-7.0 / 18.0 * x + 2.0) * x - 10.0 / 3.0) * x + 16.0 / 9.0,
-            Filter::MitchellCubic => (7.0 / 6.0 * x - 2.0) * x * x + 8.0 / 9.0,
-        }
-    }
-}
-
-/// How [`scale_and_translate`] maps an image.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scaling {
-    /// New pixels per old one, for height and width.
-    pub scale: [f32; 2],
-    /// By how many new pixels the image is moved.
-    pub translation: [f32; 2],
-    /// What weighs the pixels.
-    pub filter: Filter,
-    /// Whether the filter widens when the image shrinks.
-    pub antialias: bool,
-}
-
-impl Scaling {
-    fn taps(&self, axis: usize, old: usize, new: usize) -> Result<Taps> {
-        let scale = self.scale[axis];
-        if scale.is_nan() || scale <= 0.0 {
-            return Err(Error::value(format!("a scale must be positive, got {scale}")));
-        }
-        let inverse = 1.0 / scale;
-        let moved = -inverse * self.translation[axis];
-        let kernel_scale = if self.antialias { inverse.max(1.0) } else { 1.0 };
-        let reach = self.filter.radius() * kernel_scale;
-        let last = old.saturating_sub(1) as f32;
-        let taps = |x: usize| {
-            let at = (x as f32 + 0.5) * inverse + moved;
-            // What lies outside is nothing.
-            if !(0.0..=old as f32).contains(&at) {
-                return Vec::new();
-            }
-            let from = (at - reach - 0.5).ceil().clamp(0.0, last) as usize;
-            let to = (at + reach - 0.5).floor().clamp(0.0, last) as usize;
-            let weights: Vec<f32> =
-                (from..=to).map(|i| self.filter.weight((i as f32 + 0.5 - at) / kernel_scale)).collect();
-            let sum: f32 = weights.iter().sum();
-            if sum.abs() < 1000.0 * f32::MIN_POSITIVE {
-                return Vec::new();
-            }
-            (from..).zip(weights.into_iter().map(|w| f64::from(w / sum))).collect()
-        };
-        Ok((0..new).map(taps).collect())
-    }
-}
-
-/// Images scaled, moved and sampled anew (`tf.raw_ops.ScaleAndTranslate`), as `float32`.
+/// The gradient of [`scale_and_translate`](super::warp::scale_and_translate) by images of `size`.
 ///
 /// # Errors
-/// When images haven't four dimensions, are empty, or the scale isn't positive.
-pub fn scale_and_translate(images: &Tensor, size: [usize; 2], how: &Scaling) -> Result<Tensor> {
-    let &[batch, height, width, channels] = images.shape() else { return Err(unfit(images)) };
-    checked_elements(&[batch, size[0], size[1], channels, 8])?;
-    if height == 0 || width == 0 || size.contains(&0) {
-        return Err(Error::value(format!("images of {:?} can't be resized to {size:?}", [height, width])));
-    }
-    let mut out = Tensor::zeros(DType::F32, [batch, size[0], size[1], channels])?;
-    let (rows, columns) = (how.taps(0, height, size[0])?, how.taps(1, width, size[1])?);
-    let images = cast(images, DType::F32)?;
-    let old = images.elements::<f32>()?;
-    let cells = out.make_mut::<f32>()?.chunks_exact_mut(channels.max(1));
-    for (cell, to) in cells.enumerate() {
-        let (n, y, x) = (cell / (size[0] * size[1]), cell / size[1] % size[0], cell % size[1]);
-        for &(oy, wy) in &rows[y] {
-            for &(ox, wx) in &columns[x] {
-                let from = &old[((n * height + oy) * width + ox) * channels..][..channels];
-                to.iter_mut().zip(from).for_each(|(o, v)| *o += (wy * wx) as f32 * v);
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// The gradient of [`scale_and_translate`] by images of `size`.
-///
-/// # Errors
-/// As [`scale_and_translate`].
-pub fn scale_and_translate_grad(grad: &Tensor, size: [usize; 2], how: &Scaling) -> Result<Tensor> {
+/// When `grad` hasn't four dimensions, an image is empty, or a scale isn't positive.
+pub fn scale_and_translate_grad(
+    grad: &Tensor,
+    size: [usize; 2],
+    scale: [f32; 2],
+    shift: [f32; 2],
+    filter: Filter,
+    antialias: bool,
+) -> Result<Tensor> {
     let &[_, height, width, _] = grad.shape() else { return Err(unfit(grad)) };
-    let (rows, columns) = (how.taps(0, size[0], height)?, how.taps(1, size[1], width)?);
+    if scale.iter().any(|s| !(*s > 0.0 && s.is_finite())) || size.contains(&0) {
+        return Err(Error::value(format!("images of {size:?} can't be scaled by {scale:?}")));
+    }
+    let taps = |spans: Spans| -> Taps {
+        spans.into_iter().map(|(first, w)| (first..).zip(w.into_iter().map(f64::from)).collect()).collect()
+    };
+    let rows = taps(spans(size[0], height, scale[0], shift[0], filter, antialias));
+    let columns = taps(spans(size[1], width, scale[1], shift[1], filter, antialias));
     give_back(grad, size, &rows, &columns, DType::F32)
 }
 
@@ -381,6 +257,7 @@ pub fn crop_grad_boxes(grads: &Tensor, images: &Tensor, boxes: &Tensor, indices:
 mod tests {
     use super::*;
     use crate::kernels::image::{crop_and_resize, resize_bicubic, resize_bilinear};
+    use crate::kernels::warp::scale_and_translate;
 
     fn ramp(shape: &[usize]) -> Tensor {
         let n: usize = shape.iter().product();
@@ -408,14 +285,10 @@ mod tests {
                 dot(&back(Resized::Bicubic), &x),
             );
         }
-        let how = Scaling {
-            scale: [1.5, 0.6],
-            translation: [0.3, -0.2],
-            filter: Filter::Lanczos(3.0),
-            antialias: true,
-        };
-        let y = scale_and_translate(&x, [7, 3], &how).expect("y");
-        near(dot(&g, &y), dot(&scale_and_translate_grad(&g, [4, 5], &how).expect("gradient"), &x));
+        let (scale, shift, filter) = ([1.5, 0.6], [0.3, -0.2], Filter::Lanczos(3.0));
+        let y = scale_and_translate(&x, [7, 3], scale, shift, filter, true).expect("y");
+        let back = scale_and_translate_grad(&g, [4, 5], scale, shift, filter, true).expect("gradient");
+        near(dot(&g, &y), dot(&back, &x));
         let boxes = Tensor::from_vec(vec![0.1f32, 0.0, 0.9, 1.1], [1, 4]).expect("boxes");
         let at = Tensor::from_vec(vec![0i32], [1]).expect("index");
         let y = crop_and_resize(&x, &boxes, &at, [7, 3], Method::Bilinear, 0.0).expect("crops");

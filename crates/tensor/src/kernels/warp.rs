@@ -216,9 +216,16 @@ impl Filter {
 }
 
 /// For each new pixel along an axis, the first old one that it is made of, and the weights of the old ones from there.
-type Spans = Vec<(usize, Vec<f32>)>;
+pub(super) type Spans = Vec<(usize, Vec<f32>)>;
 
-fn spans(old: usize, new: usize, scale: f32, shift: f32, filter: Filter, antialias: bool) -> Spans {
+pub(super) fn spans(
+    old: usize,
+    new: usize,
+    scale: f32,
+    shift: f32,
+    filter: Filter,
+    antialias: bool,
+) -> Spans {
     let inverse = 1.0 / scale;
     let moved = -inverse * shift;
     // Only where an image shrinks is the filter stretched, to take all of its pixels in.

@@ -11,9 +11,9 @@ mod compare;
 mod complex;
 mod float;
 mod gamma;
+mod gradient;
 mod higher;
 mod integrals;
-mod gradient;
 mod map;
 pub(crate) mod math;
 mod number;
@@ -36,13 +36,14 @@ pub use float::{
     xdivy, xlog1py, xlogy,
 };
 pub(crate) use float::{selu_f64, sigmoid_f64, softplus_f64};
+pub use gradient::{
+    elu_grad, leaky_relu_grad, reciprocal_grad, relu_grad, relu6_grad, rsqrt_grad, selu_grad, softplus_grad,
+    softsign_grad, sqrt_grad,
+};
 pub use higher::{
     bessel_i0, bessel_i0e, bessel_i1, bessel_i1e, bessel_j0, bessel_j1, bessel_k0, bessel_k0e, bessel_k1,
     bessel_k1e, bessel_y0, bessel_y1, betainc, dawsn, expint, fresnel_cos, fresnel_sin, igamma,
     igamma_grad_a, igammac, polygamma, spence, zeta,
-pub use gradient::{
-    elu_grad, leaky_relu_grad, reciprocal_grad, relu_grad, relu6_grad, rsqrt_grad, selu_grad, softplus_grad,
-    softsign_grad, sqrt_grad,
 };
 pub(crate) use map::same_dtype;
 pub(crate) use number::{Number, Real};
