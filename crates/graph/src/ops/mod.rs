@@ -44,6 +44,7 @@ families! {
     moves
     normalise
     numbers
+    pictures
     products
     ragged
     recurrent
