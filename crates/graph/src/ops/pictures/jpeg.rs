@@ -72,6 +72,7 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Picture> {
     // What lies between header and samples takes three times as many bytes.
     room(1, height, width, 3 * header.components)?;
     let options = DecoderOptions::default()
+        .set_strict_mode(true)
         .set_max_width(width)
         .set_max_height(height)
         .jpeg_set_out_colorspace(if channels == 1 { ColorSpace::Luma } else { ColorSpace::RGB });
