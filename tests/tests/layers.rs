@@ -20,6 +20,9 @@ use serde_json::Value;
 /// Sums of many float32 products, and functions that TensorFlow's kernels approximate.
 const TOLERANCE: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-4 };
 
+/// Of bfloat16 there are eight bits.
+const COARSE: Tolerance = Tolerance { absolute: 1e-2, relative: 1e-2 };
+
 #[test]
 fn every_case_agrees_with_keras() {
     let only = std::env::var("MODELARK_LAYERS").unwrap_or_default();
@@ -137,8 +140,9 @@ fn predicts(model: &Model, case: &Path) -> Outcome {
     }
     let mut wrong = Vec::new();
     for (i, (actual, expected)) in outputs.iter().zip(&expected).enumerate() {
+        let tolerance = if actual.dtype() == DType::BF16 { COARSE } else { TOLERANCE };
         let actual = widened(actual).map_err(|e| e.to_string())?;
-        if let Err(difference) = compare::close(&actual, expected, TOLERANCE) {
+        if let Err(difference) = compare::close(&actual, expected, tolerance) {
             wrong.push(format!("output {i}: {difference}"));
         }
     }

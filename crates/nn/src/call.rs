@@ -34,13 +34,15 @@ pub(crate) struct Frame {
     pub positional: Vec<Argument<Sym>>,
     /// Its keyword arguments; tensors among them as indexes of all tensors given.
     pub keywords: Vec<(String, Argument<Sym>)>,
+    /// Its outputs, once it was called.
+    pub outputs: Vec<Sym>,
 }
 
 impl Frame {
     /// No layer's yet: the object from which calls of layers begin.
     pub fn new(object: ObjectId) -> Self {
         let inputs = Inputs::new(Vec::new(), DType::F32);
-        Frame { object, inputs, positional: Vec::new(), keywords: Vec::new() }
+        Frame { object, inputs, positional: Vec::new(), keywords: Vec::new(), outputs: Vec::new() }
     }
 }
 
@@ -158,6 +160,11 @@ impl<'a> Call<'a> {
     /// What the layer was given.
     pub fn inputs(&self) -> &Inputs {
         &self.frame.inputs
+    }
+
+    /// What the layer's call gave, for [`Layer::masks`](crate::Layer::masks).
+    pub fn outputs(&self) -> &[Sym] {
+        &self.frame.outputs
     }
 
     /// The mask of a tensor: `false` where a time step is to be skipped.

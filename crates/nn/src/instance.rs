@@ -1,5 +1,6 @@
 //! A layer as it stands in a model.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -406,8 +407,17 @@ impl Instance {
                 parent = known.unwrap_or_else(|| tree.objects.add(parent, segment, Kind::List));
             }
             let given = sublayer.layer.positional(sublayer.inputs);
+            let known = if sublayer.copy { std::mem::take(&mut tree.known) } else { HashMap::new() };
             let child = sublayer.layer.attach(tree, &given)?;
+            if sublayer.copy {
+                tree.known = known;
+            }
             tree.objects.link(parent, last, child);
+        }
+        for (attribute, path) in layer.aliases() {
+            let held = path.split('/').try_fold(id, |id, name| tree.objects.get(id)?.child(name));
+            let held = held.ok_or_else(|| Error::missing(format!("it holds no weight {path:?}")))?;
+            tree.objects.link(id, attribute, held);
         }
         Ok(())
     }
@@ -485,10 +495,12 @@ impl Instance {
             _ => {}
         }
         let outputs_known = layer.output(&inputs)?;
-        let frame = Frame { object, inputs, positional: positional.to_vec(), keywords: keywords.to_vec() };
+        let (positional, keywords) = (positional.to_vec(), keywords.to_vec());
+        let frame = Frame { object, inputs, positional, keywords, outputs: Vec::new() };
         let outer = std::mem::replace(&mut call.frame, frame);
         let result = call.builder_scope(&self.0.name, |call| {
             let outputs = layer.call(call, &cast)?;
+            call.frame.outputs.clone_from(&outputs);
             let masks = layer.masks(call, &cast)?;
             Ok((outputs, masks))
         });

@@ -210,12 +210,19 @@ pub struct Sublayer {
     pub layer: Instance,
     /// What it is given.
     pub inputs: Vec<Spec>,
+    /// Whether it is a copy with weights of its own, whatever else holds the same layer.
+    pub copy: bool,
 }
 
 impl Sublayer {
     /// A layer under this attribute that is given these inputs.
     pub fn new(attribute: impl Into<String>, layer: &Instance, inputs: Vec<Spec>) -> Self {
-        Sublayer { attribute: attribute.into(), layer: layer.clone(), inputs }
+        Sublayer { attribute: attribute.into(), layer: layer.clone(), inputs, copy: false }
+    }
+
+    /// The same as a copy with weights of its own.
+    pub fn copied(self) -> Self {
+        Sublayer { copy: true, ..self }
     }
 }
 
@@ -245,6 +252,11 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
     fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {
         let _ = inputs;
         Ok(Vec::new())
+    }
+
+    /// Weights of sublayers that the layer holds itself too, each by its attribute here and its path from here.
+    fn aliases(&self) -> Vec<(&str, String)> {
+        Vec::new()
     }
 
     /// Shapes and dtypes of the outputs, as far as they follow from the inputs'. By default those of the first input.

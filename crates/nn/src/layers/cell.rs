@@ -1,6 +1,7 @@
 //! What the cells of recurrent layers share.
 
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
+use serde_json::Value;
 
 use crate::config::{Activation, Fields, Initializer};
 use crate::layer::{WeightOptions, WeightSpec};
@@ -17,6 +18,8 @@ pub(super) struct CellOptions {
     pub dropout: f64,
     pub recurrent_dropout: f64,
     pub seed: Option<i64>,
+    /// Which of several ways Keras 2 computes the same in; only the gated cells say.
+    pub implementation: usize,
 }
 
 impl Default for CellOptions {
@@ -30,6 +33,7 @@ impl Default for CellOptions {
             dropout: 0.0,
             recurrent_dropout: 0.0,
             seed: None,
+            implementation: 2,
         }
     }
 }
@@ -44,6 +48,13 @@ impl CellOptions {
         f.field("dropout", &mut self.dropout);
         f.field("recurrent_dropout", &mut self.recurrent_dropout);
         f.keras3("seed", &mut self.seed);
+    }
+
+    pub fn visit_implementation(&mut self, f: &mut Fields<'_>) {
+        match f.dialect() {
+            Dialect::Keras3 => f.constant("implementation", &[], Value::Null),
+            _ => f.field("implementation", &mut self.implementation),
+        }
     }
 
     /// The weights of these shapes.

@@ -2,7 +2,6 @@
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::{Dialect, Result};
-use serde_json::json;
 
 use super::Entry;
 use super::cell::{CellOptions, cell_methods, times};
@@ -83,7 +82,7 @@ impl Layer for GRUCell {
         f.aliased("recurrent_activation", &["inner_activation"], &mut self.recurrent_activation);
         self.options.visit(f);
         f.field("reset_after", &mut self.reset_after);
-        f.constant("implementation", &[Dialect::Keras2], json!(2));
+        self.options.visit_implementation(f);
     }
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {

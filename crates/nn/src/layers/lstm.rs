@@ -2,7 +2,6 @@
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::{Dialect, Result};
-use serde_json::json;
 
 use super::Entry;
 use super::cell::{CellOptions, cell_methods, times};
@@ -79,7 +78,7 @@ impl Layer for LSTMCell {
         f.aliased("recurrent_activation", &["inner_activation"], &mut self.recurrent_activation);
         self.options.visit(f);
         f.field("unit_forget_bias", &mut self.unit_forget_bias);
-        f.constant("implementation", &[Dialect::Keras2], json!(2));
+        self.options.visit_implementation(f);
     }
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {

@@ -5,8 +5,9 @@
 
 use crate::Layer;
 
-/// What cells of recurrent layers share; no class is in it.
+// What relations share; no class is in them.
 mod cell;
+mod sliding;
 
 macro_rules! layers {
     ($($module:ident)*) => {
@@ -17,8 +18,12 @@ macro_rules! layers {
 
 layers! {
     activation
+    bidirectional
+    conv_lstm
     convolution
+    convolution_transpose
     dense
+    depthwise
     dropout
     embedding
     gru
@@ -34,7 +39,9 @@ layers! {
     reshape
     rnn
     simple_rnn
+    spectral_normalization
     stacked_cells
+    time_distributed
 }
 
 /// A class of layers: its names and its constructor.

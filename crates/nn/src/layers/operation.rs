@@ -111,6 +111,11 @@ impl Operation {
         Operation { name: class.to_owned(), module: module.to_owned(), ..Operation::default() }
     }
 
+    /// Whether an op of Keras 3 has this class.
+    pub(crate) fn is_class(class: &str) -> bool {
+        KNOWN.iter().any(|k| k.class == class)
+    }
+
     /// Whether Keras counts it among a model's layers.
     pub(crate) fn is_layer(&self) -> bool {
         self.keras2

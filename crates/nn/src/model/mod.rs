@@ -18,7 +18,7 @@ use serde_json::Value;
 pub use builder::{Apply, Named, Tensor, input, input_named};
 pub use graph::Argument;
 pub(crate) use graph::{Edge, Graph, Step};
-pub(crate) use objects::Tree;
+pub(crate) use objects::{Tree, snake_case};
 pub use sequential::Sequential;
 pub use summary::Row;
 pub use trace::Traced;
@@ -288,7 +288,8 @@ impl Model {
                 let layers = config.get("layers").and_then(Value::as_array);
                 let layers = layers.ok_or_else(|| Error::corrupt("a Sequential model without \"layers\""))?;
                 let mut model = Model::read_sequential(config, layers, reader)?;
-                if let Kind::Sequential { build, .. } = &mut model.kind
+                // What begins with an InputLayer needs to be told no shape.
+                if let Kind::Sequential { build, input: None } = &mut model.kind
                     && build.is_none()
                     && let Some(shape) = node.pointer("/build_config/input_shape")
                 {
