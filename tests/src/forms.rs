@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use modelark::savedmodel::{FrozenGraph, SavedModelFormat};
-use modelark::{Argument, DType, Format, Limits, Load, Model, Place, Tensor};
+use modelark::{Argument, DType, Load, Model, Open, Tensor};
 use serde_json::Value;
 
 use crate::compare::{self, Tolerance};
@@ -186,9 +185,8 @@ fn frozen(case: &Case, file: &str) -> Outcome {
     let about = case.meta.get("graphs").and_then(|g| g.get(file)).ok_or("no such graph")?;
     let names = |key: &str| strings(about.get(key)).into_iter().map(str::to_owned).collect::<Vec<_>>();
     let (given, wanted) = (names("inputs"), names("outputs"));
-    let format = FrozenGraph { inputs: Some(given.clone()), outputs: Some(wanted.clone()) };
-    let artifact = format.read(&Place::of_path(case.path(file)), &Limits::default());
-    let model = artifact.and_then(Model::from_artifact).map_err(|e| e.to_string())?;
+    let open = Open::new().inputs(given.clone()).outputs(wanted.clone());
+    let model = Load::new().open(open).path(case.path(file)).map_err(|e| e.to_string())?;
     let (inputs, expected) = (case.arrays("inputs.npz")?, case.arrays("expected.npz")?);
     let fed = given.into_iter().filter_map(|name| Some((name.clone(), inputs.get(&name)?.clone())));
     let outputs = model.predict(fed.collect::<Vec<_>>()).map_err(|e| e.to_string())?;
@@ -209,9 +207,7 @@ fn with_tags(path: &Path, tags: &[&str]) -> modelark::Result<Model> {
     if tags == ["serve"] {
         return modelark::load(path);
     }
-    let tags = tags.iter().map(|t| (*t).to_owned()).collect();
-    let format = SavedModelFormat { tags: Some(tags) };
-    Model::from_artifact(format.read(&Place::of_path(path), &Limits::default())?)
+    Load::new().open(Open::new().tags(tags.iter().copied())).path(path)
 }
 
 /// Calls a function with its tensors, and what else its trace was given.

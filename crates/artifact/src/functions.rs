@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use modelark_graph::{Graph, Library, Output};
+use modelark_graph::Library;
 use modelark_tensor::{DType, PartialShape};
 
-use crate::ObjectId;
+use crate::{ObjectId, Session};
 
 /// A nested value as TensorFlow persists it: arguments, defaults, results (TensorFlow: `StructuredValue`).
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +33,16 @@ pub enum Structure {
         /// The dtype.
         dtype: DType,
     },
-    /// A tensor of this kind and within these bounds (TensorFlow: `BoundedTensorSpec`), or a type of another kind,
-    /// kept as the writer's bytes.
+    /// A value of another type that is made of tensors, such as a ragged one (TensorFlow: `TypeSpec`).
+    Composite {
+        /// The type's name: `RaggedTensorSpec`, `SparseTensorSpec`, `BoundedTensorSpec` and so on.
+        class: String,
+        /// The tensors that it is made of, in the order in which TensorFlow flattens it, each a [`Structure::Tensor`].
+        components: Vec<Structure>,
+        /// The writer's bytes.
+        written: Vec<u8>,
+    },
+    /// A type of which nothing is known but the writer's bytes.
     Other(Vec<u8>),
     /// A list.
     List(Vec<Structure>),
@@ -59,6 +67,7 @@ impl Structure {
             Structure::List(items) | Structure::Tuple(items) => {
                 items.iter().flat_map(Self::flatten).collect()
             }
+            Structure::Composite { components, .. } => components.iter().flat_map(Self::flatten).collect(),
             Structure::Dict(items) => items.values().flat_map(Self::flatten).collect(),
             Structure::NamedTuple { fields, .. } => fields.iter().flat_map(|(_, v)| v.flatten()).collect(),
             _ => Vec::new(),
@@ -75,43 +84,6 @@ pub struct ConcreteFunction {
     pub input: Structure,
     /// The result.
     pub output: Structure,
-}
-
-/// A tensor of a graph by name, with what is known of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorInfo {
-    /// Such as `serving_default_x:0`.
-    pub name: String,
-    /// The dtype.
-    pub dtype: DType,
-    /// What is known of the shape.
-    pub shape: PartialShape,
-}
-
-/// A signature of a [`Session`]: which tensors to feed and to fetch (TensorFlow: `SignatureDef`).
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Signature {
-    /// Inputs by key.
-    pub inputs: BTreeMap<String, TensorInfo>,
-    /// Outputs by key.
-    pub outputs: BTreeMap<String, TensorInfo>,
-    /// Such as `tensorflow/serving/predict`.
-    pub method: String,
-}
-
-/// A whole graph that runs by feeding and fetching tensors, as TensorFlow 1 and TensorFlow Serving do.
-#[derive(Debug, Clone, Default)]
-pub struct Session {
-    /// The graph.
-    pub graph: Graph,
-    /// Its signatures.
-    pub signatures: BTreeMap<String, Signature>,
-    /// The nodes to run once before anything else, in order.
-    pub init: Vec<usize>,
-    /// Assets to feed before that: the tensor and the index in [`Artifact::assets`](crate::Artifact::assets).
-    pub assets: Vec<(Output, usize)>,
-    /// What the graph calls a variable's handle or reference node, by the variable's name in the checkpoint.
-    pub variables: BTreeMap<String, usize>,
 }
 
 /// The functions of a model.

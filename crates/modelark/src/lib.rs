@@ -19,14 +19,21 @@
 //! [`nn`] builds models from layers, one's own included. Nothing in a file is ever executed.
 #![forbid(unsafe_code)]
 
+mod argument;
+mod callable;
 mod convert;
+mod dispatch;
+mod endpoint;
 mod formats;
 mod model;
 mod open;
 mod runtime;
 mod values;
 
+pub use argument::{Argument, describe};
+pub use callable::Callable;
 pub use convert::{Convert, convert};
+pub use endpoint::{Endpoint, Port};
 pub use formats::{detect, format, formats};
 pub use model::{Load, Model, Save, load};
 pub use modelark_artifact as artifact;
@@ -47,5 +54,4 @@ pub use modelark_savedmodel as savedmodel;
 pub use modelark_tensor as tensor;
 pub use modelark_tensor::{DType, PartialShape, Tensor};
 pub use open::{Open, open};
-pub use runtime::{Endpoint, Port};
-pub use values::{Argument, Inputs, Outputs, describe};
+pub use values::{Inputs, Outputs};

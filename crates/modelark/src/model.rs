@@ -11,9 +11,8 @@ use modelark_nn as nn;
 use modelark_tensor::Tensor;
 
 use crate::convert::{assemble, write};
-use crate::runtime::{Endpoint, Runtime};
-use crate::values::{Argument, Inputs, Outputs};
-use crate::{Open, Registry, formats};
+use crate::runtime::Runtime;
+use crate::{Argument, Callable, Endpoint, Inputs, Open, Outputs, Registry, formats};
 
 /// A model that was loaded or built: it runs, its variables can be read and changed, and it can be saved in any format.
 ///
@@ -86,10 +85,24 @@ impl Model {
     /// # Errors
     /// When the model has no default function.
     pub fn default_endpoint(&self) -> Result<Endpoint> {
-        let name = self.default_name()?;
-        self.runtime
-            .endpoint(&name)
-            .ok_or_else(|| Error::missing(format!("{name:?} has no concrete function")))
+        Ok(self.function(&self.default_name()?)?.endpoint())
+    }
+
+    /// What can be called under this name, a signature's or a function's path, made ready for many calls.
+    ///
+    /// # Errors
+    /// When there is none of that name; the message lists those there are.
+    pub fn function(&self, name: &str) -> Result<Callable> {
+        self.runtime.callable(name)
+    }
+
+    /// The part of a SavedModel's or frozen graph's graph that gives the tensors of these names, such as `logits:0`, from
+    /// those: by default (for no names) from all placeholders to all tensors that nothing uses.
+    ///
+    /// # Errors
+    /// When the graph has no such tensor (the message offers the nearest), or the model has no graph.
+    pub fn between(&self, inputs: &[String], outputs: &[String]) -> Result<Callable> {
+        self.runtime.between(inputs, outputs)
     }
 
     fn default_name(&self) -> Result<String> {
@@ -102,7 +115,7 @@ impl Model {
     /// # Errors
     /// When the inputs aren't what the model takes, or an op refuses them; the message names which.
     pub fn predict(&self, inputs: impl Into<Inputs>) -> Result<Outputs> {
-        self.runtime.call(&self.default_name()?, inputs.into())
+        self.call(&self.default_name()?, inputs)
     }
 
     /// Calls a signature, or a function by its path, with tensors alone.
@@ -110,7 +123,7 @@ impl Model {
     /// # Errors
     /// When there is none of that name (the message lists those there are), or as [`Model::predict`].
     pub fn call(&self, endpoint: &str, inputs: impl Into<Inputs>) -> Result<Outputs> {
-        self.runtime.call(endpoint, inputs.into())
+        self.function(endpoint)?.call_named(inputs)
     }
 
     /// Calls a function by its path as Python would, with nested arguments, plain values and keywords. Which of its
@@ -124,7 +137,7 @@ impl Model {
         positional: Vec<Argument>,
         keywords: BTreeMap<String, Argument>,
     ) -> Result<Outputs> {
-        self.runtime.call_with(path, positional, keywords)
+        self.runtime.method(path)?.call_with(positional, keywords)
     }
 
     /// The paths of all variables.

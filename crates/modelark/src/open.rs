@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use modelark_artifact::{Artifact, Format, Limits, Place, Result};
+use modelark_artifact::{Artifact, Error, Format, Limits, Place, Result};
 
 use crate::formats;
 
@@ -23,6 +23,9 @@ use crate::formats;
 pub struct Open {
     limits: Limits,
     format: Option<String>,
+    tags: Option<Vec<String>>,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
 }
 
 impl Open {
@@ -49,10 +52,28 @@ impl Open {
         self
     }
 
-    /// Finds the format by content again.
-    pub(crate) fn any_format(mut self) -> Self {
-        self.format = None;
+    /// Reads the MetaGraph of a SavedModel that has exactly these tags; by default the only one, or the one for serving.
+    pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.tags = Some(tags.into_iter().map(Into::into).collect());
         self
+    }
+
+    /// Takes these tensors, such as `x:0`, as the inputs of a frozen graph, or of a TensorFlow 1 graph without
+    /// signatures; by default every placeholder.
+    pub fn inputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.inputs = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Takes these tensors as its outputs; by default every tensor that nothing uses and that follows from an input.
+    pub fn outputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.outputs = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Finds the format by content again.
+    pub(crate) fn any_format(self) -> Self {
+        Open { limits: self.limits, ..Open::default() }
     }
 
     /// Reads the parts of the model at `path`. Variables stay in the file until they are asked for.
@@ -72,10 +93,43 @@ impl Open {
             Some(name) => formats::format(name)?,
             None => formats::detect(place)?,
         };
-        let mut artifact = format.read(place, &self.limits).map_err(|e| e.in_file(place.label()))?;
+        let read = || {
+            let mut artifact = self.read(format, place)?;
+            self.name_tensors(&mut artifact)?;
+            Ok(artifact)
+        };
+        let mut artifact = read().map_err(|e: Error| e.in_file(place.label()))?;
         artifact.source.format = format.name();
         artifact.source.path = place.label();
         Ok((artifact, format))
+    }
+
+    fn read(&self, format: &'static dyn Format, place: &Place) -> Result<Artifact> {
+        match &self.tags {
+            None => format.read(place, &self.limits),
+            #[cfg(feature = "savedmodel")]
+            Some(tags) if format.name() == "saved_model" => {
+                let tags = Some(tags.clone());
+                modelark_savedmodel::SavedModelFormat { tags }.read(place, &self.limits)
+            }
+            Some(_) => Err(Error::invalid("only a SavedModel has MetaGraphs that tags could choose from")),
+        }
+    }
+
+    /// Lets the caller's names say what a graph takes and gives.
+    fn name_tensors(&self, artifact: &mut Artifact) -> Result<()> {
+        if self.inputs.is_empty() && self.outputs.is_empty() {
+            return Ok(());
+        }
+        let functions = artifact.functions.as_mut().filter(|f| f.concrete.is_empty());
+        let session = functions.and_then(|f| f.session.as_mut()).ok_or_else(|| {
+            Error::invalid("only a graph without objects takes names of inputs and outputs")
+                .help("name a signature or a function instead")
+        })?;
+        let names = |names: &[String]| if names.is_empty() { None } else { Some(names.to_vec()) };
+        let signature = session.signature(names(&self.inputs).as_deref(), names(&self.outputs).as_deref())?;
+        session.signatures = [("serving_default".to_owned(), signature)].into();
+        Ok(())
     }
 }
 

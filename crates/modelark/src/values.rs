@@ -1,10 +1,9 @@
 //! What goes into a model and what comes out.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Index;
+use std::sync::Arc;
 
-use modelark_artifact::{Error, Result, Structure};
+use modelark_artifact::{Error, Result};
 use modelark_tensor::{Element, Tensor};
 use ndarray::{ArrayBase, ArrayD, Data, Dimension};
 
@@ -18,12 +17,16 @@ pub enum Inputs {
 }
 
 impl Inputs {
-    /// The tensors in the order of `names`.
+    /// The tensors in the order of `names`, each of which may have another name beside its own.
     ///
     /// # Errors
     /// When one is missing, or there are too many.
-    pub(crate) fn in_order(self, names: &[&str]) -> Result<Vec<Tensor>> {
-        let expected = || format!("the inputs are {}", list(names));
+    pub(crate) fn in_order(self, names: &[(&str, &str)]) -> Result<Vec<Tensor>> {
+        let own: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let expected = || match &*own {
+            [] => "it takes no inputs".to_owned(),
+            names => format!("the inputs are {}", list(names)),
+        };
         match self {
             Inputs::Positional(tensors) if tensors.len() == names.len() => Ok(tensors),
             Inputs::Positional(tensors) => {
@@ -31,12 +34,16 @@ impl Inputs {
             }
             Inputs::Named(mut tensors) => {
                 let mut ordered = Vec::with_capacity(names.len());
-                for name in names {
-                    let at = tensors.iter().position(|(n, _)| n == name).ok_or_else(|| {
-                        let given: Vec<&str> = tensors.iter().map(|(n, _)| n.as_str()).collect();
-                        Error::invalid(format!("no input {name:?} was given, but {}", list(&given)))
-                            .help(expected())
-                    })?;
+                for (name, alias) in names {
+                    let at = tensors.iter().position(|(n, _)| n == name);
+                    let at =
+                        at.or_else(|| tensors.iter().position(|(n, _)| n == alias)).ok_or_else(|| {
+                            let given: Vec<&str> = tensors.iter().map(|(n, _)| n.as_str()).collect();
+                            let given =
+                                if given.is_empty() { "nothing else".to_owned() } else { list(&given) };
+                            Error::invalid(format!("no input {name:?} was given, but {given}"))
+                                .help(expected())
+                        })?;
                     ordered.push(tensors.swap_remove(at).1);
                 }
                 match tensors.first() {
@@ -98,22 +105,30 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> From<&ArrayBase<S, D>> for Inp
 
 /// The outputs of a call in the model's order, with their names.
 #[derive(Debug, Clone)]
-pub struct Outputs(pub(crate) Vec<(String, Tensor)>);
+pub struct Outputs {
+    names: Arc<[String]>,
+    tensors: Vec<Tensor>,
+}
 
 impl Outputs {
+    /// Tensors with the names that an endpoint gives them.
+    pub(crate) fn new(names: Arc<[String]>, tensors: Vec<Tensor>) -> Self {
+        Outputs { names, tensors }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.tensors.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.tensors.is_empty()
     }
 
     /// Names and tensors in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().map(|(n, t)| (n.as_str(), t))
+        self.names.iter().map(String::as_str).zip(&self.tensors)
     }
 
     /// The output of this name.
@@ -126,8 +141,8 @@ impl Outputs {
     /// # Errors
     /// When there are several, or none.
     pub fn single(&self) -> Result<&Tensor> {
-        match &*self.0 {
-            [(_, one)] => Ok(one),
+        match &*self.tensors {
+            [one] => Ok(one),
             all => Err(Error::invalid(format!("there are {} outputs, not one", all.len()))
                 .help("ask for one by its name or index")),
         }
@@ -143,7 +158,7 @@ impl Outputs {
 
     /// The tensors in order, without names.
     pub fn into_tensors(self) -> Vec<Tensor> {
-        self.0.into_iter().map(|(_, t)| t).collect()
+        self.tensors
     }
 }
 
@@ -151,7 +166,7 @@ impl Index<usize> for Outputs {
     type Output = Tensor;
 
     fn index(&self, index: usize) -> &Tensor {
-        &self.0[index].1
+        &self.tensors[index]
     }
 }
 
@@ -160,119 +175,8 @@ impl IntoIterator for Outputs {
     type IntoIter = std::vec::IntoIter<(String, Tensor)>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-/// An argument of a function that was restored from a file: a tensor, a plain value, or a nest of them.
-#[derive(Debug, Clone)]
-pub enum Argument {
-    /// A tensor.
-    Tensor(Tensor),
-    /// A plain value: `None`, a boolean, a number, text.
-    Plain(Structure),
-    /// A list or a tuple.
-    Sequence(Vec<Argument>),
-    /// A dict.
-    Dict(BTreeMap<String, Argument>),
-}
-
-impl Argument {
-    /// The tensors of this argument in TensorFlow's order, if it is what `wanted` describes.
-    pub(crate) fn flatten_as(&self, wanted: &Structure, into: &mut Vec<Tensor>) -> bool {
-        match (self, wanted) {
-            (Argument::Tensor(t), Structure::Tensor { shape, dtype, .. }) => {
-                into.push(t.clone());
-                t.dtype() == *dtype && shape.matches(t.shape())
-            }
-            (Argument::Plain(value), wanted) => value == wanted,
-            (Argument::Sequence(items), Structure::List(wanted) | Structure::Tuple(wanted)) => {
-                items.len() == wanted.len() && items.iter().zip(wanted).all(|(a, w)| a.flatten_as(w, into))
-            }
-            (Argument::Sequence(items), Structure::NamedTuple { fields, .. }) => {
-                items.len() == fields.len()
-                    && items.iter().zip(fields).all(|(a, (_, w))| a.flatten_as(w, into))
-            }
-            (Argument::Dict(items), Structure::Dict(wanted)) => {
-                items.len() == wanted.len()
-                    && wanted.iter().all(|(k, w)| items.get(k).is_some_and(|a| a.flatten_as(w, into)))
-            }
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Argument {
-    /// The structure with dtypes and shapes, not the elements.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Argument::Tensor(t) => write!(f, "{}{:?}", t.dtype(), t.shape()),
-            Argument::Plain(value) => f.write_str(&describe(value)),
-            Argument::Sequence(items) => {
-                let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-                write!(f, "[{}]", items.join(", "))
-            }
-            Argument::Dict(items) => {
-                let items: Vec<String> = items.iter().map(|(k, v)| format!("{k}: {v}")).collect();
-                write!(f, "{{{}}}", items.join(", "))
-            }
-        }
-    }
-}
-
-impl From<Tensor> for Argument {
-    fn from(t: Tensor) -> Self {
-        Argument::Tensor(t)
-    }
-}
-
-impl From<bool> for Argument {
-    fn from(b: bool) -> Self {
-        Argument::Plain(Structure::Bool(b))
-    }
-}
-
-impl From<i64> for Argument {
-    fn from(i: i64) -> Self {
-        Argument::Plain(Structure::Int(i))
-    }
-}
-
-impl From<f64> for Argument {
-    fn from(x: f64) -> Self {
-        Argument::Plain(Structure::Float(x))
-    }
-}
-
-impl From<&str> for Argument {
-    fn from(s: &str) -> Self {
-        Argument::Plain(Structure::String(s.to_owned()))
-    }
-}
-
-/// A structure as one would write it in Python: `(float32(None, 3), training=False)`.
-pub fn describe(structure: &Structure) -> String {
-    let join = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
-    match structure {
-        Structure::None => "None".to_owned(),
-        Structure::Float(x) => x.to_string(),
-        Structure::Int(i) => i.to_string(),
-        Structure::String(s) => format!("{s:?}"),
-        Structure::Bool(true) => "True".to_owned(),
-        Structure::Bool(false) => "False".to_owned(),
-        Structure::Shape(s) => s.to_string(),
-        Structure::DType(d) => d.to_string(),
-        Structure::Tensor { name, shape, dtype } if name.is_empty() => format!("{dtype}{shape}"),
-        Structure::Tensor { name, shape, dtype } => format!("{name}: {dtype}{shape}"),
-        Structure::Other(_) => "<another type>".to_owned(),
-        Structure::List(items) => format!("[{}]", join(&mut items.iter().map(describe))),
-        Structure::Tuple(items) => format!("({})", join(&mut items.iter().map(describe))),
-        Structure::Dict(items) => {
-            format!("{{{}}}", join(&mut items.iter().map(|(k, v)| format!("{k:?}: {}", describe(v)))))
-        }
-        Structure::NamedTuple { name, fields } => {
-            format!("{name}({})", join(&mut fields.iter().map(|(k, v)| format!("{k}={}", describe(v)))))
-        }
+        let named: Vec<_> = self.names.iter().cloned().zip(self.tensors).collect();
+        named.into_iter()
     }
 }
 
@@ -280,29 +184,16 @@ pub fn describe(structure: &Structure) -> String {
 mod tests {
     use super::*;
 
-    fn t(v: f32) -> Tensor {
-        Tensor::scalar(v)
-    }
-
     #[test]
     fn inputs_are_ordered_by_name() {
+        let t = |v: f32| Tensor::scalar(v);
         let inputs = Inputs::from([("b", t(2.0)), ("a", t(1.0))]);
-        let ordered = inputs.clone().in_order(&["a", "b"]).expect("both are there");
+        let ordered = inputs.clone().in_order(&[("a", ""), ("x", "b")]).expect("both are there");
         assert_eq!(ordered[0].item::<f32>().expect("f32"), 1.0);
-        assert!(inputs.clone().in_order(&["a"]).expect_err("one too many").to_string().contains("\"b\""));
-        assert!(inputs.in_order(&["a", "c"]).expect_err("missing").to_string().contains("\"c\""));
-        assert!(Inputs::from(t(1.0)).in_order(&["a", "b"]).is_err());
-    }
-
-    #[test]
-    fn arguments_match_structures() {
-        let spec =
-            Structure::Tensor { name: String::new(), shape: Default::default(), dtype: t(0.0).dtype() };
-        let wanted = Structure::Tuple(vec![spec, Structure::Bool(false)]);
-        let mut flat = Vec::new();
-        assert!(Argument::Sequence(vec![t(1.0).into(), false.into()]).flatten_as(&wanted, &mut flat));
-        assert_eq!(flat.len(), 1);
-        assert!(!Argument::Sequence(vec![t(1.0).into(), true.into()]).flatten_as(&wanted, &mut Vec::new()));
-        assert_eq!(describe(&wanted), "(float32<unknown>, False)");
+        let error = |names: &[(&str, &str)]| inputs.clone().in_order(names).expect_err("wrong").to_string();
+        assert!(error(&[("a", "")]).contains("\"b\""));
+        assert!(error(&[("a", ""), ("c", "")]).contains("\"c\""));
+        assert!(error(&[]).contains("it takes no inputs"));
+        assert!(Inputs::from(t(1.0)).in_order(&[("a", ""), ("b", "")]).is_err());
     }
 }

@@ -79,8 +79,10 @@ fn read(model: SavedModel, limits: &Limits) -> Result<Artifact> {
     let mut session = session_from_proto(meta, limits).map_err(in_file)?;
     let library = library_from_proto(meta, limits).map_err(in_file)?;
     let (mut objects, concrete) = match &meta.object_graph_def {
-        Some(graph) => objects_from_proto(graph, meta, model.bundle(), limits).map_err(in_file)?,
-        None => (session_variables(&mut session, meta, model.bundle()).map_err(in_file)?, Default::default()),
+        Some(graph) => objects_from_proto(graph, meta, model.checkpoint(), limits).map_err(in_file)?,
+        None => {
+            (session_variables(&mut session, meta, model.checkpoint()).map_err(in_file)?, Default::default())
+        }
     };
     let (assets, places) = read_assets(&folder, meta)?;
     let place = |index: usize| places.get(index).copied().unwrap_or(usize::MAX);

@@ -1,17 +1,14 @@
 //! The format `frozen_graph`: one `GraphDef`, whose variables have become constants.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use modelark_artifact::tensor::PartialShape;
 use modelark_artifact::{
     Artifact, Error, Format, Functions, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Session,
-    Signature, Source, Target, TensorInfo, nearest,
+    Source, Target,
 };
-use modelark_graph::{Attr, Graph, Library, Node, Output, ops};
+use modelark_graph::Library;
 use modelark_proto::{GraphDef, Message, NodeDef, bytes::Bytes};
 
 use crate::function::function_from_proto;
-use crate::graphdef::{find_tensor, graph_from_proto, graph_to_proto, node_index};
+use crate::graphdef::{graph_from_proto, graph_to_proto};
 use crate::saved_model::top_level;
 use crate::signatures::Signatures;
 use crate::write::{library_to_proto, versions};
@@ -19,22 +16,15 @@ use crate::write::{library_to_proto, versions};
 /// The format's name.
 const NAME: &str = "frozen_graph";
 /// The one signature, from all inputs to all outputs; its keys are the tensors' names.
-const SIGNATURE: &str = "serving_default";
+pub(crate) const SIGNATURE: &str = "serving_default";
 /// Extensions of files that hold a graph.
 const EXTENSIONS: [&str; 2] = [".pb", ".graphdef"];
-/// Ops that stand for what is fed.
-const PLACEHOLDERS: [&str; 3] = ["Placeholder", "PlaceholderV2", "PlaceholderWithDefault"];
 
 /// Frozen graphs, as `convert_variables_to_constants` and TensorFlow 1's `freeze_graph` write them.
 ///
-/// A graph doesn't say what to feed and to fetch. By default that is every placeholder, and every tensor that nothing uses.
+/// A graph doesn't say what to feed and to fetch: [`Session::inputs`] and [`Session::outputs`] find it.
 #[derive(Debug, Default)]
-pub struct FrozenGraph {
-    /// The tensors to feed, such as `x:0`.
-    pub inputs: Option<Vec<String>>,
-    /// The tensors to fetch.
-    pub outputs: Option<Vec<String>>,
-}
+pub struct FrozenGraph;
 
 impl Format for FrozenGraph {
     fn name(&self) -> &'static str {
@@ -60,12 +50,8 @@ impl Format for FrozenGraph {
                 .map_err(|e| Error::corrupt("this is no GraphDef, or a damaged one").because(e))?;
             let graph = graph_from_proto(&def.node, limits)?;
             let library = library_from_proto(&def, limits)?;
-            let signature = self.signature(&graph)?;
-            let session = Session {
-                signatures: BTreeMap::from([(SIGNATURE.to_owned(), signature)]),
-                graph,
-                ..Session::default()
-            };
+            let mut session = Session { graph, ..Session::default() };
+            session.signatures.insert(SIGNATURE.to_owned(), session.signature(None, None)?);
             Ok(Artifact {
                 source: Source { format: NAME, path: place.label(), writers: Vec::new() },
                 functions: Some(Functions { library, session: Some(session), ..Functions::default() }),
@@ -109,77 +95,6 @@ impl Format for FrozenGraph {
         Err(Error::unsupported("a frozen graph has no variables that could go into layers")
             .in_file(read.source.path.clone()))
     }
-}
-
-impl FrozenGraph {
-    fn signature(&self, graph: &Graph) -> Result<Signature> {
-        let index = node_index(graph);
-        let named = |names: &[String]| -> Result<Vec<Output>> {
-            let find = |name: &String| {
-                find_tensor(name, &index).ok_or_else(|| {
-                    let e = Error::invalid(format!("the graph has no tensor {name:?}"));
-                    let node = name.split(':').next().unwrap_or(name);
-                    match nearest(node, index.keys().copied()) {
-                        Some(near) => e.help(near),
-                        None => e,
-                    }
-                })
-            };
-            names.iter().map(find).collect()
-        };
-        let inputs = match &self.inputs {
-            Some(names) => named(names)?,
-            None => placeholders(graph),
-        };
-        let outputs = match &self.outputs {
-            Some(names) => named(names)?,
-            None => unused(graph),
-        };
-        let infos = |outputs: Vec<Output>| {
-            let info = |o: Output| Some((tensor_name(graph, o)?, describe(graph, o)?));
-            outputs.into_iter().filter_map(info).collect()
-        };
-        Ok(Signature { inputs: infos(inputs), outputs: infos(outputs), method: String::new() })
-    }
-}
-
-fn placeholders(graph: &Graph) -> Vec<Output> {
-    let is_placeholder = |op: &str| PLACEHOLDERS.contains(&op);
-    let nodes = graph.nodes.iter().enumerate().filter(|(_, n)| is_placeholder(&n.op));
-    nodes.map(|(i, _)| Output::new(i, 0)).collect()
-}
-
-/// The tensors of nodes that compute something and on which no other such node depends, be it only by running after.
-fn unused(graph: &Graph) -> Vec<Output> {
-    let depends = |n: &Node| {
-        let controls = if n.op == "NoOp" { &[][..] } else { &n.controls };
-        n.inputs.iter().map(|o| o.node).chain(controls.to_vec()).collect::<Vec<_>>()
-    };
-    let used: BTreeSet<usize> = graph.nodes.iter().flat_map(depends).collect();
-    let computes = |op: &str| op != "Const" && !PLACEHOLDERS.contains(&op);
-    let last = graph.nodes.iter().enumerate().filter(|(i, n)| !used.contains(i) && computes(&n.op));
-    last.flat_map(|(i, n)| {
-        let count = ops::signature(&n.op).and_then(|s| s.output_dtypes(&n.attrs)).map_or(1, |d| d.len());
-        (0..count).map(move |o| Output::new(i, o))
-    })
-    .collect()
-}
-
-fn tensor_name(graph: &Graph, output: Output) -> Option<String> {
-    Some(format!("{}:{}", graph.nodes.get(output.node)?.name, output.index))
-}
-
-/// What is known of a tensor without running anything.
-fn describe(graph: &Graph, output: Output) -> Option<TensorInfo> {
-    let node = graph.nodes.get(output.node)?;
-    let known = ops::signature(&node.op).and_then(|s| s.output_dtypes(&node.attrs));
-    let dtype = known.ok().and_then(|d| d.get(output.index).copied());
-    let dtype = dtype.or_else(|| ["dtype", "T"].iter().find_map(|a| node.attr(a)?.as_type()))?;
-    let shape = match (PLACEHOLDERS.contains(&node.op.as_str()), node.attr("shape")) {
-        (true, Some(Attr::Shape(shape))) => shape.clone(),
-        _ => PartialShape::UNKNOWN,
-    };
-    Some(TensorInfo { name: tensor_name(graph, output)?, dtype, shape })
 }
 
 fn library_from_proto(def: &GraphDef, limits: &Limits) -> Result<Library> {
@@ -250,28 +165,22 @@ mod tests {
     }
 
     #[test]
-    fn inputs_and_outputs_are_found_or_given() {
-        let format = FrozenGraph::default();
-        assert!(format.detect(&place()) && !crate::saved_model::detect(&place()));
-        let read = |format: &FrozenGraph| format.read(&place(), &Limits::default());
-        let session = read(&format).expect("graph").functions.and_then(|f| f.session).expect("session");
+    fn inputs_and_outputs_are_found() {
+        assert!(FrozenGraph.detect(&place()) && !crate::saved_model::detect(&place()));
+        let artifact = FrozenGraph.read(&place(), &Limits::default()).expect("graph");
+        let session = artifact.functions.and_then(|f| f.session).expect("session");
         let signature = &session.signatures[SIGNATURE];
         assert_eq!(signature.inputs.keys().collect::<Vec<_>>(), ["x:0"]);
         assert_eq!(signature.outputs.keys().collect::<Vec<_>>(), ["y:0"]);
-        let given = FrozenGraph { outputs: Some(vec!["hidden".into()]), ..Default::default() };
-        let session = read(&given).expect("graph").functions.and_then(|f| f.session).expect("session");
-        assert_eq!(session.signatures[SIGNATURE].outputs.keys().collect::<Vec<_>>(), ["hidden:0"]);
-        let wrong = FrozenGraph { inputs: Some(vec!["hiden:0".into()]), ..Default::default() };
-        assert!(read(&wrong).expect_err("no such tensor").to_string().contains("did you mean \"hidden\""));
     }
 
     #[test]
     fn a_graph_is_written_as_it_was_read() {
-        let artifact = FrozenGraph::default().read(&place(), &Limits::default()).expect("graph");
+        let artifact = FrozenGraph.read(&place(), &Limits::default()).expect("graph");
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("m.pb");
         let target = Target::new(&path).expect("target");
-        FrozenGraph::default().write(&artifact, &target, &SaveOptions::default()).expect("written");
+        FrozenGraph.write(&artifact, &target, &SaveOptions::default()).expect("written");
         target.commit().expect("commit");
         let again = GraphDef::decode(&std::fs::read(path).expect("bytes")[..]).expect("graph");
         let bytes = place().open().expect("bytes");

@@ -26,5 +26,5 @@ pub use saved_model::{ReadOptions, SavedModel};
 
 /// The formats of this crate.
 pub fn formats() -> Vec<Box<dyn Format>> {
-    vec![Box::new(SavedModelFormat::default()), Box::new(FrozenGraph::default())]
+    vec![Box::new(SavedModelFormat::default()), Box::new(FrozenGraph)]
 }

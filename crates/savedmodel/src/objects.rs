@@ -15,6 +15,7 @@ use modelark_proto::{
     SavedVariable, StructuredValue, TrackableObjectGraph, VersionDef, attr_value, saved_object,
 };
 
+use crate::saved_model::Missing;
 use crate::structure::{structure_from_proto, structure_to_proto};
 
 /// What the identifiers of plain containers mean.
@@ -38,15 +39,17 @@ pub(crate) const VALUE: &str = "VARIABLE_VALUE";
 pub(crate) fn objects_from_proto(
     graph: &SavedObjectGraph,
     meta: &MetaGraphDef,
-    bundle: Option<&Bundle>,
+    bundle: Result<&Bundle, &Missing>,
     limits: &Limits,
 ) -> Result<(Objects, BTreeMap<String, ConcreteFunction>)> {
+    let missing = bundle.err();
+    let bundle = bundle.ok();
     if graph.nodes.len() > limits.items {
         return Err(Error::limit(format!("there are {} objects, over the limit", graph.nodes.len())));
     }
     let checkpoint = bundle.map(Bundle::object_graph).transpose()?.flatten();
     let keys = checkpoint.map(|c| checkpoint_keys(graph, &c)).unwrap_or_default();
-    let reader = Reader { meta, bundle, keys: &keys, limits };
+    let reader = Reader { meta, bundle, missing, keys: &keys, limits };
     let mut objects: Option<Objects> = None;
     for (id, node) in graph.nodes.iter().enumerate() {
         let place = || format!("object {id}");
@@ -99,6 +102,7 @@ fn node_id(id: i32, graph: &SavedObjectGraph) -> Result<ObjectId> {
 struct Reader<'a> {
     meta: &'a MetaGraphDef,
     bundle: Option<&'a Bundle>,
+    missing: Option<&'a Missing>,
     keys: &'a BTreeMap<ObjectId, String>,
     limits: &'a Limits,
 }
@@ -179,12 +183,9 @@ impl Reader<'_> {
 
     /// The value of a variable that the checkpoint doesn't have: none, or why there is no checkpoint.
     fn absent(&self) -> Value {
-        match self.bundle {
-            Some(_) => Value::None,
-            None => Value::Lazy(std::sync::Arc::new(|| {
-                Err(Error::missing("the folder has no variables/variables.index")
-                    .help("copy the whole folder of the SavedModel, variables included"))
-            })),
+        match self.missing.cloned() {
+            None => Value::None,
+            Some(missing) => Value::Lazy(std::sync::Arc::new(move || Err(missing.error()))),
         }
     }
 }
@@ -506,7 +507,8 @@ mod tests {
         };
         let graph = modelark_proto::GraphDef { node: vec![node], ..Default::default() };
         let meta = MetaGraphDef { graph_def: Some(graph), ..Default::default() };
-        let (read, functions) = objects_from_proto(&proto, &meta, None, &Limits::default()).expect("objects");
+        let (read, functions) =
+            objects_from_proto(&proto, &meta, Err(&Missing::default()), &Limits::default()).expect("objects");
         assert_eq!(functions, concrete);
         assert_eq!(read.len(), objects.len());
         assert!(matches!(read.get(list).expect("list").kind, Kind::List));
@@ -521,7 +523,12 @@ mod tests {
             nodes: vec![SavedObject { children: edges(&[("x", 7)]), ..Default::default() }],
             ..Default::default()
         };
-        let e = objects_from_proto(&graph, &MetaGraphDef::default(), None, &Limits::default());
+        let e = objects_from_proto(
+            &graph,
+            &MetaGraphDef::default(),
+            Err(&Missing::default()),
+            &Limits::default(),
+        );
         assert!(e.expect_err("bad edge").to_string().contains("object 0: it refers to object 7"));
     }
 }

@@ -1,5 +1,7 @@
 //! The folder as it is: its messages, its checkpoint, its other files.
 
+use std::path::PathBuf;
+
 use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, tensor::SharedBytes};
 use modelark_checkpoint::Bundle;
 use modelark_proto::{self as proto, Message, MetaGraphDef, bytes::Bytes};
@@ -33,7 +35,20 @@ pub struct SavedModel {
     folder: Place,
     message: proto::SavedModel,
     chosen: usize,
-    bundle: Result<Bundle, ErrorKind>,
+    bundle: Result<Bundle, Missing>,
+}
+
+/// A file of the checkpoint that isn't there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Missing(PathBuf);
+
+impl Missing {
+    /// What reading a variable gives then.
+    pub(crate) fn error(&self) -> Error {
+        Error::missing("this file with the model's variables isn't there")
+            .help("copy the whole folder of the SavedModel, variables included")
+            .in_file(self.0.clone())
+    }
 }
 
 impl SavedModel {
@@ -41,15 +56,19 @@ impl SavedModel {
     ///
     /// # Errors
     /// When there is no such file, it isn't a SavedModel, no MetaGraph has the tags asked for, or its checkpoint is
-    /// damaged. A checkpoint that isn't there is no error: a model may have no variables.
+    /// damaged. A checkpoint of which a file isn't there is no error before a variable is read: a model may have none.
     pub fn open(place: &Place, options: &ReadOptions) -> Result<Self> {
         let (folder, file) = locate(place);
         let message = decode(&file).map_err(|e| e.in_file(file.label()))?;
         let chosen =
             choose(&message.meta_graphs, options.tags.as_deref()).map_err(|e| e.in_file(file.label()))?;
-        let bundle = match Bundle::open(folder.child(VARIABLES), &options.limits) {
+        // A checkpoint whose object graph can't be reached is as good as none.
+        let opened = Bundle::open(folder.child(VARIABLES), &options.limits);
+        let bundle = match opened.and_then(|bundle| bundle.object_graph().map(|_| bundle)) {
             Ok(bundle) => Ok(bundle),
-            Err(e) if e.kind() == ErrorKind::Missing => Err(e.kind()),
+            Err(e) if e.kind() == ErrorKind::Missing => {
+                Err(Missing(e.file().map_or_else(|| folder.child(VARIABLES).label(), Into::into)))
+            }
             Err(e) => return Err(e),
         };
         Ok(SavedModel { folder, message, chosen, bundle })
@@ -79,6 +98,11 @@ impl SavedModel {
     /// The checkpoint with the variables, if there is one.
     pub fn bundle(&self) -> Option<&Bundle> {
         self.bundle.as_ref().ok()
+    }
+
+    /// The checkpoint, or which of its files isn't there.
+    pub(crate) fn checkpoint(&self) -> Result<&Bundle, &Missing> {
+        self.bundle.as_ref()
     }
 
     /// The message without what an artifact keeps elsewhere, and the index of the MetaGraph that was chosen.

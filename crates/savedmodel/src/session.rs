@@ -17,7 +17,9 @@ use modelark_proto::{
     collection_def, tensor_info,
 };
 
+use crate::frozen::SIGNATURE;
 use crate::graphdef::{find_tensor, graph_from_proto, node_index};
+use crate::saved_model::Missing;
 
 /// The signature whose output is the node that initializes the model.
 pub(crate) const INIT_SIGNATURE: &str = "__saved_model_init_op";
@@ -49,7 +51,13 @@ pub(crate) fn session_from_proto(meta: &MetaGraphDef, limits: &Limits) -> Result
         .filter(|(name, _)| *name != INIT_SIGNATURE)
         .map(|(name, s)| (name.clone(), signature_from_proto(s)))
         .collect();
-    Ok(Session { init: init.into_iter().collect(), assets, signatures, variables: BTreeMap::new(), graph })
+    let init = init.into_iter().collect();
+    let mut session = Session { init, assets, signatures, variables: BTreeMap::new(), graph };
+    if session.signatures.is_empty() && meta.object_graph_def.is_none() {
+        // Nothing says what to feed and to fetch, as in a frozen graph.
+        session.signatures.insert(SIGNATURE.to_owned(), session.signature(None, None)?);
+    }
+    Ok(session)
 }
 
 /// What is known of a tensor that a signature names; sparse and composite ones have no name of their own.
@@ -208,8 +216,9 @@ fn assigned(graph: &Graph, consumers: &HashMap<Output, Vec<(usize, usize)>>, val
 pub(crate) fn session_variables(
     session: &mut Session,
     meta: &MetaGraphDef,
-    bundle: Option<&Bundle>,
+    bundle: Result<&Bundle, &Missing>,
 ) -> Result<Objects> {
+    let (bundle, missing) = (bundle.ok(), bundle.err());
     let mut objects = Objects::default();
     let trainable: Option<HashSet<String>> =
         meta.collection_def.get("trainable_variables").map(variable_names);
@@ -229,7 +238,7 @@ pub(crate) fn session_variables(
     for (at, (key, slice)) in nodes {
         let Some(node) = session.graph.nodes.get(at).filter(|n| is_variable(&n.op)) else { continue };
         let (name, mut variable) = match (bundle, slice) {
-            (None, _) => (key.clone(), missing_variable(node, &key)?),
+            (None, _) => (key.clone(), missing_variable(node, &key, missing)?),
             (Some(bundle), None) => (key.clone(), bundle.variable(&key)?),
             (Some(bundle), Some(slice)) => {
                 let (bundle, key) = (bundle.clone(), key.clone());
@@ -256,15 +265,12 @@ pub(crate) fn session_variables(
 }
 
 /// A variable of a model whose checkpoint isn't there.
-fn missing_variable(node: &modelark_graph::Node, key: &str) -> Result<Variable> {
+fn missing_variable(node: &modelark_graph::Node, key: &str, missing: Option<&Missing>) -> Result<Variable> {
     let dtype = node.attr("dtype").and_then(Attr::as_type);
     let dtype = dtype.ok_or_else(|| Error::corrupt(format!("variable {:?} says no dtype", node.name)))?;
     let shape = node.attr("shape").and_then(Attr::as_shape).and_then(|s| s.known()).unwrap_or_default();
-    let load = || {
-        Err(Error::missing("the folder has no variables/variables.index")
-            .help("copy the whole folder of the SavedModel, variables included"))
-    };
-    Ok(Variable::lazy(key, dtype, shape.to_vec(), load))
+    let missing = missing.cloned().unwrap_or_default();
+    Ok(Variable::lazy(key, dtype, shape.to_vec(), move || Err(missing.error())))
 }
 
 fn is_variable(op: &str) -> bool {

@@ -60,7 +60,7 @@ fn every_saved_model_survives() {
     for folder in folders {
         let place = Place::of_path(&folder);
         assert!(format.detect(&place) && format.detect(&Place::of_path(folder.join("saved_model.pb"))));
-        assert!(!FrozenGraph::default().detect(&Place::of_path(folder.join("saved_model.pb"))));
+        assert!(!FrozenGraph.detect(&Place::of_path(folder.join("saved_model.pb"))));
         let read = format.read(&place, &Limits::default()).unwrap();
         let path = scratch.path().join("copy");
         let target = Target::new(&path).unwrap();
@@ -105,7 +105,7 @@ fn frozen_graphs_are_read() {
     {
         for folder in folders(file) {
             let place = Place::of_path(folder.join(file));
-            let format = FrozenGraph::default();
+            let format = FrozenGraph;
             assert!(format.detect(&place) && !SavedModelFormat::default().detect(&place));
             let functions = format.read(&place, &Limits::default()).unwrap().functions.unwrap();
             let signature = &functions.session.unwrap().signatures["serving_default"];
