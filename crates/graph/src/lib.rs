@@ -12,6 +12,7 @@ pub mod engine;
 mod error;
 mod graph;
 pub mod ops;
+mod passes;
 mod signature;
 mod sugar;
 

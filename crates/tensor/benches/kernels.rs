@@ -5,8 +5,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use modelark_tensor::Tensor;
-use modelark_tensor::kernels::conv::conv;
+use modelark_tensor::kernels::conv::{conv, depthwise_conv};
 use modelark_tensor::kernels::matmul::{Form, matmul};
+use modelark_tensor::kernels::packed::{Packed, conv_after, depthwise_after, product_after};
 use modelark_tensor::kernels::rnn::{Lstm, Recurrence, lstm};
 use modelark_tensor::kernels::window::{Padding, Slide};
 use modelark_tensor::kernels::{array, elementwise, norm, reduce};
@@ -23,6 +24,13 @@ fn random(shape: &[usize]) -> Tensor {
     }
 }
 
+fn pack(weights: &Tensor, contracted: usize) -> Packed {
+    match Packed::new(weights, contracted, false) {
+        Ok(Some(packed)) => packed,
+        other => unreachable!("float32 weights can be packed: {other:?}"),
+    }
+}
+
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("matmul");
     for (m, k, n) in
@@ -32,6 +40,10 @@ fn products(c: &mut Criterion) {
         group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
         group.bench_function(format!("{m}x{k}x{n}"), |bench| {
             bench.iter(|| matmul(black_box(&a), Form::Plain, &b, Form::Plain));
+        });
+        let packed = pack(&b, 1);
+        group.bench_function(format!("packed {m}x{k}x{n}"), |bench| {
+            bench.iter(|| product_after(black_box(&a), &packed, 1, &[]));
         });
     }
     let (a, b) = (random(&[8, 12, 128, 64]), random(&[8, 12, 128, 64]));
@@ -43,14 +55,38 @@ fn products(c: &mut Criterion) {
 
 fn convolutions(c: &mut Criterion) {
     let mut group = c.benchmark_group("conv");
-    for (size, inputs, outputs, kernel) in
-        [(56, 64, 64, 3), (28, 128, 128, 3), (56, 64, 256, 1), (224, 3, 64, 7)]
-    {
+    for (size, inputs, outputs, kernel) in [
+        (56, 64, 64, 3),
+        (28, 128, 128, 3),
+        (7, 512, 512, 3),
+        (56, 64, 256, 1),
+        (112, 16, 96, 1),
+        (7, 960, 160, 1),
+        (224, 3, 64, 7),
+    ] {
         let (x, filter) = (random(&[1, size, size, inputs]), random(&[kernel, kernel, inputs, outputs]));
         let slide = Slide::new([1, 1], Padding::Same);
         group.throughput(Throughput::Elements(2 * (size * size * inputs * outputs * kernel * kernel) as u64));
         group.bench_function(format!("{size}x{size}x{inputs} to {outputs} by {kernel}x{kernel}"), |bench| {
             bench.iter(|| conv(black_box(&x), &filter, &slide, None));
+        });
+        let packed = pack(&filter, 3);
+        group.bench_function(
+            format!("packed {size}x{size}x{inputs} to {outputs} by {kernel}x{kernel}"),
+            |bench| {
+                bench.iter(|| conv_after(black_box(&x), &packed, &slide, &[]));
+            },
+        );
+    }
+    for (size, channels) in [(112, 32), (56, 144), (14, 576)] {
+        let (x, filter) = (random(&[1, size, size, channels]), random(&[3, 3, channels, 1]));
+        let slide = Slide::new([1, 1], Padding::Same);
+        group.throughput(Throughput::Elements(2 * (size * size * channels * 9) as u64));
+        group.bench_function(format!("depthwise {size}x{size}x{channels}"), |bench| {
+            bench.iter(|| depthwise_conv(black_box(&x), &filter, &slide));
+        });
+        group.bench_function(format!("depthwise in lines {size}x{size}x{channels}"), |bench| {
+            bench.iter(|| depthwise_after(black_box(&x), &filter, &slide, &[]));
         });
     }
 }

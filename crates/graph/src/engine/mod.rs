@@ -1,9 +1,10 @@
 //! The engine: what flows along a graph's edges, what computes at its nodes, and what runs it all.
 
 mod check;
+mod compiled;
 mod frames;
 mod kernel;
-mod plan;
+pub(crate) mod plan;
 mod program;
 mod resource;
 mod run;

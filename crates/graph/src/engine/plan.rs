@@ -13,14 +13,14 @@ use crate::{ARG, Attr, Attrs, Error, FuncRef, Graph, Library, Node, Output, Resu
 
 /// What is to be compiled.
 #[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) graph: &'a Graph,
-    pub(super) library: &'a Library,
-    pub(super) feeds: &'a [Output],
-    pub(super) fetches: &'a [Output],
-    pub(super) targets: &'a [usize],
+pub(crate) struct Request<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) library: &'a Library,
+    pub(crate) feeds: &'a [Output],
+    pub(crate) fetches: &'a [Output],
+    pub(crate) targets: &'a [usize],
     /// What instantiates the function that the graph is the body of.
-    pub(super) attrs: &'a Attrs,
+    pub(crate) attrs: &'a Attrs,
 }
 
 /// Where a step takes a value from.
@@ -49,7 +49,7 @@ pub(super) struct Step {
 
 /// How a step of a plan with TensorFlow 1's conditions treats values that a branch not taken didn't make.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// It runs when all it depends on is there.
     Plain,
     /// `Switch`: gives its value to one of two outputs.
@@ -61,7 +61,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(op: &str) -> Kind {
+    pub(crate) fn of(op: &str) -> Kind {
         match op {
             "Switch" | "RefSwitch" => Kind::Switch,
             "Merge" | "RefMerge" => Kind::Merge,
@@ -126,13 +126,12 @@ impl Plan {
         Ok(draft.finish(outputs))
     }
 
-    /// Refuses a wrong number of inputs or wrong dtypes.
-    pub(super) fn check_inputs(&self, inputs: &[Value]) -> Result<()> {
-        if inputs.len() != self.inputs.len() {
-            let names: Vec<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
+    /// Refuses a wrong number of inputs or wrong dtypes; callers give the first `count`.
+    pub(super) fn check_inputs(&self, inputs: &[Value], count: usize) -> Result<()> {
+        if inputs.len() != count {
+            let names: Vec<&str> = self.inputs.iter().take(count).map(|i| i.name.as_str()).collect();
             return Err(Error::argument(format!(
-                "takes {} inputs ({}), got {}",
-                self.inputs.len(),
+                "takes {count} inputs ({}), got {}",
                 names.join(", "),
                 inputs.len()
             )));
@@ -153,7 +152,7 @@ impl Plan {
 }
 
 /// The nodes that must run for what is fetched and targeted, by index.
-pub(super) fn needed(request: &Request<'_>) -> Result<Vec<usize>> {
+pub(crate) fn needed(request: &Request<'_>) -> Result<Vec<usize>> {
     let fed: HashSet<Output> = request.feeds.iter().copied().collect();
     let fed_nodes: HashSet<usize> = fed.iter().map(|f| f.node).collect();
     let mut seen = vec![false; request.graph.nodes.len()];
@@ -530,7 +529,7 @@ fn sources(values: &[Val], slot_of: &[u32], ends: impl Fn(usize) -> bool) -> Sma
     values.iter().enumerate().map(source).collect()
 }
 
-fn has_placeholder(attrs: &Attrs) -> bool {
+pub(crate) fn has_placeholder(attrs: &Attrs) -> bool {
     fn any(attr: &Attr) -> bool {
         match attr {
             Attr::Placeholder(_) => true,
@@ -543,7 +542,7 @@ fn has_placeholder(attrs: &Attrs) -> bool {
 }
 
 /// The node with what its function was instantiated with in place of placeholders.
-fn instantiate(node: &Node, with: &Attrs) -> Result<Node> {
+pub(crate) fn instantiate(node: &Node, with: &Attrs) -> Result<Node> {
     fn fill(attr: &Attr, with: &Attrs) -> Result<Attr> {
         Ok(match attr {
             Attr::Placeholder(name) => with

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use modelark_tensor::DType;
 use modelark_tensor::memory::Budget;
 
 use super::check::check_ops;
-use super::plan::{Plan, Request};
+use super::compiled::Compiled;
+use super::plan::Request;
 use super::run::{Run, RunOptions};
 use super::{Resources, Values};
 use crate::{Error, FuncRef, Graph, Library, Output, Result};
@@ -21,12 +22,14 @@ pub struct Program(Arc<Shared>);
 /// What all runs of a program share.
 pub(super) struct Shared {
     pub(super) library: Library,
-    plans: RwLock<HashMap<String, Arc<Plan>>>,
+    plans: RwLock<HashMap<String, Arc<Compiled>>>,
+    /// Whether graphs run as they are written.
+    plain: bool,
 }
 
 impl Shared {
     /// The plan of a function, compiled when first asked for.
-    pub(super) fn plan(&self, function: &FuncRef) -> Result<Arc<Plan>> {
+    pub(super) fn plan(&self, function: &FuncRef) -> Result<Arc<Compiled>> {
         // Almost all references carry no attributes: no key is made for those.
         let with_attrs;
         let key = if function.attrs.is_empty() {
@@ -43,7 +46,7 @@ impl Shared {
         Ok(plans.entry(key.clone()).or_insert(plan).clone())
     }
 
-    fn compile(&self, function: &FuncRef) -> Result<Plan> {
+    fn compile(&self, function: &FuncRef) -> Result<Compiled> {
         let f = self
             .library
             .get(&function.name)
@@ -59,14 +62,25 @@ impl Shared {
             targets: &targets,
             attrs: &function.attrs,
         };
-        Plan::compile(&request).map_err(|e| e.at(format!("function {:?}", function.name)))
+        Compiled::new(&request, self.plain).map_err(|e| e.at(format!("function {:?}", function.name)))
     }
 }
 
 impl Program {
     /// A program of these functions. Nothing is compiled yet.
+    ///
+    /// Passes rewrite what is compiled, so that it runs faster, unless the environment variable `MODELARK_PLAIN` is set to
+    /// other than `0`.
     pub fn new(library: Library) -> Self {
-        Program(Arc::new(Shared { library, plans: RwLock::default() }))
+        static PLAIN: LazyLock<bool> =
+            LazyLock::new(|| std::env::var_os("MODELARK_PLAIN").is_some_and(|v| !v.is_empty() && v != "0"));
+        Program::with_passes(library, !*PLAIN)
+    }
+
+    /// A program of these functions whose graphs passes rewrite before they run, or that run as they are written: to settle
+    /// a doubt, and for tests.
+    pub fn with_passes(library: Library, passes: bool) -> Self {
+        Program(Arc::new(Shared { library, plans: RwLock::default(), plain: !passes }))
     }
 
     /// The functions.
@@ -100,7 +114,7 @@ impl Program {
         let attrs = Default::default();
         let request = Request { graph, library: &self.0.library, feeds, fetches, targets, attrs: &attrs };
         super::check::check_graph(&request)?;
-        let plan = Arc::new(Plan::compile(&request)?);
+        let plan = Arc::new(Compiled::new(&request, self.0.plain)?);
         Ok(Executable { program: self.clone(), plan, name: None })
     }
 }
@@ -115,7 +129,7 @@ impl fmt::Debug for Program {
 #[derive(Clone)]
 pub struct Executable {
     program: Program,
-    plan: Arc<Plan>,
+    plan: Arc<Compiled>,
     name: Option<String>,
 }
 
@@ -152,7 +166,7 @@ impl Executable {
         let steps = AtomicU64::new(0);
         let _within = Budget::new(options.max_bytes).enter();
         let run = Run { shared: &self.program.0, resources, options, steps: &steps, depth: 0, node: "" };
-        run.run(&self.plan, inputs).map_err(|e| match &self.name {
+        self.plan.run(run, inputs).map_err(|e| match &self.name {
             Some(name) => e.at(format!("function {name:?}")),
             None => e,
         })
@@ -160,12 +174,17 @@ impl Executable {
 
     /// The dtypes of the inputs, where they are known.
     pub fn input_dtypes(&self) -> Vec<Option<DType>> {
-        self.plan.inputs.iter().map(|i| i.dtype).collect()
+        self.plan.plan.inputs.iter().take(self.plan.inputs).map(|i| i.dtype).collect()
+    }
+
+    /// The ops that a run computes, in order, after passes rewrote the graph: what [`Executable::steps`] counts.
+    pub fn ops(&self) -> Vec<&str> {
+        self.plan.plan.steps.iter().map(|s| s.op.as_str()).collect()
     }
 
     /// How many kernels a run calls, loops and calls of functions counted once.
     pub fn steps(&self) -> usize {
-        self.plan.steps.len()
+        self.plan.plan.steps.len()
     }
 }
 
@@ -173,8 +192,8 @@ impl fmt::Debug for Executable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Executable")
             .field("name", &self.name)
-            .field("inputs", &self.plan.inputs.len())
-            .field("steps", &self.plan.steps.len())
+            .field("inputs", &self.plan.inputs)
+            .field("steps", &self.plan.plan.steps.len())
             .finish()
     }
 }

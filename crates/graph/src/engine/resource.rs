@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use modelark_tensor::memory::Budget;
@@ -68,6 +69,7 @@ pub struct Variable {
     dtype: DType,
     shape: PartialShape,
     state: RwLock<State>,
+    version: AtomicU64,
 }
 
 impl fmt::Debug for Variable {
@@ -79,19 +81,23 @@ impl fmt::Debug for Variable {
 impl Variable {
     /// A variable that has no value yet.
     pub fn new(name: impl Into<String>, dtype: DType, shape: PartialShape) -> Self {
-        Variable { name: name.into(), dtype, shape, state: RwLock::new(State::Empty) }
+        Variable::in_state(name.into(), dtype, shape, State::Empty)
     }
 
     /// A variable with this value.
     pub fn with_value(name: impl Into<String>, value: Tensor) -> Self {
         let shape = PartialShape::from(value.shape());
         let dtype = value.dtype();
-        Variable { name: name.into(), dtype, shape, state: RwLock::new(State::Ready(value.aligned())) }
+        Variable::in_state(name.into(), dtype, shape, State::Ready(value.aligned()))
     }
 
     /// A variable whose value `loader` gives when it is first read.
     pub fn lazy(name: impl Into<String>, dtype: DType, shape: PartialShape, loader: Loader) -> Self {
-        Variable { name: name.into(), dtype, shape, state: RwLock::new(State::Lazy(loader)) }
+        Variable::in_state(name.into(), dtype, shape, State::Lazy(loader))
+    }
+
+    fn in_state(name: String, dtype: DType, shape: PartialShape, state: State) -> Self {
+        Variable { name, dtype, shape, state: RwLock::new(state), version: AtomicU64::new(0) }
     }
 
     /// The variable's name.
@@ -137,6 +143,12 @@ impl Variable {
         Ok(value)
     }
 
+    /// How often the value was replaced. Whoever keeps what they derived from a value asks before they read it, and again
+    /// before they use what they kept.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// The value if it is in memory: read before, or assigned.
     pub fn in_memory(&self) -> Option<Tensor> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
@@ -151,7 +163,9 @@ impl Variable {
     /// When dtype or shape aren't the variable's.
     pub fn assign(&self, value: Tensor) -> Result<()> {
         self.check(&value)?;
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Ready(value.aligned());
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        *state = State::Ready(value.aligned());
+        self.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -169,6 +183,7 @@ impl Variable {
         let kept = old.clone();
         let result = change(old).and_then(|new| self.check(&new).map(|()| new));
         *state = State::Ready(result.as_ref().unwrap_or(&kept).clone());
+        self.version.fetch_add(1, Ordering::Release);
         result
     }
 

@@ -65,15 +65,8 @@ impl Context for Run<'_> {
         }
         self.check()?;
         let plan = self.shared.plan(function)?;
-        let callee = Run {
-            shared: self.shared,
-            resources: self.resources,
-            options: self.options,
-            steps: self.steps,
-            depth: self.depth + 1,
-            node: "",
-        };
-        callee.run(&plan, args).map_err(|e| e.at(format!("function {:?}", function.name)))
+        let callee = Run { depth: self.depth + 1, ..self.again() };
+        plan.run(callee, args).map_err(|e| e.at(format!("function {:?}", function.name)))
     }
 
     fn check(&self) -> Result<()> {
@@ -92,9 +85,13 @@ impl Context for Run<'_> {
 }
 
 impl<'a> Run<'a> {
+    /// Another call in the same run.
+    pub(super) fn again(&self) -> Run<'a> {
+        Run { node: "", ..*self }
+    }
+
     /// Runs the steps of `plan` on `inputs`.
     pub(super) fn run(self, plan: &'a Plan, inputs: Values) -> Result<Values> {
-        plan.check_inputs(&inputs)?;
         let mut run = self;
         let mut slots: Vec<Option<Value>> = Vec::new();
         slots.resize_with(plan.slots, || None);

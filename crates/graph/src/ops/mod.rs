@@ -34,6 +34,7 @@ families! {
     encodings
     examples
     functions
+    fused
     gather
     gradients
     hashes
@@ -65,6 +66,9 @@ families! {
     window_gradients
     windows
 }
+
+pub(crate) use fused::follows;
+pub(crate) use variables::ANONYMOUS;
 
 /// What an op is: its signature as text, what makes a kernel from a node's attributes, and, for a composite op of our
 /// own, how TensorFlow's ops say it.

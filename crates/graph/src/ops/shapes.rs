@@ -43,20 +43,37 @@ fn expand_dims(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// The shape that a tensor of `elements` elements takes by a `Reshape` to what `wanted` holds.
+pub(super) fn new_shape(wanted: &Tensor, elements: usize) -> Result<Shape> {
+    if wanted.rank() > 1 {
+        return Err(Error::compute(format!("a shape has rank 1, not {}", wanted.rank())));
+    }
+    let shape = resolve(&wanted.to_i64_vec()?, elements)?;
+    if checked_elements(&shape)? != elements {
+        return Err(Error::compute(format!("{elements} elements can't take the shape {:?}", &shape[..])));
+    }
+    Ok(shape)
+}
+
+/// The shape without dimensions of extent 1: those of `dims`, or all when there are none.
+pub(super) fn squeezed(shape: &[usize], dims: &[i64]) -> Result<Shape> {
+    let mut goes: Vec<bool> = vec![false; shape.len()];
+    for &dim in dims {
+        let dim = axis(dim, shape.len())?;
+        if shape[dim] != 1 {
+            return Err(Error::compute(format!("dimension {dim} of shape {shape:?} isn't 1")));
+        }
+        goes[dim] = true;
+    }
+    let keep = |(i, extent): &(usize, &usize)| if dims.is_empty() { **extent != 1 } else { !goes[*i] };
+    Ok(shape.iter().enumerate().filter(keep).map(|(_, e)| *e).collect())
+}
+
 fn squeeze(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let dims = a.ints("squeeze_dims")?;
     Ok(kernel(move |_, inputs| {
         let [x] = tensors(inputs)?;
-        let mut goes: Vec<bool> = vec![false; x.rank()];
-        for &dim in &dims {
-            let dim = axis(dim, x.rank())?;
-            if x.shape()[dim] != 1 {
-                return Err(Error::compute(format!("dimension {dim} of shape {:?} isn't 1", x.shape())));
-            }
-            goes[dim] = true;
-        }
-        let keep = |(i, extent): (usize, &usize)| if dims.is_empty() { *extent != 1 } else { !goes[i] };
-        let shape: Shape = x.shape().iter().enumerate().filter(|e| keep(*e)).map(|(_, e)| *e).collect();
+        let shape = squeezed(x.shape(), &dims)?;
         one(x.reshape(shape)?)
     }))
 }
@@ -111,10 +128,7 @@ pub(super) const OPS: &[Op] = &[
     Op::new("Reshape(tensor: T, shape: Tshape) -> (output: T); T: type; Tshape: type = int32", |_| {
         Ok(kernel(|_, inputs| {
             let [x, shape] = tensors(inputs)?;
-            if shape.rank() > 1 {
-                return Err(Error::compute(format!("a shape has rank 1, not {}", shape.rank())));
-            }
-            let shape = resolve(&shape.to_i64_vec()?, x.len())?;
+            let shape = new_shape(&shape, x.len())?;
             one(x.reshape(shape)?)
         }))
     }),

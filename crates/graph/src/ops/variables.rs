@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub(crate) const VARIABLE: &str = "variable";
 
 /// What TensorFlow writes for a variable that no other handle shares.
-const ANONYMOUS: &str = "cd2c89b7-88b7-44c8-ad83-06c2a9158347";
+pub(crate) const ANONYMOUS: &str = "cd2c89b7-88b7-44c8-ad83-06c2a9158347";
 
 /// A kernel that gives a variable's handle: the resource named by `shared_name`, else by the node.
 fn handle(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {

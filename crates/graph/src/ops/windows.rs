@@ -84,6 +84,15 @@ impl Window {
     }
 }
 
+/// How the window of a convolution with channels last slides.
+pub(super) fn slide(a: &NodeAttrs<'_>) -> Result<Slide> {
+    let window = Window::read(a)?;
+    if window.channels_first {
+        return Err(Error::unsupported("channels before the spatial dimensions"));
+    }
+    Ok(window.slide)
+}
+
 /// `[batch, channels, spatial..]` to `[batch, spatial.., channels]`.
 pub(super) fn channels_to_back(x: Tensor) -> tensor::Result<Tensor> {
     let mut order: Shape = (0..x.rank()).collect();

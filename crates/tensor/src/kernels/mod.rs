@@ -6,6 +6,9 @@
 //! [`conv`], [`pool`] and [`dilation`] slide the windows of [`window`], and [`conv_grad`] and [`pool_grad`] take their
 //! gradients; [`norm`] and [`local_norm`] normalize, [`image`] and [`resample`] resize, [`rnn`] goes through sequences,
 //! [`ctc`] reads labels off them; [`activation`] names the functions that kernels can apply as their last step.
+//! [`packed`] has both for weights that were laid out before, with what follows done in cache.
+//! [`conv`] and [`pool`] slide the windows of [`window`]; [`norm`] normalizes, [`image`] resizes, [`rnn`] goes through
+//! sequences; [`activation`] names the functions that kernels can apply as their last step.
 //! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
 //! when threads are worth it, and `broadcast` walks operands that repeat. Axes, paddings and other arguments come
 //! resolved and typed: names and attributes of ops are the callers' matter.
@@ -25,6 +28,7 @@ pub mod linalg;
 pub mod local_norm;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub(crate) mod parallel;
 pub mod patches;
 pub mod pool;

@@ -1,5 +1,7 @@
 //! When work is worth sharing between threads, and how it is cut.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 /// Element-operations under which starting threads costs more than it saves.
@@ -30,6 +32,16 @@ pub(crate) fn for_parts<T: Send>(
     let wanted = out.len().div_ceil(rayon::current_num_threads() * 4);
     let part = wanted.max(THRESHOLD / 4 / cost.max(1)).div_ceil(unit).saturating_mul(unit).max(1);
     shared(out, part, &f);
+}
+
+/// Calls `f` for consecutive ranges that cover `0..count`, on several threads when worth it; `cost` is the
+/// element-operations that each takes.
+pub(crate) fn for_ranges(count: usize, cost: usize, f: impl Fn(Range<usize>) + Sync + Send) {
+    if !worth(count.saturating_mul(cost)) {
+        return f(0..count);
+    }
+    let part = count.div_ceil(rayon::current_num_threads() * 4).max(THRESHOLD / 4 / cost.max(1)).max(1);
+    (0..count.div_ceil(part)).into_par_iter().for_each(|i| f(i * part..(i * part + part).min(count)));
 }
 
 /// Behind a pointer, so that the machinery of threads is compiled once an element type, not once a kernel.

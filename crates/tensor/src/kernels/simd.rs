@@ -39,11 +39,11 @@ impl Isa {
 pub(crate) fn run<R>(f: impl FnOnce(Isa) -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
-        if x86::wide() {
+        if wide() {
             // SAFETY: the machine was found to have every feature that `x86::v4` is compiled with.
             return unsafe { x86::v4(f) };
         }
-        if x86::middle() {
+        if middle() {
             // SAFETY: the machine was found to have every feature that `x86::v3` is compiled with.
             return unsafe { x86::v3(f) };
         }
@@ -52,16 +52,19 @@ pub(crate) fn run<R>(f: impl FnOnce(Isa) -> R) -> R {
 }
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{middle, wide};
+
+#[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Isa;
 
     #[inline(always)]
-    pub(super) fn middle() -> bool {
+    pub(crate) fn middle() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
 
     #[inline(always)]
-    pub(super) fn wide() -> bool {
+    pub(crate) fn wide() -> bool {
         is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")

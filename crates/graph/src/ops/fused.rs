@@ -1,0 +1,306 @@
+//! Products with what follows them, done in one go. Passes put these in place of TensorFlow's ops.
+
+use smallvec::SmallVec;
+
+use super::args::{one, tensors};
+use super::products::fused_activation;
+use super::{NodeAttrs, Op};
+use crate::engine::{Kernel, Resource, Value, kernel};
+use crate::tensor::kernels::activation::Activation;
+use crate::tensor::kernels::matmul::{Form, matmul};
+use crate::tensor::kernels::packed::{
+    After, Packed, conv_after, conv_shape, depthwise_after, product_after, product_shape,
+};
+use crate::tensor::kernels::window::Slide;
+use crate::tensor::kernels::{conv, elementwise as e};
+use crate::tensor::{DType, Shape, Tensor, checked_elements};
+use crate::{Attr, Error, Result};
+
+/// Whether an op can follow a product as a step of that name.
+pub(crate) fn follows(op: &str) -> bool {
+    ["Relu", "Relu6", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus", "Softsign"].contains(&op)
+}
+
+/// The activation of a step, with its number after a colon if it has one.
+fn activation(step: &str) -> Result<Activation> {
+    let (name, number) = step.split_once(':').unwrap_or((step, "0"));
+    let number = number.parse().map_err(|_| Error::graph(format!("step {step:?} has no number")))?;
+    Ok(match name {
+        "Selu" => Activation::Selu,
+        "Softplus" => Activation::Softplus,
+        "Softsign" => Activation::Softsign,
+        "Swish" => Activation::Swish,
+        _ => fused_activation(name, number)?,
+    })
+}
+
+/// Something that follows a product.
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    BiasAdd,
+    Add,
+    Mul,
+    Reshape,
+    Squeeze(Vec<i64>),
+    Apply(Activation),
+}
+
+impl Step {
+    fn parse(text: &str) -> Result<Step> {
+        Ok(match text {
+            "BiasAdd" => Step::BiasAdd,
+            "Add" => Step::Add,
+            "Mul" => Step::Mul,
+            "Reshape" => Step::Reshape,
+            _ => match text.strip_prefix("Squeeze:") {
+                Some("") => Step::Squeeze(Vec::new()),
+                Some(dims) => {
+                    let dims = dims.split(',').map(|d| d.parse().ok()).collect::<Option<_>>();
+                    Step::Squeeze(dims.ok_or_else(|| Error::graph(format!("step {text:?}")))?)
+                }
+                None => Step::Apply(activation(text)?),
+            },
+        })
+    }
+
+    fn takes(&self) -> bool {
+        matches!(self, Step::BiasAdd | Step::Add | Step::Mul | Step::Reshape)
+    }
+
+    /// The step by itself, as the op that it came from does it.
+    fn alone(&self, x: Tensor, with: Option<&Tensor>) -> Result<Tensor> {
+        let with = || with.cloned().ok_or_else(|| Error::graph("a step lacks its operand"));
+        Ok(match self {
+            Step::BiasAdd => {
+                let bias = super::activations::bias_for(with()?, x.shape(), false)?;
+                e::add(x, bias)?
+            }
+            Step::Add => e::add(x, with()?)?,
+            Step::Mul => e::mul(x, with()?)?,
+            Step::Reshape => {
+                let shape = super::shapes::new_shape(&with()?, x.len())?;
+                x.reshape(shape)?
+            }
+            Step::Squeeze(dims) => {
+                let shape = super::shapes::squeezed(x.shape(), dims)?;
+                x.reshape(shape)?
+            }
+            Step::Apply(activation) => activation.apply(x)?,
+        })
+    }
+}
+
+/// The product itself.
+enum Product {
+    /// Two matrices, or many where their rank is free.
+    Matrices { only_two: bool, form: Form },
+    /// Rows with weights of which so many dimensions are summed over.
+    Rows(usize),
+    Conv(Slide),
+    Depthwise(Slide),
+}
+
+/// Weights: laid out for the kernels, or as they are where they couldn't be.
+enum Weights<'a> {
+    Packed(std::sync::Arc<Packed>),
+    Plain(&'a Tensor),
+}
+
+impl Weights<'_> {
+    fn of(value: &Value) -> Result<Weights<'_>> {
+        match value {
+            Value::Tensor(t) => Ok(Weights::Plain(t)),
+            other => Ok(Weights::Packed(other.resource()?.downcast::<Packed>("packed weights")?)),
+        }
+    }
+}
+
+impl Product {
+    fn read(a: &NodeAttrs<'_>) -> Result<Product> {
+        let flag = |name: &str| a.attrs.get(name).and_then(Attr::as_bool).unwrap_or_default();
+        Ok(match a.str("op")? {
+            "MatMul" => Product::Matrices { only_two: true, form: Form::transposed(flag("transpose_b")) },
+            "BatchMatMulV2" => Product::Matrices { only_two: false, form: Form::adjoint(flag("adj_y")) },
+            "Einsum" => {
+                let contracted = a.attrs.get("contracted").and_then(Attr::as_int);
+                let contracted = contracted.and_then(|c| usize::try_from(c).ok()).filter(|c| *c > 0);
+                Product::Rows(contracted.ok_or_else(|| Error::graph("attribute \"contracted\" is missing"))?)
+            }
+            "Conv2D" => Product::Conv(super::windows::slide(a)?),
+            "DepthwiseConv2dNative" => Product::Depthwise(super::windows::slide(a)?),
+            other => return Err(Error::unsupported(format!("{other:?} with what follows it"))),
+        })
+    }
+
+    /// The result's shape, where the fast kernels can make it; `None` where the plain op must.
+    fn shape(&self, x: &Tensor, weights: &Weights<'_>) -> Option<Shape> {
+        if x.dtype() != DType::F32 {
+            return None;
+        }
+        match (self, weights) {
+            (Product::Matrices { only_two, .. }, Weights::Packed(w)) => {
+                let fits = if *only_two { x.rank() == 2 } else { x.rank() >= 2 };
+                fits.then(|| product_shape(x.shape(), w.shape(), 1).ok()).flatten()
+            }
+            (Product::Rows(contracted), Weights::Packed(w)) => {
+                product_shape(x.shape(), w.shape(), *contracted).ok()
+            }
+            (Product::Conv(slide), Weights::Packed(w)) => conv_shape(x.shape(), w.shape(), slide).ok(),
+            (Product::Depthwise(slide), Weights::Plain(w)) if w.dtype() == DType::F32 => {
+                let &[height, width, channels, 1] = w.shape() else { return None };
+                // As many channels in as out: the shape is that of an ordinary convolution.
+                conv_shape(x.shape(), &[height, width, channels, channels], slide).ok()
+            }
+            _ => None,
+        }
+    }
+
+    fn after(&self, x: &Tensor, weights: &Weights<'_>, after: &[After<'_>]) -> Result<Tensor> {
+        Ok(match (self, weights) {
+            (Product::Matrices { .. }, Weights::Packed(w)) => product_after(x, w, 1, after)?,
+            (Product::Rows(contracted), Weights::Packed(w)) => product_after(x, w, *contracted, after)?,
+            (Product::Conv(slide), Weights::Packed(w)) => conv_after(x, w, slide, after)?,
+            (Product::Depthwise(slide), Weights::Plain(w)) => depthwise_after(x, w, slide, after)?,
+            _ => return Err(Error::graph("the weights aren't laid out as this product wants")),
+        })
+    }
+
+    /// As the plain op does it.
+    fn plain(&self, x: &Tensor, weights: &Weights<'_>) -> Result<Tensor> {
+        let w = match weights {
+            Weights::Plain(w) => *w,
+            Weights::Packed(w) => w.weights(),
+        };
+        Ok(match self {
+            Product::Matrices { only_two, form } => {
+                if *only_two && (x.rank() != 2 || w.rank() != 2) {
+                    return Err(Error::compute(format!(
+                        "operands must be matrices, got shapes {:?} and {:?}",
+                        x.shape(),
+                        w.shape()
+                    )));
+                }
+                matmul(x, Form::Plain, w, *form)?
+            }
+            Product::Rows(contracted) => rows(x, w, *contracted)?,
+            Product::Conv(slide) => conv::conv(x, w, slide, None)?,
+            Product::Depthwise(slide) => conv::depthwise_conv(x, w, slide)?,
+        })
+    }
+}
+
+/// The product of rows with weights of more dimensions than two.
+fn rows(x: &Tensor, w: &Tensor, contracted: usize) -> Result<Tensor> {
+    let shape = product_shape(x.shape(), w.shape(), contracted)?;
+    let (k, n) = (checked_elements(&w.shape()[..contracted])?, checked_elements(&w.shape()[contracted..])?);
+    let leading = checked_elements(&x.shape()[..x.rank() - contracted])?;
+    let x = x.clone().reshape([leading, k])?;
+    Ok(matmul(&x, Form::Plain, &w.clone().reshape([k, n])?, Form::Plain)?.reshape(shape)?)
+}
+
+fn fused(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let product = Product::read(a)?;
+    let steps = a.get("steps").and_then(Attr::as_list).unwrap_or_default();
+    let steps = steps
+        .iter()
+        .map(|s| Step::parse(s.as_str().ok_or_else(|| Error::graph("steps must be text"))?))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(kernel(move |_, inputs| {
+        let [x, weights, args @ ..] = &inputs[..] else { return Err(Error::graph("takes inputs and weights")) };
+        let (x, weights) = (x.tensor()?, Weights::of(weights)?);
+        let args = args.iter().map(Value::tensor).collect::<Result<SmallVec<[&Tensor; 4]>>>()?;
+        let mut left = args.iter().copied();
+        let operands: SmallVec<[Option<&Tensor>; 6]> =
+            steps.iter().map(|s| if s.takes() { left.next() } else { None }).collect();
+        let (mut y, done) = match product.shape(x, &weights) {
+            Some(shape) => {
+                let n = match &weights {
+                    Weights::Packed(w) => w.width(),
+                    Weights::Plain(_) => shape.last().copied().unwrap_or_default(),
+                };
+                let (after, shape) = together(&steps, &operands, shape, n);
+                (product.after(x, &weights, &after)?.reshape(shape)?, after.done)
+            }
+            None => (product.plain(x, &weights)?, 0),
+        };
+        for (step, operand) in steps.iter().zip(&operands).skip(done) {
+            y = step.alone(y, *operand)?;
+        }
+        one(y)
+    }))
+}
+
+/// What of the steps can be done while rows are in cache.
+struct Together<'a> {
+    after: SmallVec<[After<'a>; 6]>,
+    done: usize,
+}
+
+impl<'a> std::ops::Deref for Together<'a> {
+    type Target = [After<'a>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.after
+    }
+}
+
+/// The first steps, as far as they act on rows of `n` elements of a result of `shape`, and the shape after them.
+fn together<'a>(
+    steps: &[Step],
+    operands: &[Option<&'a Tensor>],
+    mut shape: Shape,
+    n: usize,
+) -> (Together<'a>, Shape) {
+    let mut all = Together { after: SmallVec::new(), done: 0 };
+    let len = shape.iter().product::<usize>();
+    for (step, operand) in steps.iter().zip(operands) {
+        // A row of the result is its last dimensions, whose product is `n`.
+        let is_row = |shape: &[usize], t: &Tensor| {
+            let own = t.shape().iter().position(|d| *d != 1).map_or(&[][..], |p| &t.shape()[p..]);
+            t.len() == n && t.rank() <= shape.len() && shape.ends_with(own) && t.dtype() == DType::F32
+        };
+        let operand = operand.map(|t| (t, t.as_slice::<f32>().ok()));
+        match (step, operand) {
+            (Step::BiasAdd, Some((t, Some(v)))) if t.rank() == 1 && shape.len() > 1 && shape.last() == Some(&t.len()) && t.len() == n => {
+                all.after.push(After::AddRow(v));
+            }
+            (Step::Add, Some((t, Some(v)))) if t.shape() == &shape[..] => all.after.push(After::Add(v)),
+            (Step::Mul, Some((t, Some(v)))) if t.shape() == &shape[..] => all.after.push(After::Mul(v)),
+            (Step::Add, Some((t, Some(v)))) if is_row(&shape, t) => all.after.push(After::AddRow(v)),
+            (Step::Mul, Some((t, Some(v)))) if is_row(&shape, t) => all.after.push(After::MulRow(v)),
+            (Step::Reshape, Some((t, _))) => match super::shapes::new_shape(t, len) {
+                Ok(new) => shape = new,
+                Err(_) => break,
+            },
+            (Step::Squeeze(dims), _) => match super::shapes::squeezed(&shape, dims) {
+                Ok(new) => shape = new,
+                Err(_) => break,
+            },
+            (Step::Apply(activation), _) => all.after.push(After::Apply(*activation)),
+            _ => break,
+        }
+        all.done += 1;
+    }
+    (all, shape)
+}
+
+fn pack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let contracted = usize::try_from(a.int("contracted")?).unwrap_or_default();
+    let transposed = a.bool("transposed")?;
+    let rank = a.int("rank")?;
+    Ok(kernel(move |_, inputs| {
+        let [weights] = tensors(inputs)?;
+        if usize::try_from(rank).ok() != Some(weights.rank()) {
+            return one(weights);
+        }
+        match Packed::new(&weights, contracted, transposed)? {
+            Some(packed) => one(Resource::Other(std::sync::Arc::new(packed))),
+            None => one(weights),
+        }
+    }))
+}
+
+pub(super) const OPS: &[Op] = &[
+    Op::new("ModelarkFused(inputs: N * T) -> (output: T); N: int; T: type; op: string; steps: list(string) = []", fused),
+    Op::new("ModelarkPack(weights: T) -> (packed: resource); T: type; rank: int; contracted: int = 1; transposed: bool = false", pack),
+];

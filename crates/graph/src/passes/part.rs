@@ -1,0 +1,169 @@
+//! The part of a graph that is rewritten, and questions that passes ask about it.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::engine::plan::{self, Kind, Request};
+use crate::tensor::DType;
+use crate::{Attr, Attrs, Graph, Node, Output, ops};
+
+/// A graph with what is fed, fetched and run of it. Nodes that nothing needs any more stay until it is planned.
+pub(crate) struct Part {
+    pub(crate) graph: Graph,
+    pub(crate) feeds: Vec<Output>,
+    pub(crate) fetches: Vec<Output>,
+    pub(crate) targets: Vec<usize>,
+    fed: HashSet<Output>,
+}
+
+impl Part {
+    /// A copy of what `request` asks for, its attributes filled in; `None` where passes don't go.
+    pub(super) fn of(request: &Request<'_>) -> Option<Part> {
+        let mut part = Part {
+            graph: request.graph.clone(),
+            feeds: request.feeds.to_vec(),
+            fetches: request.fetches.to_vec(),
+            targets: request.targets.to_vec(),
+            fed: request.feeds.iter().copied().collect(),
+        };
+        if part.feeds.iter().any(|f| f.node >= part.graph.nodes.len()) {
+            return None;
+        }
+        for index in part.needed() {
+            let node = &mut part.graph.nodes[index];
+            if is_conditional(&node.op) {
+                return None;
+            }
+            if plan::has_placeholder(&node.attrs) {
+                *node = plan::instantiate(node, request.attrs).ok()?;
+            }
+        }
+        Some(part)
+    }
+
+    /// The nodes that run, by index; none when the graph isn't well formed.
+    pub(super) fn needed(&self) -> Vec<usize> {
+        let request = Request {
+            graph: &self.graph,
+            library: &crate::Library::new(),
+            feeds: &self.feeds,
+            fetches: &self.fetches,
+            targets: &self.targets,
+            attrs: &Attrs::new(),
+        };
+        plan::needed(&request).unwrap_or_default()
+    }
+
+    /// The nodes that run, each after what it depends on; none when there is a cycle.
+    pub(super) fn ordered(&self) -> Vec<usize> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let needed = self.needed();
+        let mut marks = vec![Mark::Done; self.graph.nodes.len()];
+        needed.iter().for_each(|&i| marks[i] = Mark::New);
+        let mut order = Vec::with_capacity(needed.len());
+        let mut waiting = Vec::new();
+        for root in needed {
+            waiting.push(root);
+            while let Some(&index) = waiting.last() {
+                if marks[index] != Mark::New {
+                    waiting.pop();
+                    if marks[index] == Mark::Open {
+                        marks[index] = Mark::Done;
+                        order.push(index);
+                    }
+                    continue;
+                }
+                marks[index] = Mark::Open;
+                for on in self.dependencies(index) {
+                    match marks.get(on) {
+                        Some(Mark::New) => waiting.push(on),
+                        Some(Mark::Open) => return Vec::new(),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// The nodes that one waits for.
+    pub(super) fn dependencies(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
+        let node = &self.graph.nodes[index];
+        let inputs = node.inputs.iter().filter(|i| !self.fed.contains(i)).map(|i| i.node);
+        inputs.chain(node.controls.iter().copied())
+    }
+
+    /// Whether a value comes from outside, whatever node it belongs to.
+    pub(super) fn is_fed(&self, output: Output) -> bool {
+        self.fed.contains(&output)
+    }
+
+    /// The node that makes a value; `None` when it is fed.
+    pub(super) fn maker(&self, output: Output) -> Option<&Node> {
+        if self.is_fed(output) { None } else { self.graph.nodes.get(output.node) }
+    }
+
+    /// An attribute of a node, or its op's default.
+    pub(super) fn attr<'a>(&self, node: &'a Node, name: &str) -> Option<&'a Attr> {
+        ops::signature(&node.op).ok()?.attr(&node.attrs, name)
+    }
+
+    /// Adds a node and gives its first output.
+    pub(super) fn add(&mut self, name: String, op: &str, inputs: Vec<Output>, attrs: Attrs) -> Output {
+        self.graph.nodes.push(Node { name, op: op.to_owned(), inputs, attrs, ..Node::default() });
+        Output::new(self.graph.nodes.len() - 1, 0)
+    }
+}
+
+/// Whether an op is of TensorFlow 1's control flow, where a value may never be made.
+pub(super) fn is_conditional(op: &str) -> bool {
+    Kind::of(op) != Kind::Plain
+        || ["Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "LoopCond"]
+            .contains(&op)
+}
+
+/// Whether attribute `T` of a node is `float32`.
+pub(super) fn is_single(node: &Node) -> bool {
+    node.attr("T").and_then(Attr::as_type) == Some(DType::F32)
+}
+
+/// Who reads what.
+pub(super) struct Readers {
+    of: HashMap<Output, Vec<usize>>,
+    /// Nodes that others wait for, or that run for their own sake.
+    held: HashSet<usize>,
+    fetched: HashSet<Output>,
+}
+
+impl Readers {
+    pub(super) fn of(part: &Part) -> Readers {
+        let mut of: HashMap<Output, Vec<usize>> = HashMap::new();
+        let mut held: HashSet<usize> = part.targets.iter().copied().collect();
+        for index in part.needed() {
+            let node = &part.graph.nodes[index];
+            node.inputs.iter().for_each(|i| of.entry(*i).or_default().push(index));
+            held.extend(&node.controls);
+        }
+        Readers { of, held, fetched: part.fetches.iter().copied().collect() }
+    }
+
+    /// The only node that reads a value, once; `None` when anybody else could see that it is gone.
+    pub(super) fn only(&self, part: &Part, output: Output) -> Option<usize> {
+        if part.is_fed(output) || self.fetched.contains(&output) || self.held.contains(&output.node) {
+            return None;
+        }
+        match self.of.get(&output)?[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// Whether a value isn't read at all.
+    pub(super) fn nobody(&self, part: &Part, output: Output) -> bool {
+        !part.is_fed(output) && !self.fetched.contains(&output) && !self.of.contains_key(&output)
+    }
+}

@@ -1,0 +1,280 @@
+//! Products and convolutions with weights that were laid out for them once, and what follows them done in cache.
+//!
+//! [`Packed`] holds weights in the order in which the innermost loop reads them, for the vectors of this machine. The inputs
+//! are read where they lie: a row of a product is a few stretches of memory, which serves matrices and windows of
+//! images alike. [`After`] is what happens to rows of the result before they leave the cache.
+#![allow(unsafe_code, reason = "threads write to their own parts of one result, by pointer")]
+
+mod after;
+mod depthwise;
+mod tile;
+mod vector;
+mod windows;
+
+use rayon::prelude::*;
+
+pub use after::After;
+pub use depthwise::depthwise_after;
+pub use windows::{conv_after, conv_shape};
+
+use crate::{DType, Element, Error, Result, Shape, Tensor, checked_elements};
+use tile::{Area, Job, Rows};
+
+/// A matrix of `float32` weights, laid out for products with rows of inputs.
+pub struct Packed {
+    k: usize,
+    n: usize,
+    shape: Shape,
+    panels: Tensor,
+    weights: Tensor,
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packed({:?})", &self.shape[..])
+    }
+}
+
+impl Packed {
+    /// Lays out `weights`, whose first `contracted` dimensions are those that are summed over. `transposed` swaps the two
+    /// dimensions of a matrix first. `None` when these aren't weights for the kernels here.
+    ///
+    /// # Errors
+    /// When there isn't memory for it.
+    pub fn new(weights: &Tensor, contracted: usize, transposed: bool) -> Result<Option<Packed>> {
+        if weights.dtype() != DType::F32 || contracted == 0 || contracted >= weights.rank() {
+            return Ok(None);
+        }
+        let mut shape = Shape::from(weights.shape());
+        if transposed {
+            if shape.len() != 2 {
+                return Ok(None);
+            }
+            shape.swap(0, 1);
+        }
+        let (k, n) = (checked_elements(&shape[..contracted])?, checked_elements(&shape[contracted..])?);
+        if k == 0 || n == 0 {
+            return Ok(None);
+        }
+        let (lanes, wide) = vector::lanes();
+        let wide = wide * lanes;
+        let padded = n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(k));
+        let padded =
+            padded.ok_or_else(|| Error::too_large("packed weights are larger than memory could be"))?;
+        let mut panels = Tensor::zeros(DType::F32, [padded])?;
+        let to = panels.make_mut::<f32>()?;
+        let from = weights.elements::<f32>()?;
+        to.par_chunks_mut(wide * k).enumerate().for_each(|(p, panel)| {
+            let width = panel.len() / k;
+            let first = p * wide;
+            let count = width.min(n - first);
+            for (i, row) in panel.chunks_exact_mut(width).enumerate() {
+                if transposed {
+                    row.iter_mut().enumerate().take(count).for_each(|(j, v)| *v = from[(first + j) * k + i]);
+                } else {
+                    row[..count].copy_from_slice(&from[i * n + first..][..count]);
+                }
+            }
+        });
+        Ok(Some(Packed { k, n, shape, panels, weights: weights.clone() }))
+    }
+
+    /// The weights as they were given.
+    pub fn weights(&self) -> &Tensor {
+        &self.weights
+    }
+
+    /// The weights' shape, swapped if they were transposed.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How many elements of an input are summed over.
+    pub fn depth(&self) -> usize {
+        self.k
+    }
+
+    /// How many results each row of inputs has.
+    pub fn width(&self) -> usize {
+        self.n
+    }
+}
+
+/// The product of `x`, whose last `contracted` dimensions are summed over, with weights, and what comes after it
+/// (`tf.matmul`, `tf.tensordot`, and `tf.einsum` where it says the same).
+///
+/// # Errors
+/// When `x` isn't `float32`, its last dimensions aren't the weights' first ones, or `after` doesn't fit the result.
+pub fn product_after(x: &Tensor, weights: &Packed, contracted: usize, after: &[After<'_>]) -> Result<Tensor> {
+    let shape = product_shape(x.shape(), weights.shape(), contracted)?;
+    let xs = x.elements::<f32>()?;
+    let rows = checked_elements(&shape)? / weights.n;
+    let starts = |r: usize| r * weights.k;
+    multiply(&xs, rows, &starts, &[0], weights.k, weights, shape, after)
+}
+
+/// The shape of the product of inputs and weights of these shapes.
+///
+/// # Errors
+/// When the inputs' last `contracted` dimensions aren't the weights' first ones.
+pub fn product_shape(x: &[usize], weights: &[usize], contracted: usize) -> Result<Shape> {
+    let leading = x.len().checked_sub(contracted);
+    let Some(leading) = leading.filter(|l| weights.get(..contracted) == x.get(*l..)) else {
+        return Err(Error::shape(format!("shapes {x:?} and {weights:?} don't fit a product")));
+    };
+    Ok(x[..leading].iter().chain(&weights[contracted..]).copied().collect())
+}
+
+/// Multiplications under which one thread is faster than several.
+const SHARED_WORK: usize = 256 * 1024;
+
+/// The result of `shape` whose rows, of as many elements as the weights are wide, are products: row `r` of the inputs
+/// begins at `starts(r)` in `xs`, which grows with `r`, and consists of a stretch of `length` at each of `offsets`.
+#[allow(clippy::too_many_arguments, reason = "a product has this many parts")]
+fn multiply(
+    xs: &[f32],
+    rows: usize,
+    starts: &(dyn Fn(usize) -> usize + Sync),
+    offsets: &[usize],
+    length: usize,
+    weights: &Packed,
+    shape: Shape,
+    after: &[After<'_>],
+) -> Result<Tensor> {
+    let (k, n) = (weights.k, weights.n);
+    let mut result = fresh(&shape)?;
+    let out = result.make_mut::<f32>()?;
+    if out.is_empty() {
+        return Ok(result);
+    }
+    after::check(after, out.len(), n)?;
+    let reach = offsets.iter().max().copied().unwrap_or_default() + length + starts(rows - 1);
+    let fits = out.len() == rows * n && offsets.len() * length == k && reach <= xs.len();
+    if !fits {
+        return Err(Error::shape("a product's operands haven't the extents that its shape says"));
+    }
+    let (lanes, wide) = vector::lanes();
+    let panels = n.div_ceil(lanes * wide);
+    let threads = rayon::current_num_threads();
+    let share = threads > 1 && rows.saturating_mul(n).saturating_mul(k) >= SHARED_WORK;
+    // A tile of rows and a panel of weights stay in a core's second cache.
+    let most = (64 * 1024 / k).clamp(24, 192);
+    let (tall, groups) = if share {
+        let tall = rows.div_ceil(threads * 4).next_multiple_of(24).min(most);
+        let tiles = rows.div_ceil(tall);
+        (tall, (threads * 4).div_ceil(tiles).min(panels).max(1))
+    } else {
+        (most, 1)
+    };
+    let per_group = panels.div_ceil(groups);
+    let job = Job {
+        xs,
+        offsets,
+        length,
+        panels: weights.panels.as_slice::<f32>()?,
+        k,
+        n,
+        out: tile::Out(out.as_mut_ptr()),
+        after,
+    };
+    let one = |index: usize| {
+        let (t, g) = (index / groups, index % groups);
+        let (first, end) = (t * tall, (t * tall + tall).min(rows));
+        let panels = g * per_group..(g * per_group + per_group).min(panels);
+        // Almost always few enough to need no memory of their own.
+        let table: smallvec::SmallVec<[usize; 192]> = (first..end).map(starts).collect();
+        let area = Area { rows: Rows { first, starts: &table }, panels };
+        vector::dispatch(tile::Tile { job: &job, area });
+    };
+    let count = rows.div_ceil(tall) * groups;
+    if share {
+        (0..count).into_par_iter().for_each(one)
+    } else {
+        (0..count).for_each(one)
+    }
+    Ok(result)
+}
+
+/// A tensor to be written over as a whole.
+fn fresh(shape: &[usize]) -> Result<Tensor> {
+    Tensor::zeros(f32::DTYPE, shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::activation::Activation;
+    use crate::kernels::matmul::{Form, matmul};
+
+    pub(super) fn numbers(shape: &[usize], seed: u64) -> Tensor {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let n: usize = shape.iter().product();
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((state >> 33) % 9) as f32 - 4.0
+        };
+        Tensor::from_vec((0..n).map(|_| next()).collect(), shape).expect("tensor")
+    }
+
+    #[test]
+    fn products_are_those_of_matrices() {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (1, 784, 128),
+            (7, 3, 5),
+            (6, 64, 64),
+            (13, 70, 200),
+            (50, 33, 17),
+            (200, 40, 90),
+            (3, 5000, 40),
+        ] {
+            let (x, w) = (numbers(&[m, k], 1), numbers(&[k, n], 2));
+            let want = matmul(&x, Form::Plain, &w, Form::Plain).expect("product");
+            let packed = Packed::new(&w, 1, false).expect("memory").expect("f32");
+            let got = product_after(&x, &packed, 1, &[]).expect("product");
+            assert_eq!(
+                got.as_slice::<f32>().expect("f32"),
+                want.as_slice::<f32>().expect("f32"),
+                "{m} {k} {n}"
+            );
+            let w = numbers(&[n, k], 2);
+            let want = matmul(&x, Form::Plain, &w, Form::Transposed).expect("product");
+            let packed = Packed::new(&w, 1, true).expect("memory").expect("f32");
+            let got = product_after(&x, &packed, 1, &[]).expect("product");
+            assert_eq!(
+                got.as_slice::<f32>().expect("f32"),
+                want.as_slice::<f32>().expect("f32"),
+                "{m} {k} {n}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_comes_after_comes_in_order() {
+        let (x, w) = (numbers(&[2, 5, 6], 1), numbers(&[6, 3, 7], 2));
+        let (row, full) = (numbers(&[21], 3), numbers(&[2, 5, 21], 4));
+        let (row, full) = (row.as_slice::<f32>().expect("f32"), full.as_slice::<f32>().expect("f32"));
+        let packed = Packed::new(&w, 1, false).expect("memory").expect("f32");
+        let after = [
+            After::MulRow(row),
+            After::AddRow(row),
+            After::Apply(Activation::Relu),
+            After::Add(full),
+            After::Mul(full),
+        ];
+        let got = product_after(&x, &packed, 1, &after).expect("product");
+        assert_eq!(got.shape(), [2, 5, 3, 7]);
+        let plain = product_after(&x, &packed, 1, &[]).expect("product");
+        let want: Vec<f32> = plain
+            .as_slice::<f32>()
+            .expect("f32")
+            .iter()
+            .enumerate()
+            .map(|(i, v)| ((v * row[i % 21] + row[i % 21]).max(0.0) + full[i]) * full[i])
+            .collect();
+        assert_eq!(got.as_slice::<f32>().expect("f32"), want);
+        assert!(product_after(&x, &packed, 1, &[After::AddRow(&row[1..])]).is_err());
+        assert!(product_after(&x, &packed, 1, &[After::Add(&full[1..])]).is_err());
+        assert!(product_after(&numbers(&[2, 5], 1), &packed, 1, &[]).is_err());
+    }
+}
