@@ -53,6 +53,7 @@ families! {
     regex
     segments
     shapes
+    signal
     slices
     statistics
     strings

@@ -2,7 +2,7 @@
 //!
 //! [`elementwise`] holds what works element by element, with broadcasting; [`matmul`] products of matrices;
 //! [`reduce`] what combines elements along axes, and running sums; [`mod@array`] what only moves elements, and casts.
-//! [`linalg`] decomposes and solves.
+//! [`linalg`] decomposes and solves; [`signal`] has Fourier transforms.
 //! [`conv`], [`pool`] and [`dilation`] slide the windows of [`window`], and [`conv_grad`] and [`pool_grad`] take their
 //! gradients; [`norm`] and [`local_norm`] normalize, [`image`] and [`resample`] resize, [`rnn`] goes through sequences,
 //! [`ctc`] reads labels off them; [`activation`] names the functions that kernels can apply as their last step.
@@ -36,6 +36,7 @@ pub mod pool_grad;
 pub mod reduce;
 pub mod resample;
 pub mod rnn;
+pub mod signal;
 pub(crate) mod simd;
 pub mod warp;
 pub mod window;
