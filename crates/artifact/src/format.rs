@@ -11,6 +11,8 @@ pub struct Needs {
     pub layers: bool,
     /// Functions.
     pub functions: bool,
+    /// An architecture that says where Python finds its classes, as Keras 2.13 and later write it.
+    pub modules: bool,
 }
 
 /// What a save is asked for.

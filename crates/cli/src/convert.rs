@@ -51,6 +51,12 @@ impl Convert {
         if let Some(weights) = &self.how.weights {
             convert = convert.weights(weights);
         }
+        if self.how.by_name {
+            convert = convert.by_name(self.how.skip_mismatch);
+        }
+        if let Some(seed) = self.how.initialize {
+            convert = convert.initialize(seed);
+        }
         let progress = Progress::new("converting", 0);
         let report = convert.run(&self.source, &self.target)?;
         drop(progress);

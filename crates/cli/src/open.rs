@@ -24,6 +24,15 @@ pub(crate) struct How {
     /// Take the weights from this file (.h5, .weights.h5, .npy, .npz, .pkl, .safetensors, a checkpoint)
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
+    /// Give the weights of --weights, an .h5 file, to the layers of the same names, and leave the others as they are
+    #[arg(long, requires = "weights")]
+    pub(crate) by_name: bool,
+    /// With --by-name: leave layers as they are whose weights don't fit
+    #[arg(long, requires = "by_name")]
+    pub(crate) skip_mismatch: bool,
+    /// Draw weights that no file gives from this seed
+    #[arg(long, value_name = "SEED")]
+    pub(crate) initialize: Option<u64>,
     /// Don't compare checksums
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -39,11 +48,17 @@ impl How {
     }
 
     pub(crate) fn load(&self) -> Load {
-        let load = Load::new().open(self.open());
-        match &self.weights {
-            Some(weights) => load.weights(weights),
-            None => load,
+        let mut load = Load::new().open(self.open());
+        if let Some(weights) = &self.weights {
+            load = load.weights(weights);
         }
+        if self.by_name {
+            load = load.by_name(self.skip_mismatch);
+        }
+        if let Some(seed) = self.initialize {
+            load = load.initialize(seed);
+        }
+        load
     }
 }
 

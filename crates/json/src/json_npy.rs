@@ -115,7 +115,7 @@ impl Format for Json {
     }
 
     fn needs(&self) -> Needs {
-        Needs { architecture: true, layers: self.weights.is_some(), functions: false }
+        Needs { architecture: true, layers: self.weights.is_some(), ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
@@ -159,7 +159,9 @@ impl Format for Json {
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
         if read.objects.variables().is_empty() {
             return Err(Error::missing("there are no weights beside the architecture")
-                .help("name a file of weights, or put them beside it as .npy or .npz of the same name"));
+                .help(
+                    "name a file of weights, put them beside it as .npy or .npz of the same name, or have them drawn from a seed",
+                ));
         }
         bind(model, read)
     }

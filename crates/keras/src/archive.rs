@@ -97,7 +97,7 @@ impl Format for KerasArchive {
     }
 
     fn needs(&self) -> Needs {
-        Needs { architecture: true, layers: true, functions: false }
+        Needs { architecture: true, layers: true, modules: true, ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {

@@ -64,7 +64,7 @@ impl Format for H5 {
     }
 
     fn needs(&self) -> Needs {
-        Needs { architecture: true, layers: true, functions: false }
+        Needs { architecture: true, layers: true, ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
@@ -145,6 +145,8 @@ fn read(root: &hdf5::Group, place: &Place, limits: &Limits) -> Result<Artifact> 
         parsed.map_err(|e| e.at(format!("attribute {name:?}")))
     };
     let keras_version = text(KERAS_VERSION)?;
+    // Theano's kernels lie otherwise than TensorFlow's.
+    let backend = text(BACKEND)?.filter(|b| b != "tensorflow");
     let model_config = json(MODEL_CONFIG, text(MODEL_CONFIG)?)?;
     let compile = json(TRAINING_CONFIG, text(TRAINING_CONFIG)?)?.filter(|c| !c.is_null());
 
@@ -168,7 +170,11 @@ fn read(root: &hdf5::Group, place: &Place, limits: &Limits) -> Result<Artifact> 
         source: Source {
             format: H5.name(),
             path: place.label(),
-            writers: keras_version.iter().map(|v| ("keras".to_owned(), v.clone())).collect(),
+            writers: keras_version
+                .iter()
+                .map(|v| ("keras".to_owned(), v.clone()))
+                .chain(backend.map(|b| (BACKEND.to_owned(), b)))
+                .collect(),
         },
         objects: tree.objects,
         ..Artifact::default()

@@ -62,6 +62,18 @@ impl Convert {
         self
     }
 
+    /// How weights go to the layers: what [`Load::by_name`] says.
+    pub fn by_name(mut self, skip_mismatch: bool) -> Self {
+        self.load = self.load.by_name(skip_mismatch);
+        self
+    }
+
+    /// Draws weights that no file gives from this seed: what [`Load::initialize`] says.
+    pub fn initialize(mut self, seed: u64) -> Self {
+        self.load = self.load.initialize(seed);
+        self
+    }
+
     /// How to write the target.
     pub fn save(mut self, save: Save) -> Self {
         self.save = save;
@@ -189,8 +201,14 @@ pub(crate) fn assemble(
             None => Ok(artifact),
         };
     };
+    if format.needs().functions {
+        // A model that doesn't know its inputs has none.
+        layers.inputs()?;
+    }
     let dialect = options.dialect.unwrap_or_else(|| layers.dialect());
     let needs = format.needs();
+    let respelled = if needs.modules { layers.respelled(dialect)? } else { None };
+    let layers = respelled.as_ref().unwrap_or(layers);
     let mut made = if needs.functions { layers.to_artifact(dialect)? } else { layers.described(dialect)? };
     report.notes.extend(layers.changes(dialect));
     if artifact.functions.is_none() && needs.functions {

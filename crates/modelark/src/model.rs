@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, nearest,
+    Artifact, Dialect, Error, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value, nearest,
 };
 use modelark_nn as nn;
 use modelark_tensor::Tensor;
@@ -59,6 +59,7 @@ impl Model {
     /// # Errors
     /// When a layer's call can't be traced.
     pub fn from_layers(layers: nn::Model) -> Result<Self> {
+        layers.inputs()?;
         let artifact = layers.to_artifact(layers.dialect())?;
         let mut model = Model::from_artifact(artifact)?;
         model.layers = Some(layers);
@@ -207,7 +208,7 @@ impl Model {
                 if value.shape() != variable.shape {
                     variable.shape = value.shape().to_vec();
                 }
-                variable.value = modelark_artifact::Value::Tensor(value);
+                variable.value = Value::Tensor(value);
             } else if !now.is_initialized() {
                 return Err(Error::missing(format!("variable {path:?} has no value to save")));
             }
@@ -286,6 +287,9 @@ pub struct Load {
     open: Open,
     registry: Option<Arc<Registry>>,
     weights: Option<PathBuf>,
+    initialize: Option<u64>,
+    /// Whether layers that don't fit are skipped, where weights go to layers by name.
+    by_name: Option<bool>,
 }
 
 impl Load {
@@ -330,6 +334,20 @@ impl Load {
         self
     }
 
+    /// Gives the weights of [`Load::weights`], an `.h5` file, to the layers of the same names, and leaves the others as
+    /// they are (Keras: `load_weights(by_name=True)`). With `skip_mismatch`, layers whose weights don't fit are left as
+    /// they are, too, rather than being an error.
+    pub fn by_name(mut self, skip_mismatch: bool) -> Self {
+        self.by_name = Some(skip_mismatch);
+        self
+    }
+
+    /// Draws weights that no file gives from this seed, as Keras does for a model that is made from its config alone.
+    pub fn initialize(mut self, seed: u64) -> Self {
+        self.initialize = Some(seed);
+        self
+    }
+
     /// Loads the model at `path`.
     ///
     /// # Errors
@@ -361,6 +379,26 @@ impl Load {
         Ok(model)
     }
 
+    #[cfg(feature = "keras")]
+    fn bind_by_name(&self, layers: &mut nn::Model, weights: &Artifact) -> Result<()> {
+        let mut objects = layers.objects().clone();
+        let skip = self.by_name.unwrap_or_default();
+        for note in modelark_keras::bind_by_name(&mut objects, weights, skip)?.notes {
+            layers.note(note);
+        }
+        let missing = objects.variables().into_iter().find(|(_, _, v)| matches!(v.value, Value::None));
+        if let Some((_, path, _)) = missing {
+            return Err(Error::missing(format!("the file has no layer for the weight {path:?}"))
+                .help("draw the weights that it doesn't have from a seed"));
+        }
+        layers.set_objects(objects)
+    }
+
+    #[cfg(not(feature = "keras"))]
+    fn bind_by_name(&self, _: &mut nn::Model, _: &Artifact) -> Result<()> {
+        Err(Error::unsupported("this build can't read .h5 files").help("build it with the feature `keras`"))
+    }
+
     /// The layers of an architecture with their weights bound.
     pub(crate) fn layers(
         &self,
@@ -371,36 +409,76 @@ impl Load {
             artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
         let registry = self.registry.clone().unwrap_or_default();
         let mut layers = nn::Model::from_architecture(&architecture, &registry)?;
-        let mut objects = layers.skeleton()?;
-        let (mut values, format, label) = match &self.weights {
+        if let Some(seed) = self.initialize {
+            layers.initialize(seed)?;
+            layers.note(format!("weights that no file gives were drawn from the seed {seed}"));
+        }
+        let other = match &self.weights {
             Some(path) => {
                 let place = Place::of_path(path);
                 let (weights, format) = self.open.clone().any_format().place(&place)?;
-                (weights, format, Some(place.label()))
+                Some((weights, format, place.label()))
             }
-            None => (artifact.clone(), format, None),
+            None => None,
         };
-        // An architecture of layers without weights stands for itself.
-        if self.weights.is_some() || !objects.variables().is_empty() {
-            format.bind(&mut objects, &values).map_err(|e| match label {
-                Some(label) => e.in_file(label),
-                None => e,
-            })?;
-        }
+        let mut own = artifact.training.clone();
+        let training = match other {
+            Some((weights, _, label)) if self.by_name.is_some() => {
+                if has_values(&artifact) {
+                    own = bind(&mut layers, &artifact, format)?;
+                }
+                self.bind_by_name(&mut layers, &weights).map_err(|e| e.in_file(label))?;
+                None
+            }
+            Some((weights, format, label)) => {
+                bind(&mut layers, &weights, format).map_err(|e| e.in_file(label))?
+            }
+            None if self.initialize.is_some() && !has_values(&artifact) => None,
+            None => bind(&mut layers, &artifact, format)?,
+        };
         // The optimizer's state comes with the weights that it belongs to; the compile config with the architecture.
-        if let Some(training) = &mut values.training {
-            training.follow(&values.objects, &objects);
-        }
-        let training = match (artifact.training, values.training) {
+        let training = match (own, training) {
             (Some(own), Some(other)) => {
                 Some(Training { compile: own.compile.or(other.compile), optimizer: other.optimizer })
             }
             (own, other) => own.or(other),
         };
-        layers.set_objects(objects)?;
         layers.set_training(training);
         Ok(layers)
     }
+}
+
+fn has_values(artifact: &Artifact) -> bool {
+    !artifact.objects.variables().is_empty()
+}
+
+/// Puts what a format read into the layers; gives the training state, its slots with the layers' weights.
+fn bind(
+    layers: &mut nn::Model,
+    values: &Artifact,
+    format: &'static dyn modelark_artifact::Format,
+) -> Result<Option<Training>> {
+    let mut training = values.training.clone();
+    if !layers.is_built() {
+        // Nobody ever called the model, so that it has no weights; or else it must say what it takes.
+        if has_values(values) {
+            layers.inputs()?;
+        }
+        return Ok(training);
+    }
+    let bound = layers.bind(&values.source, |objects| format.bind(objects, values))?;
+    if let Some(training) = &mut training {
+        match &bound {
+            Some(objects) => training.follow(&values.objects, objects),
+            // What an optimizer accumulated lies as the weights did.
+            None => {
+                if training.optimizer.take().is_some() {
+                    layers.note("the optimizer's state was left behind, since the weights were converted");
+                }
+            }
+        }
+    }
+    Ok(training)
 }
 
 /// Loads the model at `path`, whatever its format, ready to run.

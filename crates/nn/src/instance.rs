@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::call::Frame;
 use crate::config::{ConfigValue, DTypePolicy, Fields, Object, Reader, Writer, expected};
+use crate::former::modern;
 use crate::layer::Given;
 use crate::layers::Operation;
 use crate::registry::is_built_in;
@@ -32,6 +33,8 @@ struct Inner {
     custom: Option<(String, String)>,
     /// Keys of the config that the class doesn't have.
     unknown: Object,
+    /// The dialect that the config was read in.
+    dialect: Option<Dialect>,
     body: Body,
 }
 
@@ -74,6 +77,7 @@ impl Instance {
             batch_input_shape: None,
             custom: None,
             unknown: Object::new(),
+            dialect: None,
             body,
         }))
     }
@@ -209,9 +213,12 @@ impl Instance {
             batch_input_shape: None,
             custom: custom.then(|| (class.to_owned(), registered.unwrap_or(class).to_owned())),
             unknown: Object::new(),
+            dialect: Some(reader.dialect),
             body: Body::Layer(layer.clone()),
         };
-        let mut fields = Fields::reading(config, *reader);
+        let former = reader.registry.former(class).filter(|_| reader.dialect == Dialect::Keras1 && !custom);
+        let modern = former.map(|own| modern(config, own));
+        let mut fields = Fields::reading(modern.as_ref().unwrap_or(config), *reader);
         inner.visit_base(&mut fields);
         layer.visit(&mut fields);
         inner.unknown = fields.finish_reading().map_err(at)?;
@@ -248,7 +255,14 @@ impl Instance {
         inner.visit_base(&mut fields);
         layer.visit(&mut fields);
         let mut config = fields.finish_writing()?;
-        config.extend(inner.unknown);
+        for (key, value) in inner.unknown {
+            // What a version doesn't know, it refuses; a class of the user's own may know more than its fields here say.
+            if self.0.custom.is_some() || inner.dialect.is_none_or(|d| d == writer.dialect) {
+                config.insert(key, value);
+            } else if !value.is_null() && inner.dialect != Some(Dialect::Keras1) {
+                writer.report.note(format!("{key:?} was left out: {} may not know it", writer.dialect));
+            }
+        }
         let custom = self.0.custom.as_ref();
         Ok(json!({
             "module": if custom.is_some() { Value::Null } else { json!("keras.layers") },
@@ -383,8 +397,23 @@ impl Instance {
         id: ObjectId,
         inputs: &Given<Spec>,
     ) -> Result<()> {
+        if tree.is_bare {
+            return Ok(());
+        }
         let inputs = self.inputs(inputs)?;
-        for weight in layer.weights(&inputs)? {
+        let former = match &tree.origin {
+            Some(origin) => layer.former_weights(&inputs, origin)?,
+            None => None,
+        };
+        let weights = match former {
+            Some(former) => {
+                let weights = former.weights.clone();
+                tree.converted.push((id, former));
+                weights
+            }
+            None => layer.weights(&inputs)?,
+        };
+        for weight in weights {
             let dtype = match weight.dtype {
                 Some(dtype) => dtype,
                 None => self.0.dtype.variable()?,

@@ -8,6 +8,7 @@ use modelark_artifact::tensor::{DType, PartialShape};
 use modelark_artifact::{Error, Result};
 
 use crate::config::DTypePolicy;
+use crate::former::{FormerWeights, Origin};
 use crate::{Argument, Call, Constraint, Fields, Initializer, Instance, Regularizer};
 
 /// What is known of a tensor before a call: its shape and dtype.
@@ -243,6 +244,15 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
         let _ = inputs;
         Ok(Vec::new())
+    }
+
+    /// The weights of [`Layer::weights`] as a file of this origin has them; `None` where they lie in it alike.
+    ///
+    /// # Errors
+    /// When the inputs don't fit, or don't say enough.
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        let _ = (inputs, origin);
+        Ok(None)
     }
 
     /// The layers that this one holds, in the order in which Keras makes them.

@@ -12,6 +12,7 @@
 
 mod call;
 pub mod config;
+pub mod former;
 mod instance;
 pub mod layer;
 pub mod layers;

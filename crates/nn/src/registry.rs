@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use modelark_artifact::{Error, ErrorKind, Result, nearest};
 
+use crate::former::Former;
 use crate::{Layer, layers};
 
 type Constructor = Arc<dyn Fn() -> Box<dyn Layer> + Send + Sync>;
@@ -90,6 +91,11 @@ impl Registry {
             return None;
         }
         BUILT_IN.get(class).map(|entry| ((entry.new)(), false))
+    }
+
+    /// What Keras 1 called the options of one of Keras's own classes.
+    pub(crate) fn former(&self, class: &str) -> Option<&'static [Former]> {
+        BUILT_IN.get(class).map(|entry| entry.former)
     }
 
     /// A layer of this class, as its constructor makes it, and whether the class isn't Keras's own.

@@ -52,7 +52,7 @@ impl Format for SavedModelFormat {
     }
 
     fn needs(&self) -> Needs {
-        Needs { functions: true, ..Needs::default() }
+        Needs { functions: true, modules: true, ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {

@@ -9,6 +9,7 @@ from . import (
     saver,
     weights,
     whole_h5,
+    wild,
 )
 
 ALL = (
@@ -20,4 +21,5 @@ ALL = (
     json_npy.checks,
     archive.checks,
     pickles.checks,
+    wild.checks,
 )

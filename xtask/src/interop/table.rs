@@ -15,6 +15,8 @@ const RECIPES: &[&str] = &[
     "JSON and npy",
     ".keras archive",
     "pickle",
+    "models from the wild",
+    "everything at once",
 ];
 
 const DIRECTIONS: &[&str] = &["modelark-wrote", "tensorflow-wrote"];

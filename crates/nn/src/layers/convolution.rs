@@ -6,14 +6,26 @@ use modelark_artifact::{Error, Result};
 use super::Entry;
 use super::sliding::{Sliding, convolve, dilation_method, sliding_methods};
 use crate::config::{Fields, Initializer};
+use crate::former::{self, Former, FormerWeights, Origin};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[
-    Entry::of::<Convolution<1>>(&["Conv1D", "Convolution1D", "AtrousConvolution1D"]),
-    Entry::of::<Convolution<2>>(&["Conv2D", "Convolution2D", "AtrousConvolution2D"]),
-    Entry::of::<Convolution<3>>(&["Conv3D", "Convolution3D"]),
+    Entry::of::<Convolution<1>>(&["Conv1D", "Convolution1D", "AtrousConvolution1D"]).formerly(FORMER_1D),
+    Entry::of::<Convolution<2>>(&["Conv2D", "Convolution2D", "AtrousConvolution2D"]).formerly(FORMER_2D),
+    Entry::of::<Convolution<3>>(&["Conv3D", "Convolution3D"])
+        .formerly(&[("kernel_size", &["kernel_dim1", "kernel_dim2", "kernel_dim3"])]),
 ];
+
+/// What Keras 1 called the options of layers over sequences.
+pub(super) const FORMER_1D: &[Former] = &[
+    ("kernel_size", &["filter_length"]),
+    ("strides", &["subsample_length"]),
+    ("dilation_rate", &["atrous_rate"]),
+];
+
+/// What Keras 1 called the options of layers over images.
+pub(super) const FORMER_2D: &[Former] = &[("kernel_size", &["nb_row", "nb_col"]), ("dilation_rate", &["atrous_rate"])];
 
 /// Slides a kernel over a sequence (Keras: `Conv1D`).
 pub type Conv1D = Convolution<1>;
@@ -76,7 +88,7 @@ impl<const N: usize> Layer for Convolution<N> {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("filters", &["nb_filter"], &mut self.filters);
+        f.field("filters", &mut self.filters);
         f.field("groups", &mut self.groups);
         self.kernel.visit("kernel", f);
         self.sliding.visit(f);
@@ -92,6 +104,10 @@ impl<const N: usize> Layer for Convolution<N> {
         }
         let shape = self.sliding.kernel_shape([channels / self.groups, self.filters]);
         Ok(self.sliding.with_bias(vec![self.kernel.weight("kernel", shape)], vec![self.filters]))
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        Ok(former::convolution(self.weights(inputs)?, origin, self.sliding.data_format, false))
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {

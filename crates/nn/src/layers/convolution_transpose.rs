@@ -5,6 +5,8 @@ use modelark_artifact::{Dialect, Error, Result};
 use serde_json::json;
 
 use super::Entry;
+use super::convolution::FORMER_2D;
+use crate::former::{self, FormerWeights, Origin};
 use super::sliding::{Sliding, dilation_method, lift, sliding_methods, spread};
 use crate::config::{DataFormat, Fields, Initializer, Padding};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
@@ -13,7 +15,7 @@ use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<ConvolutionTranspose<1>>(&["Conv1DTranspose", "Convolution1DTranspose"]),
-    Entry::of::<ConvolutionTranspose<2>>(&["Conv2DTranspose", "Convolution2DTranspose", "Deconvolution2D"]),
+    Entry::of::<ConvolutionTranspose<2>>(&["Conv2DTranspose", "Convolution2DTranspose", "Deconvolution2D"]).formerly(FORMER_2D),
     Entry::of::<ConvolutionTranspose<3>>(&["Conv3DTranspose", "Convolution3DTranspose", "Deconvolution3D"]),
 ];
 
@@ -97,7 +99,7 @@ impl<const N: usize> Layer for ConvolutionTranspose<N> {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("filters", &["nb_filter"], &mut self.filters);
+        f.field("filters", &mut self.filters);
         f.field("output_padding", &mut self.output_padding);
         self.kernel.visit("kernel", f);
         self.sliding.visit(f);
@@ -110,6 +112,10 @@ impl<const N: usize> Layer for ConvolutionTranspose<N> {
         let channels = inputs.first()?.known(self.sliding.channel_axis())?;
         let shape = self.sliding.kernel_shape([self.filters, channels]);
         Ok(self.sliding.with_bias(vec![self.kernel.weight("kernel", shape)], vec![self.filters]))
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        Ok(former::convolution(self.weights(inputs)?, origin, self.sliding.data_format, true))
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {

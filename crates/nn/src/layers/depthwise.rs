@@ -5,6 +5,7 @@ use modelark_artifact::{Dialect, Result};
 use serde_json::json;
 
 use super::Entry;
+use super::convolution::{FORMER_1D, FORMER_2D};
 use super::cell::times;
 use super::sliding::{Sliding, depthwise, dilation_method, lift, pad_before, sliding_methods};
 use crate::config::{Fields, Initializer};
@@ -15,8 +16,8 @@ use crate::{Call, Inputs, Layer, Spec};
 pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<DepthwiseConvolution<1>>(&["DepthwiseConv1D"]),
     Entry::of::<DepthwiseConvolution<2>>(&["DepthwiseConv2D"]),
-    Entry::of::<SeparableConvolution<1>>(&["SeparableConv1D", "SeparableConvolution1D"]),
-    Entry::of::<SeparableConvolution<2>>(&["SeparableConv2D", "SeparableConvolution2D"]),
+    Entry::of::<SeparableConvolution<1>>(&["SeparableConv1D", "SeparableConvolution1D"]).formerly(FORMER_1D),
+    Entry::of::<SeparableConvolution<2>>(&["SeparableConv2D", "SeparableConvolution2D"]).formerly(FORMER_2D),
 ];
 
 /// Slides kernels of its own over each channel of a sequence (Keras: `DepthwiseConv1D`).
@@ -179,7 +180,7 @@ impl<const N: usize> Layer for SeparableConvolution<N> {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("filters", &["nb_filter"], &mut self.filters);
+        f.field("filters", &mut self.filters);
         self.depthwise.visit(f);
         self.pointwise.visit("pointwise", f);
         if f.dialect() != Dialect::Keras3 {

@@ -55,7 +55,7 @@ impl Layer for Dropout {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("rate", &["p"], &mut self.rate);
+        f.field("rate", &mut self.rate);
         f.field("noise_shape", &mut self.noise_shape);
         f.field("seed", &mut self.seed);
     }
@@ -84,7 +84,7 @@ impl<const N: usize> Layer for SpatialDropout<N> {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("rate", &["p"], &mut self.rate);
+        f.field("rate", &mut self.rate);
         f.sparse("seed", &mut self.seed);
         if N > 1 {
             f.sparse("data_format", &mut self.data_format);
@@ -110,7 +110,7 @@ impl Layer for AlphaDropout {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("rate", &["p"], &mut self.rate);
+        f.field("rate", &mut self.rate);
         f.sparse("seed", &mut self.seed);
         f.sparse("noise_shape", &mut self.noise_shape);
     }
@@ -131,7 +131,7 @@ impl Layer for GaussianDropout {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("rate", &["p"], &mut self.rate);
+        f.field("rate", &mut self.rate);
         f.sparse("seed", &mut self.seed);
     }
 
@@ -151,7 +151,7 @@ impl Layer for GaussianNoise {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("stddev", &["sigma"], &mut self.stddev);
+        f.field("stddev", &mut self.stddev);
         f.sparse("seed", &mut self.seed);
     }
 

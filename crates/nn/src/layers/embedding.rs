@@ -11,7 +11,14 @@ use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] =
-    &[Entry::of::<Embedding>(&["Embedding"]), Entry::of::<Masking>(&["Masking"])];
+    &[
+    Entry::of::<Embedding>(&["Embedding"]).formerly(&[
+        ("embeddings_initializer", &["init"]),
+        ("embeddings_regularizer", &["W_regularizer"]),
+        ("embeddings_constraint", &["W_constraint"]),
+    ]),
+    Entry::of::<Masking>(&["Masking"]),
+];
 
 /// A vector for each integer (Keras: `Embedding`).
 #[derive(Debug, Clone, PartialEq)]

@@ -8,11 +8,14 @@ use super::cell::{CellOptions, cell_methods, times};
 use super::lstm::state;
 use super::rnn::{Cell, Fused, Recurrent};
 use crate::config::{Activation, DTypePolicy, Fields};
+use crate::former::{self, Former, FormerWeights, Origin};
 use crate::layer::{WeightSpec, inputs};
 use crate::{Call, Inputs, Instance, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] =
-    &[Entry::of::<GRU>(&["GRU", "CuDNNGRU"]), Entry::of::<GRUCell>(&["GRUCell"])];
+    &[Entry::of::<GRU>(&["GRU", "CuDNNGRU"]).formerly(FORMER), Entry::of::<GRUCell>(&["GRUCell"]).formerly(FORMER)];
+
+const FORMER: &[Former] = &[("units", &["output_dim"])];
 
 /// One step of a GRU (Keras: `GRUCell`): gates in the order update, reset, candidate.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +82,7 @@ impl Layer for GRUCell {
             }
         }
         f.required("units", &mut self.units);
-        f.aliased("recurrent_activation", &["inner_activation"], &mut self.recurrent_activation);
+        f.field("recurrent_activation", &mut self.recurrent_activation);
         self.options.visit(f);
         f.field("reset_after", &mut self.reset_after);
         self.options.visit_implementation(f);
@@ -89,6 +92,10 @@ impl Layer for GRUCell {
         let (features, gates) = (inputs.first()?.known(-1)?, times(self.units, 3)?);
         let bias = if self.reset_after { vec![2, gates] } else { vec![gates] };
         Ok(self.options.weights(vec![features, gates], vec![self.units, gates], bias))
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        Ok(former::recurrent(&self.weights(inputs)?, origin, &[0, 1, 2]))
     }
 
     fn arguments(&self) -> &[&str] {

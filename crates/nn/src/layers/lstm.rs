@@ -7,11 +7,16 @@ use super::Entry;
 use super::cell::{CellOptions, cell_methods, times};
 use super::rnn::{Cell, Fused, Recurrent};
 use crate::config::{Activation, DTypePolicy, Fields};
+use crate::former::{self, Former, FormerWeights, Origin};
 use crate::layer::{WeightSpec, inputs};
 use crate::{Call, Inputs, Instance, Layer, Spec};
 
-pub(super) const LAYERS: &[Entry] =
-    &[Entry::of::<LSTM>(&["LSTM", "CuDNNLSTM"]), Entry::of::<LSTMCell>(&["LSTMCell"])];
+pub(super) const LAYERS: &[Entry] = &[
+    Entry::of::<LSTM>(&["LSTM", "CuDNNLSTM"]).formerly(FORMER),
+    Entry::of::<LSTMCell>(&["LSTMCell"]).formerly(FORMER),
+];
+
+const FORMER: &[Former] = &[("units", &["output_dim"]), ("unit_forget_bias", &["forget_bias_init"])];
 
 /// One step of an LSTM (Keras: `LSTMCell`): gates in the order input, forget, cell, output.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +80,7 @@ impl Layer for LSTMCell {
             self.recurrent_activation = Activation::hard_sigmoid_of_keras2();
         }
         f.required("units", &mut self.units);
-        f.aliased("recurrent_activation", &["inner_activation"], &mut self.recurrent_activation);
+        f.field("recurrent_activation", &mut self.recurrent_activation);
         self.options.visit(f);
         f.field("unit_forget_bias", &mut self.unit_forget_bias);
         self.options.visit_implementation(f);
@@ -88,6 +93,11 @@ impl Layer for LSTMCell {
             self.options.remember(&mut weights);
         }
         Ok(weights)
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        // Keras 1 has its gates in the order input, cell, forget, output.
+        Ok(former::recurrent(&self.weights(inputs)?, origin, &[0, 2, 1, 3]))
     }
 
     fn arguments(&self) -> &[&str] {

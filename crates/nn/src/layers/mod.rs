@@ -4,6 +4,7 @@
 //! registers its classes.
 
 use crate::Layer;
+use crate::former::Former;
 
 // What relations share; no class is in them.
 mod cell;
@@ -51,12 +52,19 @@ pub struct Entry {
     pub names: &'static [&'static str],
     /// Makes a layer as the constructor does, before a config is read into it.
     pub new: fn() -> Box<dyn Layer>,
+    /// What Keras 1 called the options of this class alone.
+    pub former: &'static [Former],
 }
 
 impl Entry {
     /// A class under these names.
     pub const fn of<L: Layer + Default>(names: &'static [&'static str]) -> Self {
-        Entry { names, new: || Box::new(L::default()) }
+        Entry { names, new: || Box::new(L::default()), former: &[] }
+    }
+
+    /// The same class with what Keras 1 called its options.
+    pub const fn formerly(self, former: &'static [Former]) -> Self {
+        Entry { former, ..self }
     }
 }
 

@@ -6,14 +6,15 @@ use modelark_artifact::{Error, Result};
 use super::Entry;
 use crate::spatial::{Window, channels_last, extents, sizes, squeeze};
 use crate::config::{DataFormat, Fields, Padding};
+use crate::former::Former;
 use crate::layer::inputs;
 use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[
-    Entry::of::<Pooling<Max, 1>>(&["MaxPooling1D", "MaxPool1D"]),
+    Entry::of::<Pooling<Max, 1>>(&["MaxPooling1D", "MaxPool1D"]).formerly(FORMER_1D),
     Entry::of::<Pooling<Max, 2>>(&["MaxPooling2D", "MaxPool2D"]),
     Entry::of::<Pooling<Max, 3>>(&["MaxPooling3D", "MaxPool3D"]),
-    Entry::of::<Pooling<Mean, 1>>(&["AveragePooling1D", "AvgPool1D"]),
+    Entry::of::<Pooling<Mean, 1>>(&["AveragePooling1D", "AvgPool1D"]).formerly(FORMER_1D),
     Entry::of::<Pooling<Mean, 2>>(&["AveragePooling2D", "AvgPool2D"]),
     Entry::of::<Pooling<Mean, 3>>(&["AveragePooling3D", "AvgPool3D"]),
     Entry::of::<GlobalPooling<Max, 1>>(&["GlobalMaxPooling1D", "GlobalMaxPool1D"]),
@@ -29,6 +30,8 @@ pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<AdaptivePooling<Mean, 2>>(&["AdaptiveAveragePooling2D"]),
     Entry::of::<AdaptivePooling<Mean, 3>>(&["AdaptiveAveragePooling3D"]),
 ];
+
+const FORMER_1D: &[Former] = &[("pool_size", &["pool_length"]), ("strides", &["stride"])];
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $layer:ident<$pool:ident, $n:literal>;)*) => {
@@ -178,12 +181,12 @@ impl<P: Pool, const N: usize> Layer for Pooling<P, N> {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        f.aliased("pool_size", &["pool_length"], &mut self.pool_size);
+        f.field("pool_size", &mut self.pool_size);
         // Written out, as Keras does: the pool's size is the default.
         let mut strides = self.strides.or(Some(self.pool_size));
-        f.aliased("strides", &["stride"], &mut strides);
+        f.field("strides", &mut strides);
         self.strides = strides;
-        f.aliased("padding", &["border_mode"], &mut self.padding);
+        f.field("padding", &mut self.padding);
         f.field("data_format", &mut self.data_format);
     }
 

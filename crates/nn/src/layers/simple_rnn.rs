@@ -12,7 +12,10 @@ use crate::layer::{WeightSpec, inputs};
 use crate::{Call, Inputs, Instance, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] =
-    &[Entry::of::<SimpleRNN>(&["SimpleRNN"]), Entry::of::<SimpleRNNCell>(&["SimpleRNNCell"])];
+    &[
+    Entry::of::<SimpleRNN>(&["SimpleRNN"]).formerly(&[("units", &["output_dim"])]),
+    Entry::of::<SimpleRNNCell>(&["SimpleRNNCell"]).formerly(&[("units", &["output_dim"])]),
+];
 
 /// One step of a plain recurrent layer (Keras: `SimpleRNNCell`): the activation of the inputs and the state, each times
 /// its weights.

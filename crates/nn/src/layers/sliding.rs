@@ -50,8 +50,8 @@ impl<const N: usize> Sliding<N> {
 
     pub fn visit_undilated(&mut self, f: &mut Fields<'_>) {
         f.field("kernel_size", &mut self.kernel_size);
-        f.aliased("strides", &["subsample"], &mut self.strides);
-        f.aliased("padding", &["border_mode"], &mut self.padding);
+        f.field("strides", &mut self.strides);
+        f.field("padding", &mut self.padding);
         f.field("data_format", &mut self.data_format);
         f.field("activation", &mut self.activation);
         f.field("use_bias", &mut self.use_bias);

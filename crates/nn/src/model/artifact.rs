@@ -17,14 +17,15 @@ const CALL: &str = "__inference_call";
 const SIGNATURE: &str = "__inference_signature_wrapper";
 
 impl Model {
-    /// The dialect of the file that the model was read from; Keras 3's for one that was made.
+    /// The dialect of the file that the model was read from, Keras 2's for one of Keras 1; Keras 3's for one that was
+    /// made.
     pub fn dialect(&self) -> Dialect {
-        self.source.as_ref().map_or(Dialect::Keras3, |s| s.dialect)
+        self.source.as_ref().map_or(Dialect::Keras3, |s| s.dialect.max(Dialect::Keras2))
     }
 
     /// What changes or is lost when the model is written in a dialect, a line each.
     pub fn changes(&self, dialect: Dialect) -> Vec<String> {
-        let mut report = Report::default();
+        let mut report = Report { notes: self.notes.clone() };
         match self.architecture(dialect) {
             Ok((_, changes)) => report.extend(changes),
             Err(error) => report.note(error.to_string()),
@@ -43,7 +44,7 @@ impl Model {
     /// and gives outputs named after their layers (Keras 2) or `output_0` and so on (Keras 3).
     ///
     /// # Errors
-    /// When the model isn't built, a layer can't be traced, or the dialect can't say what a layer is.
+    /// When a layer can't be traced, or the dialect can't say what a layer is. A model that isn't built has no functions.
     pub fn to_artifact(&self, dialect: Dialect) -> Result<Artifact> {
         let mut artifact = self.described(dialect)?;
         let mut functions = self.functions(written(dialect), &mut artifact.objects)?;

@@ -2,6 +2,7 @@
 
 mod alone;
 mod artifact;
+mod bind;
 mod builder;
 mod functional;
 mod graph;
@@ -41,6 +42,8 @@ pub struct Model {
     objects: Objects,
     source: Option<Architecture>,
     training: Option<Training>,
+    /// What reading the file changed, a line each.
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -230,27 +233,50 @@ impl Model {
 
     /// The architecture in a dialect, with what changed or was lost.
     ///
-    /// A model that was read in that dialect gives back what was read.
+    /// A model that was read in that dialect gives back what was read; Keras 1's is written as Keras 2's.
     ///
     /// # Errors
     /// When the dialect can't say what a layer is.
     pub fn architecture(&self, dialect: Dialect) -> Result<(Architecture, Report)> {
         if let Some(source) = &self.source
             && source.dialect == dialect
+            && source.dialect != Dialect::Keras1
         {
             return Ok((source.clone(), Report::default()));
         }
-        if dialect == Dialect::Keras1 {
-            return Err(
-                Error::unsupported("models aren't written in Keras 1's dialect").help("say keras2 or keras3")
-            );
-        }
+        // What Keras 1 wrote, Keras 2 writes: the weights, too, lie as Keras 2 has them.
+        let dialect = dialect.max(Dialect::Keras2);
         let mut writer = Writer::new(dialect);
         let config = self.write(&self.name, &mut writer)?;
         // The versions whose spelling is written.
         let version = if dialect == Dialect::Keras3 { "3.8.0" } else { "2.15.0" };
         let architecture = Architecture { config, dialect, keras_version: Some(version.to_owned()) };
         Ok((architecture, writer.report))
+    }
+
+    /// The model with an architecture in the spelling of today, if it was read in this dialect from a file of a version that
+    /// didn't say yet where Python finds its classes (before Keras 2.13).
+    ///
+    /// # Errors
+    /// When the dialect can't say what a layer is.
+    pub fn respelled(&self, dialect: Dialect) -> Result<Option<Model>> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let version = source.keras_version.as_deref().unwrap_or("2");
+        let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or_default();
+        if source.dialect != dialect || dialect != Dialect::Keras2 || minor >= 13 {
+            return Ok(None);
+        }
+        let mut model = Model { source: None, ..self.clone() };
+        let (architecture, report) = model.architecture(dialect)?;
+        model.note(format!("the architecture of Keras {version} is spelled as Keras 2.15 does"));
+        model.notes.extend(report.notes);
+        model.source = Some(architecture);
+        Ok(Some(model))
+    }
+
+    /// Keeps a line that [`Model::changes`] is to tell: what reading the model changed.
+    pub fn note(&mut self, line: impl Into<String>) {
+        self.notes.push(line.into());
     }
 
     /// What training left behind, and how the model is compiled.

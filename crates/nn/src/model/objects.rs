@@ -6,7 +6,9 @@ use modelark_artifact::tensor::DType;
 use modelark_artifact::{Dialect, Error, Kind, Layer, ObjectId, Objects, Result, Value};
 
 use super::Model;
+use super::bind::Converted;
 use crate::config::Writer;
+use crate::former::Origin;
 use crate::layer::WeightSpec;
 use crate::layers::Operation;
 use crate::random::Random;
@@ -24,6 +26,12 @@ pub(crate) struct Tree<'a> {
     random: Option<&'a mut Random>,
     /// The layers that were attached, by their objects.
     pub attached: Vec<(ObjectId, Instance)>,
+    /// Whose layout the weights have, where it may not be today's.
+    pub origin: Option<Origin>,
+    /// The layers whose weights have another layout than today's.
+    pub converted: Vec<Converted>,
+    /// Whether weights are left out, since the inputs' shapes aren't known.
+    pub is_bare: bool,
 }
 
 impl Tree<'_> {
@@ -41,10 +49,11 @@ impl Tree<'_> {
 
 impl Model {
     /// The tree of the model's objects: the root, `layers`, and each layer's variables and sublayers. The variables have
-    /// their names, dtypes and shapes; values are put in by the format that read them.
+    /// their names, dtypes and shapes; values are put in by the format that read them. A model that isn't built has its
+    /// layers alone.
     ///
     /// # Errors
-    /// When the model isn't built.
+    /// When the layers don't fit each other.
     pub fn skeleton(&self) -> Result<Objects> {
         self.empty_objects()
     }
@@ -84,18 +93,24 @@ impl Model {
     /// # Errors
     /// When the model isn't built, or an initializer isn't Keras's own.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
-        self.objects = self.tree(Some(&mut Random::new(seed)))?.objects;
+        self.objects = self.tree(Some(&mut Random::new(seed)), None)?.objects;
         Ok(())
     }
 
     pub(super) fn empty_objects(&self) -> Result<Objects> {
-        Ok(self.tree(None)?.objects)
+        Ok(self.tree(None, None)?.objects)
+    }
+
+    /// The objects with weights as a file of this origin has them, and the layers whose weights differ from today's.
+    pub(super) fn former_objects(&self, origin: Origin) -> Result<(Objects, Vec<Converted>)> {
+        let tree = self.tree(None, Some(origin))?;
+        Ok((tree.objects, tree.converted))
     }
 
     /// The config of each layer's object, as JSON in a dialect.
     pub(super) fn configs(&self, dialect: Dialect) -> Result<Vec<(ObjectId, String)>> {
         let mut writer = Writer::new(dialect);
-        let attached = self.tree(None)?.attached;
+        let attached = self.tree(None, None)?.attached;
         let config = |(id, layer): (ObjectId, Instance)| {
             let node = layer.write(&mut writer)?;
             Ok((id, node.get("config").map(ToString::to_string).unwrap_or_default()))
@@ -103,20 +118,25 @@ impl Model {
         attached.into_iter().map(config).collect()
     }
 
-    fn tree<'a>(&self, random: Option<&'a mut Random>) -> Result<Tree<'a>> {
+    fn tree<'a>(&self, random: Option<&'a mut Random>, origin: Option<Origin>) -> Result<Tree<'a>> {
         let root = Kind::Layer(Layer {
             class: self.class_name().to_owned(),
             name: self.name.clone(),
             role: self.role(),
             config: String::new(),
         });
-        let inputs: Vec<Spec> = self.inputs()?.into_iter().map(|(_, s)| s).collect();
+        let is_bare = !self.is_built() && random.is_none();
+        let inputs = if is_bare { Vec::new() } else { self.inputs()? };
+        let inputs: Vec<Spec> = inputs.into_iter().map(|(_, s)| s).collect();
         let mut tree = Tree {
             objects: Objects::new(root),
             known: HashMap::new(),
             frozen: 0,
             random,
             attached: Vec::new(),
+            origin,
+            converted: Vec::new(),
+            is_bare,
         };
         self.attach(&mut tree, Objects::ROOT, &inputs)?;
         Ok(tree)
@@ -135,7 +155,7 @@ impl Model {
 
     /// Adds the list of the model's layers to the model's object.
     pub(crate) fn attach(&self, tree: &mut Tree<'_>, object: ObjectId, inputs: &[Spec]) -> Result<()> {
-        let (given, _) = self.graph.propagate(&self.layers, inputs)?;
+        let given = if tree.is_bare { Vec::new() } else { self.graph.propagate(&self.layers, inputs)?.0 };
         let list = tree.objects.add(object, "layers", Kind::List);
         for ((i, layer), place) in self.layers.iter().enumerate().zip(self.listed()) {
             let Some(place) = place else { continue };

@@ -96,6 +96,7 @@ impl Model {
             objects: Objects::default(),
             source: None,
             training: None,
+            notes: Vec::new(),
         }
     }
 

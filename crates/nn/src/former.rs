@@ -1,0 +1,388 @@
+//! What older versions of Keras wrote otherwise: the names of options, and how weights lie in a file.
+
+use std::fmt;
+use std::sync::Arc;
+
+use modelark_artifact::tensor::{Tensor, kernels::array};
+use modelark_artifact::{Error, Result};
+use serde_json::{Value, json};
+
+use crate::WeightSpec;
+use crate::config::{DataFormat, Object};
+
+/// An option's name, and what Keras 1 called it; where it took several options, the value is the list of theirs.
+pub type Former = (&'static str, &'static [&'static str]);
+
+/// The options that Keras 1 called the same in all layers that have them.
+const COMMON: &[Former] = &[
+    ("activity_regularizer", &["a_regularizer"]),
+    ("beta_initializer", &["beta_init"]),
+    ("bias_constraint", &["b_constraint"]),
+    ("bias_regularizer", &["b_regularizer"]),
+    ("data_format", &["dim_ordering"]),
+    ("depthwise_initializer", &["depthwise_init"]),
+    ("dropout", &["dropout_W"]),
+    ("dtype", &["input_dtype"]),
+    ("filters", &["nb_filter"]),
+    ("gamma_initializer", &["gamma_init"]),
+    ("kernel_constraint", &["W_constraint"]),
+    ("kernel_initializer", &["init"]),
+    ("kernel_regularizer", &["W_regularizer"]),
+    ("padding", &["border_mode"]),
+    ("pointwise_initializer", &["pointwise_init"]),
+    ("rate", &["p"]),
+    ("recurrent_activation", &["inner_activation"]),
+    ("recurrent_constraint", &["U_constraint"]),
+    ("recurrent_dropout", &["dropout_U"]),
+    ("recurrent_initializer", &["inner_init"]),
+    ("recurrent_regularizer", &["U_regularizer"]),
+    ("stddev", &["sigma"]),
+    ("strides", &["subsample"]),
+    ("use_bias", &["bias"]),
+];
+
+/// A layer's config of Keras 1 in the words of Keras 2. `own` are the names that this class alone had.
+pub(crate) fn modern(config: &Object, own: &[Former]) -> Object {
+    let mut config = config.clone();
+    for (key, parts) in own.iter().chain(COMMON) {
+        if config.contains_key(*key) || !parts.iter().all(|p| config.contains_key(*p)) {
+            continue;
+        }
+        let mut values: Vec<Value> = parts.iter().filter_map(|p| config.shift_remove(*p)).collect();
+        let value = if values.len() == 1 { values.remove(0) } else { Value::Array(values) };
+        config.insert((*key).to_owned(), value);
+    }
+    for (key, value) in &mut config {
+        match (key.as_str(), value.as_str()) {
+            ("data_format", Some("th")) => *value = json!("channels_first"),
+            ("data_format", Some("tf" | "default")) => *value = json!("channels_last"),
+            ("unit_forget_bias", Some(initializer)) => *value = json!(matches!(initializer, "one" | "ones")),
+            _ if key.ends_with("_regularizer") || key.ends_with("_constraint") => named(value),
+            _ => {}
+        }
+    }
+    config
+}
+
+/// Keras 1 put the name of a penalty or a constraint among its options: `{"name": "L2", "l2": 0.01}`.
+fn named(value: &mut Value) {
+    if let Value::Object(node) = value
+        && !node.contains_key("class_name")
+        && let Some(Value::String(name)) = node.shift_remove("name")
+    {
+        *value = json!({"class_name": name, "config": std::mem::take(node)});
+    }
+}
+
+/// How the weights of a file lie, where that isn't as [`Layer::weights`](crate::Layer::weights) has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Keras 1.1 and 1.2: recurrent layers have a weight for each gate, kernels of `channels_first` are `[out, in, ..]`.
+    Keras1,
+    /// The same of Keras 1.0, whose 1-D kernels are `[out, in, length, 1]`.
+    EarlyKeras1,
+    /// Kernels of 2-D convolutions are `[in, out, columns, rows]`, as some files of other backends have them.
+    Transposed,
+    /// As cuDNN has them: gates transposed, and biases of the input and of the state apart.
+    CuDnn,
+}
+
+/// The layout of a file's weights, and whether its kernels are flipped, as those trained on Theano are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The layout, where it isn't the present one.
+    pub layout: Option<Layout>,
+    /// Whether the kernels of convolutions are flipped along their spatial axes.
+    pub flipped: bool,
+}
+
+impl Origin {
+    /// What a file's weights may lie like, the likeliest first. `keras` is the version that wrote them, where the file
+    /// says it; `backend` what it ran on.
+    pub fn candidates(keras: Option<&str>, is_keras1: bool, backend: Option<&str>) -> Vec<Origin> {
+        let old = is_keras1 || keras.is_some_and(|v| v.starts_with("1.") || v == "1");
+        let order = if old {
+            [
+                Some(Layout::Keras1),
+                Some(Layout::EarlyKeras1),
+                None,
+                Some(Layout::Transposed),
+                Some(Layout::CuDnn),
+            ]
+        } else {
+            [
+                None,
+                Some(Layout::CuDnn),
+                Some(Layout::Transposed),
+                Some(Layout::Keras1),
+                Some(Layout::EarlyKeras1),
+            ]
+        };
+        order.into_iter().map(|layout| Origin { layout, flipped: backend == Some("theano") }).collect()
+    }
+
+    /// Whether weights lie as they do today.
+    pub fn is_present(&self) -> bool {
+        *self == Origin::default()
+    }
+}
+
+type Convert = Arc<dyn Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Send + Sync>;
+
+/// A layer's own weights as an older file has them, and how they become those of today.
+#[derive(Clone)]
+pub struct FormerWeights {
+    /// The weights of the file in order.
+    pub weights: Vec<WeightSpec>,
+    /// Makes today's weights of them, in today's order.
+    pub convert: Convert,
+}
+
+impl fmt::Debug for FormerWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FormerWeights").field("weights", &self.weights).finish_non_exhaustive()
+    }
+}
+
+impl FormerWeights {
+    /// Weights that become today's by this.
+    pub fn new(
+        weights: Vec<WeightSpec>,
+        convert: impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+    ) -> Self {
+        FormerWeights { weights, convert: Arc::new(convert) }
+    }
+}
+
+/// The weights of a convolution whose first one is the kernel `[spatial.., in, out]` (`transposed`: `[.., out, in]`),
+/// where an older file has the kernel otherwise.
+pub(crate) fn convolution(
+    mut weights: Vec<WeightSpec>,
+    origin: &Origin,
+    data_format: DataFormat,
+    transposed: bool,
+) -> Option<FormerWeights> {
+    let kernel = weights.first_mut()?;
+    let rank = kernel.shape.len();
+    let spatial = rank.checked_sub(2)?;
+    // The axes of the file's kernel that become today's.
+    let axes: Vec<usize> = match (origin.layout, data_format) {
+        // A 1-D kernel had an axis more.
+        (Some(Layout::Keras1), _) if spatial == 1 && !transposed => vec![0, 2, 3, 1],
+        (Some(Layout::EarlyKeras1), _) if spatial == 1 && !transposed => vec![2, 1, 0, 3],
+        (Some(Layout::Keras1 | Layout::EarlyKeras1), DataFormat::ChannelsFirst) if transposed => {
+            (2..rank).chain([0, 1]).collect()
+        }
+        (Some(Layout::Keras1 | Layout::EarlyKeras1), DataFormat::ChannelsFirst) => {
+            (2..rank).chain([1, 0]).collect()
+        }
+        (Some(Layout::Keras1 | Layout::EarlyKeras1), DataFormat::ChannelsLast) if transposed => {
+            (0..spatial).chain([rank - 1, spatial]).collect()
+        }
+        (Some(Layout::Transposed), _) if rank == 4 => vec![3, 2, 0, 1],
+        _ => (0..rank).collect(),
+    };
+    if !origin.flipped && axes.iter().copied().eq(0..rank) {
+        return None;
+    }
+    let today = kernel.shape.clone();
+    let mut extents = today.clone();
+    extents.resize(axes.len(), 1);
+    let mut shape = vec![1; axes.len()];
+    for (&axis, &extent) in axes.iter().zip(&extents) {
+        if let Some(place) = shape.get_mut(axis) {
+            *place = extent;
+        }
+    }
+    kernel.shape = shape;
+    let flipped: Vec<usize> = if origin.flipped { (0..spatial).collect() } else { Vec::new() };
+    Some(FormerWeights::new(weights, move |mut weights| {
+        if let Some(kernel) = weights.first_mut() {
+            *kernel = array::reverse(&array::transpose(kernel, &axes)?.reshape(&today)?, &flipped)?;
+        }
+        Ok(weights)
+    }))
+}
+
+/// The weights of a recurrent cell: kernel `[in, gates * units]`, recurrent kernel `[units, gates * units]`, and perhaps
+/// a bias, where an older file has them otherwise.
+///
+/// `order` says which of Keras 1's gates each of today's is.
+pub(crate) fn recurrent(
+    weights: &[WeightSpec],
+    origin: &Origin,
+    order: &'static [usize],
+) -> Option<FormerWeights> {
+    let [kernel, recurrent, rest @ ..] = weights else { return None };
+    let units = *recurrent.shape.first()?;
+    let gates = order.len();
+    match origin.layout? {
+        Layout::Keras1 | Layout::EarlyKeras1 if gates > 1 => {
+            let bias = rest.first()?;
+            let of = |gate: usize| {
+                let spec = |of: &WeightSpec, name: &str, shape: Vec<usize>| WeightSpec {
+                    name: format!("{name}_{gate}"),
+                    shape,
+                    ..of.clone()
+                };
+                let width = kernel.shape.first().copied().unwrap_or_default();
+                [
+                    spec(kernel, "W", vec![width, units]),
+                    spec(recurrent, "U", vec![units, units]),
+                    spec(bias, "b", vec![units]),
+                ]
+            };
+            let rows = bias.shape.len();
+            Some(FormerWeights::new((0..gates).flat_map(of).collect(), move |weights| {
+                let join = |kind: usize| -> Result<Tensor> {
+                    let parts: Option<Vec<&Tensor>> =
+                        order.iter().map(|g| weights.get(3 * g + kind)).collect();
+                    let parts = parts.ok_or_else(|| Error::missing("a gate has no weights"))?;
+                    Ok(array::concat(&parts, usize::from(kind < 2))?)
+                };
+                let bias = join(2)?;
+                // A bias of two rows has the state's apart, which Keras 1 hadn't.
+                let bias = if rows == 2 {
+                    array::stack(&[&bias, &Tensor::zeros(bias.dtype(), bias.shape())?], 0)?
+                } else {
+                    bias
+                };
+                Ok(vec![join(0)?, join(1)?, bias])
+            }))
+        }
+        Layout::CuDnn if gates > 1 => {
+            let bias = rest.first()?;
+            let today = bias.shape.clone();
+            let mut former = weights.to_vec();
+            former.get_mut(2)?.shape = vec![gates.checked_mul(2)?.checked_mul(units)?];
+            Some(FormerWeights::new(former, move |weights| {
+                let [kernel, recurrent, bias] = <[Tensor; 3]>::try_from(weights)
+                    .map_err(|_| Error::mismatch("it takes a kernel, a recurrent kernel and a bias"))?;
+                Ok(vec![
+                    of_cudnn(&kernel, gates)?,
+                    of_cudnn(&recurrent, gates)?,
+                    bias_of_cudnn(bias, &today)?,
+                ])
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// Each gate's block, transposed: cuDNN keeps `[units, in]` in the memory of `[in, units]`.
+fn of_cudnn(kernel: &Tensor, gates: usize) -> Result<Tensor> {
+    let &[width, columns] = kernel.shape() else { return Err(Error::mismatch("a kernel has two axes")) };
+    let units = columns.checked_div(gates).unwrap_or_default();
+    let blocks = array::split(kernel, 1, &vec![units; gates])?;
+    let turned = blocks
+        .into_iter()
+        .map(|block| Ok(array::transpose(&block.reshape([units, width])?, &[1, 0])?))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(array::concat(&turned.iter().collect::<Vec<_>>(), 1)?)
+}
+
+/// The input's and the state's biases: one after the other, added where there is one bias today.
+fn bias_of_cudnn(bias: Tensor, today: &[usize]) -> Result<Tensor> {
+    if today.len() == 2 {
+        return Ok(bias.reshape(today)?);
+    }
+    let width = today.iter().product::<usize>();
+    let halves = array::split(&bias, 0, &[width, width])?;
+    let [input, state] =
+        <[Tensor; 2]>::try_from(halves).map_err(|_| Error::mismatch("a bias has two halves"))?;
+    let (input, state) = (input.elements::<f32>()?, state.elements::<f32>()?);
+    let sums = input.iter().zip(state.iter()).map(|(a, b)| a + b).collect();
+    Ok(Tensor::from_vec::<f32>(sums, today)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Initializer;
+
+    fn spec(name: &str, shape: &[usize]) -> WeightSpec {
+        WeightSpec::new(name, shape, &Initializer::Zeros)
+    }
+
+    fn range(shape: &[usize], from: usize) -> Tensor {
+        let count: usize = shape.iter().product();
+        Tensor::from_vec((from..from + count).map(|i| i as f32).collect::<Vec<_>>(), shape).expect("range")
+    }
+
+    #[test]
+    fn options_of_keras_1_get_todays_names() {
+        let config = json!({"nb_row": 3, "nb_col": 2, "dim_ordering": "th", "init": "he_normal", "subsample": [1, 1],
+            "W_regularizer": {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.5}, "b_constraint": null,
+            "forget_bias_init": "one", "bias": true});
+        let own: &[Former] =
+            &[("kernel_size", &["nb_row", "nb_col"]), ("unit_forget_bias", &["forget_bias_init"])];
+        let modern = Value::from(modern(config.as_object().expect("object"), own));
+        let wanted = json!({"kernel_size": [3, 2], "data_format": "channels_first", "kernel_initializer": "he_normal",
+            "kernel_regularizer": {"class_name": "WeightRegularizer", "config": {"l1": 0.0, "l2": 0.5}},
+            "bias_constraint": null, "unit_forget_bias": true, "use_bias": true, "strides": [1, 1]});
+        assert_eq!(modern, wanted);
+    }
+
+    #[test]
+    fn kernels_of_theano_are_turned_and_flipped() {
+        let origin = Origin { layout: Some(Layout::Keras1), flipped: true };
+        let weights = vec![spec("kernel", &[2, 3, 4, 5]), spec("bias", &[5])];
+        let former = convolution(weights, &origin, DataFormat::ChannelsFirst, false).expect("differs");
+        assert_eq!(former.weights[0].shape, [5, 4, 2, 3]);
+        let old = range(&[5, 4, 2, 3], 0);
+        let new = (former.convert)(vec![old, range(&[5], 0)]).expect("converts");
+        assert_eq!(new[0].shape(), [2, 3, 4, 5]);
+        // [out 1, in 2, row 1, column 2] goes to [row 0, column 0, in 2, out 1].
+        let value = new[0].as_slice::<f32>().expect("f32")[2 * 5 + 1];
+        assert_eq!(value, (((4 + 2) * 2 + 1) * 3 + 2) as f32);
+        assert!(
+            convolution(
+                vec![spec("kernel", &[1, 2, 3, 4])],
+                &Origin::default(),
+                DataFormat::ChannelsLast,
+                false
+            )
+            .is_none()
+        );
+    }
+
+    #[test]
+    fn one_dimensional_kernels_lose_an_axis() {
+        let weights = || vec![spec("kernel", &[3, 4, 5])];
+        for (layout, shape) in [(Layout::Keras1, [3, 1, 4, 5]), (Layout::EarlyKeras1, [5, 4, 3, 1])] {
+            let origin = Origin { layout: Some(layout), flipped: false };
+            let former = convolution(weights(), &origin, DataFormat::ChannelsLast, false).expect("differs");
+            assert_eq!(former.weights[0].shape, shape);
+            let new = (former.convert)(vec![range(&shape, 0)]).expect("converts");
+            assert_eq!(new[0].shape(), [3, 4, 5]);
+        }
+    }
+
+    #[test]
+    fn gates_are_joined_in_todays_order() {
+        let weights = [spec("kernel", &[2, 12]), spec("recurrent_kernel", &[3, 12]), spec("bias", &[12])];
+        let origin = Origin { layout: Some(Layout::Keras1), flipped: false };
+        let former = recurrent(&weights, &origin, &[0, 2, 1, 3]).expect("differs");
+        assert_eq!(former.weights.len(), 12);
+        let old: Vec<Tensor> =
+            former.weights.iter().enumerate().map(|(i, w)| range(&w.shape, 100 * i)).collect();
+        let new = (former.convert)(old).expect("converts");
+        assert_eq!(new.iter().map(Tensor::shape).collect::<Vec<_>>(), [&[2, 12][..], &[3, 12], &[12]]);
+        let bias = new[2].as_slice::<f32>().expect("f32");
+        assert_eq!([bias[0], bias[3], bias[6], bias[9]], [200.0, 800.0, 500.0, 1100.0]);
+    }
+
+    #[test]
+    fn cudnn_keeps_gates_transposed() {
+        let weights = [spec("kernel", &[2, 12]), spec("recurrent_kernel", &[3, 12]), spec("bias", &[12])];
+        let origin = Origin { layout: Some(Layout::CuDnn), flipped: false };
+        let former = recurrent(&weights, &origin, &[0, 2, 1, 3]).expect("differs");
+        assert_eq!(former.weights[2].shape, [24]);
+        let old: Vec<Tensor> = former.weights.iter().map(|w| range(&w.shape, 0)).collect();
+        let new = (former.convert)(old).expect("converts");
+        // The first gate's block is [[0, 1, 2], [12, 13, 14]]; its memory read as [3, 2] and transposed.
+        let kernel = new[0].as_slice::<f32>().expect("f32");
+        assert_eq!((kernel[..3].to_vec(), kernel[12..15].to_vec()), (vec![0., 2., 13.], vec![1., 12., 14.]));
+        assert_eq!(new[2].as_slice::<f32>().expect("f32")[1], 14.0);
+    }
+}
