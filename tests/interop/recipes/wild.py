@@ -99,7 +99,7 @@ def to_keras(world: World, found: Found, form: str) -> str:
     model = world.keras.models.load_model(str(path), compile=False)
     rebuilt(model, world.keras)
     if not found.meta.get("has_expected"):
-        return f"loads, with {len(model.weights)} weights"
+        return f"loads, {len(model.weights) if model.built else 'not built, 0'} weights"
     inputs = found.arrays("inputs.npz")
     outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
