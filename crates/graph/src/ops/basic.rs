@@ -1,10 +1,12 @@
 //! Constants, identities and other ops that compute nothing.
 
-use super::args::map1;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::args::{map1, one};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, kernel};
 use crate::tensor::kernels::elementwise as e;
-use crate::tensor::{self, Bool};
+use crate::tensor::{self, Bool, Tensor};
 use crate::{Error, Result};
 
 /// A kernel that prints nothing: a library has no say over its user's terminal.
@@ -76,5 +78,27 @@ pub(super) const OPS: &[Op] = &[
     Op::passing("IdentityN(input: [T]) -> (output: [T]); T: list(type)"),
     Op::passing("StopGradient(input: T) -> (output: T); T: type"),
     Op::passing("PreventGradient(input: T) -> (output: T); T: type; message: string = \"\""),
+    Op::passing("Copy(input: T) -> (output: T); T: type; tensor_name: string = \"\"; debug_ops_spec: list(string) = []"),
+    Op::passing("CopyHost(input: T) -> (output: T); T: type; tensor_name: string = \"\"; debug_ops_spec: list(string) = []"),
+    Op::passing("DeepCopy(x: T) -> (y: T); T: type; stateful"),
+    Op::new("DeviceIndex() -> (index: int32); device_names: list(string); stateful", |a| {
+        let names = a.get("device_names").and_then(|n| n.as_list()).unwrap_or_default();
+        let index = names.iter().position(|n| n.as_str() == Some("CPU")).unwrap_or(names.len());
+        let index = i32::try_from(index).map_err(|_| Error::graph("too many device names"))?;
+        Ok(kernel(move |_, _| one(Tensor::scalar(index))))
+    }),
+    Op::new("Timestamp() -> (ts: float64); stateful", |_| {
+        Ok(kernel(|_, _| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            one(Tensor::scalar(since.as_secs_f64()))
+        }))
+    }),
+    Op::new("RefSelect(index: int32, inputs: &N * T) -> (output: &T); T: type; N: int", |_| {
+        Ok(kernel(|_, inputs| {
+            let index = super::args::int(inputs.first().ok_or_else(|| Error::graph("takes an index"))?.tensor()?, "the index")?;
+            let chosen = usize::try_from(index).ok().and_then(|i| inputs.get(i.checked_add(1)?)).cloned();
+            one(chosen.ok_or_else(|| Error::compute(format!("index {index} is out of range")))?)
+        }))
+    }),
     Op::new("NoOp() -> ()", |_| Ok(kernel(|_, _| Ok(Values::new())))),
 ];

@@ -3,6 +3,7 @@
 use super::args::{int, one, take};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, kernel};
+use crate::tensor::kernels::array;
 use crate::tensor::{DType, Tensor, dispatch};
 use crate::{Attr, Error, FuncRef, Result};
 
@@ -10,6 +11,53 @@ use crate::{Attr, Error, FuncRef, Result};
 fn call(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let function = a.func("f")?.clone();
     Ok(kernel(move |context, inputs| context.call(&function, inputs)))
+}
+
+/// `MapDefun`: a function for each slice of its arguments along their first dimension; its results are stacked.
+fn map(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let function = a.func("f")?.clone();
+    let arguments = super::args::types(a, "Targuments")?.len();
+    let results = super::args::types(a, "output_types")?;
+    Ok(kernel(move |context, inputs| {
+        let (sliced, captured) = inputs
+            .split_at_checked(arguments)
+            .ok_or_else(|| Error::graph(format!("takes {arguments} arguments, got {}", inputs.len())))?;
+        let slices = sliced.iter().map(|v| Ok(array::unstack(v.tensor()?, 0)?)).collect::<Result<Vec<_>>>()?;
+        let count = slices.first().map_or(0, Vec::len);
+        if slices.iter().any(|s| s.len() != count) {
+            return Err(Error::compute("the arguments' first dimensions differ"));
+        }
+        let mut columns: Vec<Vec<Tensor>> = vec![Vec::new(); results.len()];
+        for i in 0..count {
+            context.check()?;
+            let mut args: Values = slices.iter().map(|s| Value::from(s[i].clone())).collect();
+            args.extend(captured.iter().cloned());
+            let given = context.call(&function, args)?;
+            if given.len() != columns.len() {
+                return Err(Error::graph(format!("the function gives {} values, not {}", given.len(), columns.len())));
+            }
+            for (column, value) in columns.iter_mut().zip(given) {
+                column.push(value.into_tensor()?);
+            }
+        }
+        let stacked = |(column, dtype): (&Vec<Tensor>, &DType)| match column.is_empty() {
+            true => Ok(Tensor::zeros(*dtype, [0])?),
+            false => Ok(array::stack(&column.iter().collect::<Vec<_>>(), 0)?),
+        };
+        super::args::many(columns.iter().zip(&results).map(stacked).collect::<Result<Vec<_>>>()?)
+    }))
+}
+
+/// `RemoteCall`: there is but one device, so the target doesn't matter.
+fn remote(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let function = a.func("f")?.clone();
+    Ok(kernel(move |context, mut inputs| {
+        if inputs.is_empty() {
+            return Err(Error::graph("takes a target"));
+        }
+        inputs.remove(0);
+        context.call(&function, inputs)
+    }))
 }
 
 /// Whether a condition holds: a boolean, a number other than zero, a string that isn't empty, any tensor with
@@ -103,6 +151,10 @@ fn for_loop(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 pub(super) const OPS: &[Op] = &[
     Op::new("PartitionedCall(args: [Tin]) -> (output: [Tout]); Tin: list(type); Tout: list(type); f: func; config: string = \"\"; config_proto: string = \"\"; executor_type: string = \"\"", call),
     Op::new("StatefulPartitionedCall(args: [Tin]) -> (output: [Tout]); Tin: list(type); Tout: list(type); f: func; config: string = \"\"; config_proto: string = \"\"; executor_type: string = \"\"; stateful", call),
+    // Calls aren't gathered into batches: each is made at once.
+    Op::new("BatchFunction(in_tensors: [Tin], captured_tensors: [Tcaptured]) -> (out_tensors: [Tout]); f: func; num_batch_threads: int; max_batch_size: int; batch_timeout_micros: int; max_enqueued_batches: int = 10; allowed_batch_sizes: list(int) = []; container: string = \"\"; shared_name: string = \"\"; batching_queue: string = \"\"; low_priority_max_batch_size: int = 0; low_priority_batch_timeout_micros: int = 0; low_priority_allowed_batch_sizes: list(int) = []; low_priority_max_enqueued_batches: int = 0; mixed_priority_policy: string = \"low_priority_padding_with_max_batch_size\"; batch_padding_policy: string = \"PAD_UP\"; Tin: list(type); Tcaptured: list(type); Tout: list(type); enable_large_batch_splitting: bool = false", call),
+    Op::new("RemoteCall(target: string, args: [Tin]) -> (output: [Tout]); Tin: list(type); Tout: list(type); f: func; stateful", remote),
+    Op::new("MapDefun(arguments: [Targuments], captured_inputs: [Tcaptured]) -> (output: [output_types]); Targuments: list(type); Tcaptured: list(type) = []; output_types: list(type); output_shapes: list(shape); f: func; max_intra_op_parallelism: int = 1", map),
     Op::new("If(cond: Tcond, input: [Tin]) -> (output: [Tout]); Tcond: type; Tin: list(type); Tout: list(type); then_branch: func; else_branch: func; output_shapes: list(shape) = []; stateful", if_else),
     Op::new("StatelessIf(cond: Tcond, input: [Tin]) -> (output: [Tout]); Tcond: type; Tin: list(type); Tout: list(type); then_branch: func; else_branch: func; output_shapes: list(shape) = []", if_else),
     Op::new("Case(branch_index: int32, input: [Tin]) -> (output: [Tout]); Tin: list(type); Tout: list(type); branches: list(func); output_shapes: list(shape) = []; stateful", case),

@@ -10,7 +10,8 @@ use crate::{Error, Result};
 
 type Resize = fn(&Tensor, [usize; 2], Sampling) -> tensor::Result<Tensor>;
 
-fn size(t: &Tensor) -> Result<[usize; 2]> {
+/// A height and a width.
+pub(super) fn size(t: &Tensor) -> Result<[usize; 2]> {
     extents(t, "the size")?.try_into().map_err(|_| Error::compute("a size is a height and a width"))
 }
 

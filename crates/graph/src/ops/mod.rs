@@ -39,6 +39,7 @@ families! {
     gradients
     hashes
     images
+    layouts
     linalg
     lists
     losses
@@ -64,6 +65,7 @@ families! {
     updates
     variables
     warps
+    window_fusions
     window_gradients
     windows
 }

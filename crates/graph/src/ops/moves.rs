@@ -1,6 +1,7 @@
 //! Making, joining, repeating, padding and reordering tensors, and choosing between them.
 
 use super::args::{all_tensors, axis, extents, int, map1, one, tensors};
+use super::windows::{channels_to_back, channels_to_front};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Values, kernel};
 use crate::tensor::kernels::array::{self, Mirror};
@@ -32,7 +33,8 @@ fn permutation(t: &Tensor, rank: usize) -> Result<Shape> {
     Ok(order)
 }
 
-fn paddings(t: &Tensor, rank: usize) -> Result<Vec<(usize, usize)>> {
+/// What is added before and after each dimension.
+pub(super) fn paddings(t: &Tensor, rank: usize) -> Result<Vec<(usize, usize)>> {
     if t.shape() != [rank, 2] {
         return Err(Error::compute(format!("paddings of shape {:?} don't fit rank {rank}", t.shape())));
     }
@@ -45,12 +47,17 @@ fn paddings(t: &Tensor, rank: usize) -> Result<Vec<(usize, usize)>> {
         .ok_or_else(|| Error::compute(format!("paddings {values:?} are negative")))
 }
 
+/// Which values the mirror at an edge repeats.
+pub(super) fn mirror(a: &NodeAttrs<'_>) -> Result<Mirror> {
+    match a.str("mode")? {
+        "REFLECT" => Ok(Mirror::Reflect),
+        "SYMMETRIC" => Ok(Mirror::Symmetric),
+        other => Err(Error::graph(format!("there is no mode {other:?}"))),
+    }
+}
+
 fn mirror_pad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let mirror = match a.str("mode")? {
-        "REFLECT" => Mirror::Reflect,
-        "SYMMETRIC" => Mirror::Symmetric,
-        other => return Err(Error::graph(format!("there is no mode {other:?}"))),
-    };
+    let mirror = mirror(a)?;
     Ok(kernel(move |_, inputs| {
         let [x, pads] = tensors(inputs)?;
         let pads = paddings(&pads, x.rank())?;
@@ -145,20 +152,33 @@ fn blocks(f: Cut) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// The old ops, whose block is an attribute.
+fn square_blocks(a: &NodeAttrs<'_>, f: Cut) -> Result<Box<dyn Kernel>> {
+    let b = usize::try_from(a.int("block_size")?).ok().filter(|b| *b > 1);
+    let b = b.ok_or_else(|| Error::graph("attribute \"block_size\" must be over 1"))?;
+    Ok(kernel(move |_, inputs| {
+        let [x, edges] = tensors(inputs)?;
+        one(f(&[b, b], &paddings(&edges, 2)?, x)?)
+    }))
+}
+
 /// `[.., h*b, w*b, c]` and `[.., h, w, b*b*c]`, one into the other.
 fn depth_and_space(a: &NodeAttrs<'_>, to_depth: bool) -> Result<Box<dyn Kernel>> {
     let b = usize::try_from(a.int("block_size")?).ok().filter(|b| *b > 1);
     let b = b.ok_or_else(|| Error::graph("attribute \"block_size\" must be over 1"))?;
-    if a.str("data_format")? != "NHWC" {
-        return Err(Error::unsupported(format!("data format {:?}", a.str("data_format")?)));
-    }
+    let channels_first = match a.str("data_format")? {
+        "NHWC" => false,
+        "NCHW" => true,
+        other => return Err(Error::unsupported(format!("data format {other:?}"))),
+    };
     Ok(kernel(move |_, inputs| {
         let [x] = tensors(inputs)?;
+        let x = if channels_first { channels_to_back(x)? } else { x };
         let &[n, h, w, c] = x.shape() else {
             return Err(Error::compute(format!("an image has 4 dimensions, got shape {:?}", x.shape())));
         };
         let wrong = || Error::compute(format!("blocks of {b} don't fit shape {:?}", [n, h, w, c]));
-        one(if to_depth {
+        let moved = if to_depth {
             if h % b != 0 || w % b != 0 {
                 return Err(wrong());
             }
@@ -171,7 +191,8 @@ fn depth_and_space(a: &NodeAttrs<'_>, to_depth: bool) -> Result<Box<dyn Kernel>>
             let depth = c / (b * b);
             let x = x.reshape([n, h, w, b, b, depth])?;
             array::transpose(&x, &[0, 1, 3, 2, 4, 5])?.reshape([n, h * b, w * b, depth])?
-        })
+        };
+        one(if channels_first { channels_to_front(moved)? } else { moved })
     }))
 }
 
@@ -280,6 +301,9 @@ pub(super) const OPS: &[Op] = &[
     Op::new("Where(input: T) -> (index: int64); T: type = bool", |_| map1(|x| array::coordinates(&x))),
     Op::new("SpaceToBatchND(input: T, block_shape: Tblock_shape, paddings: Tpaddings) -> (output: T); T: type; Tblock_shape: type = int32; Tpaddings: type = int32", |_| blocks(space_to_batch)),
     Op::new("BatchToSpaceND(input: T, block_shape: Tblock_shape, crops: Tcrops) -> (output: T); T: type; Tblock_shape: type = int32; Tcrops: type = int32", |_| blocks(batch_to_space)),
+    Op::new("SpaceToBatch(input: T, paddings: Tpaddings) -> (output: T); T: type; Tpaddings: type = int32; block_size: int", |a| square_blocks(a, space_to_batch)),
+    Op::new("BatchToSpace(input: T, crops: Tidx) -> (output: T); T: type; block_size: int; Tidx: type = int32", |a| square_blocks(a, batch_to_space)),
+    Op::new("ParallelConcat(values: N * T) -> (output: T); N: int; T: type; shape: shape", |_| Ok(kernel(|_, inputs| concat(&all_tensors(inputs)?, 0)))),
     Op::new("SpaceToDepth(input: T) -> (output: T); T: type; block_size: int; data_format: string = \"NHWC\"", |a| depth_and_space(a, true)),
     Op::new("DepthToSpace(input: T) -> (output: T); T: type; block_size: int; data_format: string = \"NHWC\"", |a| depth_and_space(a, false)),
     Op::new("Bitcast(input: T) -> (output: type); T: type; type: type", |a| {

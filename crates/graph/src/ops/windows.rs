@@ -1,10 +1,8 @@
 //! Convolutions and pooling: windows that slide over images.
 
 use super::args::{one, tensors};
-use super::products::{fused_activation, fused_ops};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
-use crate::tensor::kernels::activation::Activation;
 use crate::tensor::kernels::window::{Padding, Slide};
 use crate::tensor::kernels::{array, conv, pool};
 use crate::tensor::{self, Shape, Tensor};
@@ -164,19 +162,6 @@ fn avg_pool(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     pooling(a, pool::avg_pool)
 }
 
-fn fused(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let window = Window::read(a)?;
-    let activation = match fused_ops(a)[..] {
-        ["BiasAdd"] => Activation::Linear,
-        ["BiasAdd", name] => fused_activation(name, a.float("leakyrelu_alpha")?)?,
-        ref other => return Err(Error::unsupported(format!("fused ops {other:?}"))),
-    };
-    Ok(kernel(move |_, inputs| {
-        let [x, filter, bias] = tensors(inputs)?;
-        one(activation.apply(window.apply(x, |x| conv::conv(x, &filter, &window.slide, Some(&bias)))?)?)
-    }))
-}
-
 pub(super) const OPS: &[Op] = &[
     Op::new("Conv2D(input: T, filter: T) -> (output: T); T: type; strides: list(int); use_cudnn_on_gpu: bool = true; padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; dilations: list(int) = [1, 1, 1, 1]", convolution),
     Op::new("Conv3D(input: T, filter: T) -> (output: T); T: type; strides: list(int); padding: string; data_format: string = \"NDHWC\"; dilations: list(int) = [1, 1, 1, 1, 1]", convolution),
@@ -187,5 +172,4 @@ pub(super) const OPS: &[Op] = &[
     Op::new("MaxPool3D(input: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NDHWC\"; T: type", max_pool),
     Op::new("AvgPool(value: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NHWC\"; T: type", avg_pool),
     Op::new("AvgPool3D(input: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NDHWC\"; T: type", avg_pool),
-    Op::new("_FusedConv2D(input: T, filter: T, args: [TArgs], host_args: num_host_args * float32) -> (output: T); T: type; TArgs: list(type); num_args: int; num_host_args: int = 0; strides: list(int); padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; filter_format: string = \"HWIO\"; dilations: list(int) = [1, 1, 1, 1]; use_cudnn_on_gpu: bool = true; fused_ops: list(string) = []; epsilon: float = 0.0001; leakyrelu_alpha: float = 0.2", fused),
 ];
