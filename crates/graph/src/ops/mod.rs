@@ -17,6 +17,7 @@ macro_rules! families {
 }
 
 mod args;
+mod coordinates;
 
 families! {
     activations
@@ -28,6 +29,7 @@ families! {
     checkpoint
     colours
     compare
+    counts
     diagonals
     distinct
     einsum
@@ -53,9 +55,12 @@ families! {
     reductions
     regex
     segments
+    sets
     shapes
     signal
     slices
+    sparse
+    sparse_math
     statistics
     strings
     tables

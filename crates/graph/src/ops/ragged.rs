@@ -1,10 +1,10 @@
 //! Ragged tensors, which lie in a graph as their values and how these are partitioned into rows.
 
-use super::args::{all_tensors, extents, int, one};
+use super::args::{all_tensors, extents, int, many, one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Values, kernel};
 use crate::tensor::kernels::array;
-use crate::tensor::{Shape, Tensor, checked_elements};
+use crate::tensor::{DType, Shape, Tensor, checked_elements};
 use crate::{Attr, Error, Result};
 
 /// How one input says where rows begin.
@@ -122,10 +122,44 @@ fn ragged_to_tensor(attrs: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-pub(super) const OPS: &[Op] = &[Op::new(
+/// For each row the numbers from a start on, in steps, up to but without a limit; a scalar serves all rows.
+fn range(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let dtype = a.dtype("Tsplits")?;
+    Ok(kernel(move |_, inputs: Values| {
+        let given: [Tensor; 3] = tensors(inputs)?;
+        let kind = given[0].dtype();
+        let rows = given.iter().find(|t| t.rank() > 0).map_or(1, Tensor::len);
+        if let Some(odd) = given.iter().find(|t| t.rank() > 1 || (t.rank() == 1 && t.len() != rows)) {
+            return Err(Error::compute(format!("starts, limits and deltas must have one length, got {:?}", odd.shape())));
+        }
+        let [starts, limits, deltas] = given.map(|t| array::broadcast_to(&t, &[rows]));
+        let (starts, limits, deltas) = (starts?, limits?, deltas?);
+        let (starts, limits, deltas) =
+            (array::unstack(&starts, 0)?, array::unstack(&limits, 0)?, array::unstack(&deltas, 0)?);
+        let (mut splits, mut parts) = (vec![0], vec![Tensor::zeros(kind, [0])?]);
+        for ((start, limit), delta) in starts.iter().zip(&limits).zip(&deltas) {
+            let number = |t: &Tensor| array::cast(t, DType::F64)?.item::<f64>();
+            let (from, to, step) = (number(start)?, number(limit)?, number(delta)?);
+            // A limit on the wrong side gives no numbers.
+            let part = if step != 0.0 && (to - from) * step <= 0.0 {
+                Tensor::zeros(kind, [0])?
+            } else {
+                array::range(start, limit, delta)?
+            };
+            splits.push(splits.last().copied().unwrap_or(0) + part.len());
+            parts.push(part);
+        }
+        let values = array::concat(&parts.iter().collect::<Vec<_>>(), 0)?;
+        many([super::args::ints(splits, dtype)?, values])
+    }))
+}
+
+pub(super) const OPS: &[Op] = &[
+    Op::new("RaggedRange(starts: T, limits: T, deltas: T) -> (rt_nested_splits: Tsplits, rt_dense_values: T); T: type = int32; Tsplits: type = int64", range),
+    Op::new(
     "RaggedTensorToTensor(shape: Tshape, values: T, default_value: T, row_partition_tensors: num_row_partition_tensors * Tindex) -> (result: T); T: type; Tindex: type; Tshape: type; num_row_partition_tensors: int; row_partition_types: list(string)",
     ragged_to_tensor,
-)];
+),];
 
 #[cfg(test)]
 mod tests {
