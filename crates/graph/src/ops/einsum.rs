@@ -4,7 +4,8 @@ use super::args::{all_tensors, one};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::matmul::{Form, matmul};
-use crate::tensor::kernels::{array, reduce};
+use crate::tensor::kernels::array::{self, Diagonals};
+use crate::tensor::kernels::reduce;
 use crate::tensor::{Shape, Tensor};
 use crate::{Error, Result};
 
@@ -78,8 +79,53 @@ impl Labelled {
     }
 }
 
-fn contains_twice(labels: &[Label]) -> bool {
-    labels.iter().enumerate().any(|(i, l)| labels[..i].contains(l))
+impl Labelled {
+    /// With each label once: of dimensions that share one only the diagonal counts.
+    fn diagonals(mut self) -> Result<Labelled> {
+        while let Some(first) = (0..self.labels.len()).find(|i| self.labels[i + 1..].contains(&self.labels[*i])) {
+            let label = self.labels[first];
+            let second = (first + 1..self.labels.len()).find(|i| self.labels[*i] == label);
+            let Some(second) = second else { break };
+            let (m, n) = (self.x.shape()[first], self.x.shape()[second]);
+            if m != n {
+                return Err(Error::compute(format!("a label stands for dimensions of {m} and of {n}")));
+            }
+            let mut order: Shape = (0..self.labels.len()).filter(|i| *i != first && *i != second).collect();
+            self.labels = order.iter().map(|i| self.labels[*i]).chain([label]).collect();
+            order.extend([first, second]);
+            let moved = array::transpose(&self.x, &order)?;
+            self.x = array::diag_part(&moved, &Diagonals::MAIN, &Tensor::zeros(moved.dtype(), [])?)?;
+        }
+        Ok(self)
+    }
+
+    /// As [`Labelled::arrange`], for an order in which a label may stand several times: all but the diagonal is zero.
+    fn spread(mut self, order: &[Label]) -> Result<Tensor> {
+        for (i, label) in order.iter().enumerate().filter(|(i, l)| order[..*i].contains(l)) {
+            let Some(at) = self.position(*label) else { continue };
+            let last = self.labels.len() - 1;
+            let mut swap: Shape = (0..=last).collect();
+            swap.swap(at, last);
+            self.labels.swap(at, last);
+            let moved = array::transpose(&self.x, &swap)?;
+            let zero = Tensor::zeros(moved.dtype(), [])?;
+            self.x = array::diag(&moved, &Diagonals::MAIN, None, None, &zero)?;
+            self.labels.push(order[i]);
+        }
+        let mut used = vec![false; self.labels.len()];
+        let mut next = |label: &Label| {
+            let at = (0..used.len()).find(|i| !used[*i] && self.labels[*i] == *label)?;
+            used[at] = true;
+            Some(at)
+        };
+        let places: Shape = order.iter().filter_map(&mut next).collect();
+        Ok(array::transpose(&self.x, &places)?)
+    }
+}
+
+/// Each label once, as they first come.
+fn once(labels: &[Label]) -> Vec<Label> {
+    labels.iter().enumerate().filter(|(i, l)| !labels[..*i].contains(l)).map(|(_, l)| *l).collect()
 }
 
 fn pair(a: Labelled, b: Labelled, out: &[Label]) -> Result<Tensor> {
@@ -136,10 +182,7 @@ fn einsum(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             let labels = term.labels(x.rank()).ok_or_else(|| {
                 Error::compute(format!("shape {:?} doesn't fit {equation:?}", x.shape()))
             })?;
-            if contains_twice(&labels) {
-                return Err(Error::unsupported(format!("{equation:?}: a label twice in one term")));
-            }
-            Ok(Labelled { x, labels })
+            Labelled { x, labels }.diagonals()
         };
         if operands.len() != terms.len() {
             return Err(Error::graph(format!("{equation:?} takes {} operands, got {}", terms.len(), operands.len())));
@@ -152,13 +195,18 @@ fn einsum(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let letters = out.before.len() + out.after.as_ref().map_or(0, Vec::len);
         let wanted = out.labels(letters + if out.after.is_some() { dots } else { 0 }).unwrap_or_default();
         let known = |l: &Label| first.position(*l).is_some() || second.as_ref().is_some_and(|s| s.position(*l).is_some());
-        if contains_twice(&wanted) || !wanted.iter().all(known) {
-            return Err(Error::unsupported(format!("{equation:?}: a label of the result isn't in the operands once")));
+        if !wanted.iter().all(known) {
+            return Err(Error::graph(format!("{equation:?}: a label of the result isn't in the operands")));
         }
-        match second {
-            None => one(first.sum_but(|l| wanted.contains(&l))?.arrange(&wanted)?),
-            Some(second) => one(pair(first, second, &wanted)?),
+        let labels = once(&wanted);
+        let x = match second {
+            None => first.sum_but(|l| labels.contains(&l))?.arrange(&labels)?,
+            Some(second) => pair(first, second, &labels)?,
+        };
+        if labels.len() == wanted.len() {
+            return one(x);
         }
+        one(Labelled { x, labels }.spread(&wanted)?)
     }))
 }
 
