@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod compare;
+pub mod crash;
 pub mod fixtures;
 pub mod forms;
 pub mod gated;
+pub mod hostile;
 pub mod matrix;
 pub mod models;
 

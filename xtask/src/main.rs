@@ -7,6 +7,9 @@
 
 mod bench;
 mod ci;
+mod crash;
+mod fuzz;
+mod hostile;
 mod interop;
 mod proto;
 mod roundtrip;
@@ -24,6 +27,13 @@ type Verb = (&'static str, fn(&[String]) -> Outcome, &'static str);
 const VERBS: &[Verb] = &[
     ("bench", bench::run, "benchmarks of the crates, and figures beside those of Python with TensorFlow"),
     ("ci", ci::run, "everything that must hold before a change lands, but for the tests"),
+    ("crash", crash::run, "kill saves at random moments: the old model is there, or the new one"),
+    ("fuzz", fuzz::run, "every parser under a fuzzer for some seconds; needs nightly and cargo-fuzz"),
+    (
+        "hostile",
+        hostile::run,
+        "damaged files of every format: each is read or refused, soon, in little memory",
+    ),
     ("interop", interop::run, "real TensorFlow and Keras load what Modelark wrote, and the other way round"),
     ("proto", proto::run, "generate crates/proto from proto/; --check compares instead"),
     ("roundtrip", roundtrip::run, "the main job: models through every source and target format, compared"),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use modelark_graph::engine::fetchable;
 use modelark_graph::{Attr, Graph, Node, Output, ops};
 use modelark_tensor::{DType, PartialShape};
 
@@ -97,8 +98,11 @@ impl Session {
             let changes = known.is_some_and(|s| s.stateful || s.outputs.iter().any(|o| o.is_ref));
             node.op != "Const" && !PLACEHOLDERS.contains(&node.op.as_str()) && !changes
         };
-        let last: Vec<usize> =
-            (0..graph.nodes.len()).filter(|i| !used.contains(i) && result(&graph.nodes[*i])).collect();
+        // A graph that isn't well formed is refused when it is to run.
+        let fetchable = fetchable(graph).unwrap_or_default();
+        let ends =
+            |i: &usize| !used.contains(i) && result(&graph.nodes[*i]) && fetchable.get(*i) != Some(&false);
+        let last: Vec<usize> = (0..graph.nodes.len()).filter(ends).collect();
         let fed: Vec<usize> = placeholders(graph).into_iter().map(|o| o.node).collect();
         let reached = reachable(graph, &fed);
         let mut follow: Vec<usize> = last.iter().copied().filter(|i| reached.contains(i)).collect();

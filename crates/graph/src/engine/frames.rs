@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use super::plan::{Request, needed};
-use crate::{Attr, Error, Node, Output, Result};
+use crate::{Attr, Error, Graph, Node, Output, Result};
 
 /// A loop of TensorFlow 1 by its nodes; each moves one value.
 #[derive(Debug, Default, PartialEq)]
@@ -61,28 +61,8 @@ pub(super) fn order(request: &Request<'_>) -> Result<Vec<Unit>> {
         return Ok(edges.sort(members, |n| n, |_, _| false)?.into_iter().map(Unit::Node).collect());
     }
 
-    // Frames, from what they are entered by to what leaves them; then this level's units.
-    let alone = needed.iter().map(|&i| (i, vec![i])).collect();
-    let mut frames = Frames::default();
-    let mut home: HashMap<usize, usize> = HashMap::new();
-    let mut gives: HashMap<usize, usize> = HashMap::new();
-    for index in edges.sort(alone, |n| n, |from, _| is_next(&nodes[from]))? {
-        let node = &nodes[index];
-        let given = edges.of(index).filter_map(|from| gives.get(&from).copied());
-        let inside = given.max_by_key(|&f| frames.depth(f)).unwrap_or(OUTSIDE);
-        let (at, out) = if is_enter(node) {
-            (inside, frames.child(inside, node))
-        } else if is_exit(node) {
-            let parent = frames.parent(inside).ok_or_else(|| {
-                Error::graph(format!("node {:?} leaves a loop that nothing enters", node.name))
-            })?;
-            (parent, parent)
-        } else {
-            (inside, inside)
-        };
-        home.insert(index, at);
-        gives.insert(index, out);
-    }
+    let frames = Frames::of(&edges)?;
+    let Frames { home, gives, .. } = &frames;
     let mut loops: HashMap<usize, Loop> = HashMap::new();
     let mut unit_of: HashMap<usize, usize> = HashMap::new();
     let mut first: HashMap<usize, usize> = HashMap::new();
@@ -111,6 +91,23 @@ pub(super) fn order(request: &Request<'_>) -> Result<Vec<Unit>> {
     Ok(sorted.into_iter().map(|u| by_unit.remove(&u).map_or(Unit::Node(u), Unit::Loop)).collect())
 }
 
+/// Which nodes of a graph run once in every run, so that what they give can be fetched: those that neither stand in a
+/// loop of TensorFlow 1's nor on a branch of one of its conditions.
+///
+/// # Errors
+/// When the graph has a cycle, or leaves a loop that nothing enters.
+pub fn fetchable(graph: &Graph) -> Result<Vec<bool>> {
+    let needed: Vec<usize> = (0..graph.nodes.len()).collect();
+    if let Some(node) = graph.nodes.iter().find(|n| n.inputs.iter().any(|i| i.node >= needed.len())) {
+        return Err(Error::graph(format!("node {:?} has an input from no node", node.name)));
+    }
+    let edges = Edges { nodes: &graph.nodes, fed: &HashSet::new(), needed: &needed };
+    let frames = Frames::of(&edges)?;
+    let conditional = edges.conditional();
+    let outside = |n: &usize| frames.home.get(n).is_none_or(|f| *f == OUTSIDE);
+    Ok(needed.iter().map(|n| outside(n) && !conditional.contains(n)).collect())
+}
+
 /// The frame around all others: the level that is compiled.
 const OUTSIDE: usize = 0;
 
@@ -120,9 +117,36 @@ struct Frames {
     by_name: HashMap<(usize, Vec<u8>), usize>,
     /// Parent and depth of the frames from 1 on.
     known: Vec<(usize, usize)>,
+    /// The frame in which each node runs.
+    home: HashMap<usize, usize>,
+    /// The frame to which its outputs belong.
+    gives: HashMap<usize, usize>,
 }
 
 impl Frames {
+    fn of(edges: &Edges<'_>) -> Result<Frames> {
+        let alone = edges.needed.iter().map(|&i| (i, vec![i])).collect();
+        let mut frames = Frames::default();
+        for index in edges.sort(alone, |n| n, |from, _| is_next(&edges.nodes[from]))? {
+            let node = &edges.nodes[index];
+            let given = edges.of(index).filter_map(|from| frames.gives.get(&from).copied());
+            let inside = given.max_by_key(|&f| frames.depth(f)).unwrap_or(OUTSIDE);
+            let (at, out) = if is_enter(node) {
+                (inside, frames.child(inside, node))
+            } else if is_exit(node) {
+                let parent = frames.parent(inside).ok_or_else(|| {
+                    Error::graph(format!("node {:?} leaves a loop that nothing enters", node.name))
+                })?;
+                (parent, parent)
+            } else {
+                (inside, inside)
+            };
+            frames.home.insert(index, at);
+            frames.gives.insert(index, out);
+        }
+        Ok(frames)
+    }
+
     fn child(&mut self, parent: usize, enter: &Node) -> usize {
         let name = match enter.attr("frame_name") {
             Some(Attr::String(name)) => name.clone(),
@@ -168,6 +192,27 @@ impl<'a> Edges<'a> {
         let node = &self.nodes[index];
         let inputs = node.inputs.iter().filter(|i| !fed.contains(i)).map(|i| i.node);
         inputs.chain(node.controls.iter().copied()).filter(|n| needed.binary_search(n).is_ok())
+    }
+
+    /// The nodes on branches of conditions.
+    fn conditional(&self) -> HashSet<usize> {
+        let takes = |n: &Node, from: &str| n.inputs.iter().any(|i| self.nodes[i.node].op.ends_with(from));
+        // A loop's own switches and merges are no condition.
+        let branches = |n: &Node| n.op.ends_with("Switch") && !takes(n, "LoopCond");
+        let meet = |n: &Node| n.op.ends_with("Merge") && !takes(n, "NextIteration");
+        let mut users: HashMap<usize, Vec<usize>> = HashMap::new();
+        for &to in self.needed {
+            self.of(to).for_each(|from| users.entry(from).or_default().push(to));
+        }
+        let mut found = HashSet::new();
+        let mut waiting: Vec<usize> =
+            self.needed.iter().copied().filter(|&i| branches(&self.nodes[i])).collect();
+        while let Some(index) = waiting.pop() {
+            if !meet(&self.nodes[index]) && found.insert(index) {
+                waiting.extend(users.get(&index).into_iter().flatten());
+            }
+        }
+        found
     }
 
     /// Units so that each comes after those it depends on: `members` by unit, `unit` of a node, and which edges
@@ -219,7 +264,7 @@ mod tests {
     use super::*;
     use crate::engine::{Executable, Resources, RunOptions, Value, Values};
     use crate::tensor::{DType, Tensor};
-    use crate::{ARG, Attrs, ErrorKind, Graph, Library};
+    use crate::{ARG, Attrs, ErrorKind, Library};
 
     /// A graph written as lines `name = Op(inputs) attr..`; `^name` is a control input.
     fn graph(text: &str) -> Graph {

@@ -10,6 +10,7 @@ mod resource;
 mod run;
 mod value;
 
+pub use frames::fetchable;
 pub use kernel::{Context, Kernel, Values, kernel};
 pub use program::{Executable, Program};
 pub use resource::{Loader, Resource, Resources, Variable};
