@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use prost::Message;
+
 use crate::workspace::{Outcome, root};
 
 const SOURCES: &str = "proto";
 const GENERATED: &str = "crates/proto/src/generated";
+const DESCRIPTORS: &str = "descriptors.bin";
 
 /// Writes the types, or with `--check` fails if what is committed is not what would be written.
 pub fn run(args: &[String]) -> Outcome {
@@ -52,6 +55,8 @@ fn generate(target: &Path) -> Outcome {
     let files: Vec<String> =
         file_names(&sources)?.into_iter().filter(|name| name.ends_with(".proto")).collect();
     let descriptors = protox::compile(&files, [&sources])?;
+    // What the messages' text form is read by.
+    fs::write(target.join(DESCRIPTORS), descriptors.encode_to_vec())?;
     prost_build::Config::new()
         .out_dir(target)
         // Ordered, so that the same value is always the same bytes.

@@ -33,6 +33,9 @@ pub(crate) struct How {
     /// Draw weights that no file gives from this seed
     #[arg(long, value_name = "SEED")]
     pub(crate) initialize: Option<u64>,
+    /// Read the MetaGraph of a SavedModel that has exactly these tags, such as serve,gpu
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    pub(crate) tags: Option<Vec<String>>,
     /// Don't compare checksums
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -40,11 +43,14 @@ pub(crate) struct How {
 
 impl How {
     pub(crate) fn open(&self) -> Open {
-        let open = Open::new().verify(!self.no_verify);
-        match &self.from {
-            Some(format) => open.format(format),
-            None => open,
+        let mut open = Open::new().verify(!self.no_verify);
+        if let Some(format) = &self.from {
+            open = open.format(format);
         }
+        if let Some(tags) = &self.tags {
+            open = open.tags(tags.iter().filter(|t| !t.is_empty()));
+        }
+        open
     }
 
     pub(crate) fn load(&self) -> Load {

@@ -8,7 +8,7 @@ use clap::Args;
 use modelark::artifact::{Target, Variable};
 use modelark::json::{Arrays, npz};
 use modelark::tensor::kernels::array::cast;
-use modelark::{DType, Endpoint, Error, Inputs, Limits, Model, Outputs, Place, Result, Tensor};
+use modelark::{Callable, DType, Error, Inputs, Limits, Model, Outputs, Place, Result, Tensor};
 
 use crate::Verdict;
 use crate::open::Source;
@@ -32,6 +32,12 @@ pub(crate) struct Run {
     /// Call this function of an object, by its path
     #[arg(long, value_name = "PATH")]
     function: Option<String>,
+    /// Feed these tensors of the graph, such as x:0,y:0
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["signature", "function"])]
+    input_names: Vec<String>,
+    /// Fetch these tensors of the graph
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["signature", "function"])]
+    output_names: Vec<String>,
 }
 
 impl Run {
@@ -39,16 +45,9 @@ impl Run {
         let given = read_arrays(&self.inputs)?;
         let progress = Progress::new("running", 0);
         let model = self.source.model()?;
-        let name = self.signature.as_deref().or(self.function.as_deref());
-        let endpoint = match name {
-            Some(name) => find(&model, name)?,
-            None => model.default_endpoint()?,
-        };
-        let inputs = arrange(given, &endpoint).map_err(|e| e.in_file(&self.inputs))?;
-        let outputs = match name {
-            Some(name) => model.call(name, inputs)?,
-            None => model.predict(inputs)?,
-        };
+        let function = self.callable(&model)?;
+        let inputs = arrange(given, &function).map_err(|e| e.in_file(&self.inputs))?;
+        let outputs = function.call_named(inputs)?;
         drop(progress);
         match &self.outputs {
             Some(path) => write_arrays(&outputs, path)?,
@@ -56,17 +55,18 @@ impl Run {
         }
         Ok(Verdict::Good)
     }
-}
 
-/// The endpoint of this name; the error lists those there are.
-fn find(model: &Model, name: &str) -> Result<Endpoint> {
-    let endpoints = model.endpoints();
-    endpoints.iter().find(|e| e.name == name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = endpoints.iter().map(|e| e.name.as_str()).collect();
-        let help = modelark::artifact::nearest(name, names.iter().copied());
-        Error::invalid(format!("the model has no {name:?}; it has {}", names.join(", ")))
-            .help(help.unwrap_or_else(|| "name one of these".to_owned()))
-    })
+    /// What is to be called.
+    fn callable(&self, model: &Model) -> Result<Callable> {
+        if !self.input_names.is_empty() || !self.output_names.is_empty() {
+            return model.between(&self.input_names, &self.output_names);
+        }
+        match (&self.signature, &self.function) {
+            (Some(name), _) => model.function(name),
+            (None, Some(path)) => model.method(path),
+            (None, None) => model.default_function(),
+        }
+    }
 }
 
 /// The arrays of an `.npz`, or the one of an `.npy`, by name.
@@ -87,28 +87,31 @@ fn read_arrays(path: &Path) -> Result<Vec<(String, Tensor)>> {
     read().map_err(|e: Error| e.in_file(path))
 }
 
-/// The inputs of an endpoint: by name where a name fits, else in order. Numbers are converted where no value changes.
-fn arrange(mut given: Vec<(String, Tensor)>, endpoint: &Endpoint) -> Result<Inputs> {
-    let known = |name: &str| endpoint.inputs.iter().any(|p| p.name == name);
-    let named = given.iter().any(|(name, _)| known(name));
-    if !named {
-        if given.len() < endpoint.inputs.len() {
-            let names: Vec<&str> = endpoint.inputs.iter().map(|p| p.name.as_str()).collect();
+/// The inputs of a function: by name where a name fits, else in order. Numbers are converted where no value changes and no
+/// trace of the function takes them as they are.
+fn arrange(mut given: Vec<(String, Tensor)>, function: &Callable) -> Result<Inputs> {
+    let ports = function.inputs();
+    if !given.iter().any(|(name, _)| function.input(name).is_some()) {
+        if given.len() < ports.len() {
+            let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
             return Err(Error::invalid(format!(
                 "{} takes {}, but the file has {}",
-                endpoint.name,
+                function.name(),
                 output::count(names.len(), "input"),
                 output::count(given.len(), "array")
             ))
             .help(format!("the inputs are {}", names.join(", "))));
         }
-        given.truncate(endpoint.inputs.len());
-        for ((name, _), port) in given.iter_mut().zip(&endpoint.inputs) {
+        given.truncate(ports.len());
+        for ((name, _), port) in given.iter_mut().zip(ports) {
             *name = port.name.clone();
         }
     }
+    if function.takes(&Inputs::Named(given.clone())) {
+        return Ok(Inputs::Named(given));
+    }
     for (name, tensor) in &mut given {
-        if let Some(port) = endpoint.inputs.iter().find(|p| p.name == *name)
+        if let Some(port) = function.input(name)
             && port.dtype != tensor.dtype()
         {
             *tensor = converted(tensor, port.dtype).map_err(|e| e.at(format!("input {name:?}")))?;
@@ -160,35 +163,29 @@ fn describe(outputs: &Outputs) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use modelark::{PartialShape, Port};
+    use modelark::nn::Sequential;
+    use modelark::nn::layers::{Dense, InputLayer};
 
     use super::*;
 
-    fn endpoint(names: &[&str]) -> Endpoint {
-        let port = |n: &&str| Port { name: (*n).to_owned(), dtype: DType::F32, shape: PartialShape::UNKNOWN };
-        Endpoint { name: "f".into(), inputs: names.iter().map(port).collect(), outputs: Vec::new() }
-    }
-
-    fn arranged(names: &[&str], endpoint_names: &[&str]) -> Result<Vec<String>> {
-        let given = names.iter().map(|n| ((*n).to_owned(), Tensor::scalar(1.0f64))).collect();
-        match arrange(given, &endpoint(endpoint_names))? {
-            Inputs::Named(named) => {
-                assert!(
-                    named
-                        .iter()
-                        .all(|(n, t)| !endpoint_names.contains(&n.as_str()) || t.dtype() == DType::F32)
-                );
-                Ok(named.into_iter().map(|(n, _)| n).collect())
-            }
-            Inputs::Positional(_) => panic!("names are known"),
-        }
-    }
-
     #[test]
     fn names_go_before_positions() {
-        assert_eq!(arranged(&["b", "a"], &["a", "b"]).expect("by name"), ["b", "a"]);
-        assert_eq!(arranged(&["arr_0", "arr_1", "arr_2"], &["a", "b"]).expect("by position"), ["a", "b"]);
-        assert!(arranged(&["x"], &["a", "b"]).is_err());
+        let layers = Sequential::new("m").add(InputLayer::new([1])).add(Dense::new(1)).build();
+        let model = layers.and_then(Model::from_layers).expect("model");
+        let function = model.default_function().expect("callable");
+        let own = function.inputs()[0].name.clone();
+        let arranged = |names: &[&str]| {
+            let x = Tensor::from_vec(vec![1.0f64], [1, 1]).expect("tensor");
+            match arrange(names.iter().map(|n| ((*n).to_owned(), x.clone())).collect(), &function)? {
+                Inputs::Named(named) => {
+                    Ok(named.into_iter().map(|(n, t)| (n, t.dtype())).collect::<Vec<_>>())
+                }
+                Inputs::Positional(_) => Err(Error::invalid("names are known")),
+            }
+        };
+        assert_eq!(arranged(&[&own]).expect("by name"), [(own.clone(), DType::F32)]);
+        assert_eq!(arranged(&["arr_0", "arr_1"]).expect("by position"), [(own.clone(), DType::F32)]);
+        assert!(arranged(&[]).expect_err("too few").to_string().contains(&own));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `modelark verify`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use modelark::artifact::{ErrorKind, Kind, Objects, Value, Variable};
 use modelark::graph::ops;
@@ -121,7 +123,8 @@ impl Findings {
         if let Some(functions) = &artifact.functions {
             let missing = missing_ops(functions);
             if !missing.is_empty() {
-                self.warnings.push(format!("these ops can't run here: {}", missing.join(", ")));
+                let names: Vec<&str> = missing.iter().map(|m| m.op.as_str()).collect();
+                self.warnings.push(format!("these ops can't run here: {}", names.join(", ")));
             }
         }
         if artifact.functions.is_none() && artifact.architecture.is_none() {
@@ -176,19 +179,29 @@ fn has_no_weights(source: &Source) -> bool {
         .is_ok_and(|(a, _)| a.objects.variables().is_empty() && a.objects.len() <= Objects::default().len())
 }
 
-/// The ops of a library that have no kernel here, sorted.
-pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Vec<String> {
-    let session = functions.session.iter().flat_map(|s| &s.graph.nodes);
+/// An op that has no kernel here, with the nodes that are of it: the function (none for the graph around them all), and
+/// the node's name.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MissingOp {
+    pub(crate) op: String,
+    pub(crate) nodes: Vec<(Option<String>, String)>,
+}
+
+/// The ops of a model's functions and graph that have no kernel here, by name.
+pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Vec<MissingOp> {
+    let session = functions.session.iter().flat_map(|s| &s.graph.nodes).map(|n| (None, n));
     // The first nodes of a function only stand for its arguments.
-    let bodies = functions.library.iter().flat_map(|f| f.graph.nodes.iter().skip(f.arity));
-    let nodes = bodies.chain(session);
-    let mut missing: Vec<String> = nodes
-        .filter(|n| ops::find(&n.op).is_none() && functions.library.get(&n.op).is_none())
-        .map(|n| n.op.to_string())
-        .collect();
-    missing.sort();
-    missing.dedup();
-    missing
+    let bodies = functions
+        .library
+        .iter()
+        .flat_map(|f| f.graph.nodes.iter().skip(f.arity).map(|n| (Some(f.name.clone()), n)));
+    let mut missing: BTreeMap<String, Vec<(Option<String>, String)>> = BTreeMap::new();
+    for (function, node) in bodies.chain(session) {
+        if ops::find(&node.op).is_none() && functions.library.get(&node.op).is_none() {
+            missing.entry(node.op.clone()).or_default().push((function, node.name.clone()));
+        }
+    }
+    missing.into_iter().map(|(op, nodes)| MissingOp { op, nodes }).collect()
 }
 
 /// What is odd about a tensor's values: NaN and infinity.

@@ -150,6 +150,22 @@ impl Callable {
         self.0.traces.first().map_or(&[], |t| &t.outputs)
     }
 
+    /// The input of this name, which may be its other one: `x` for `x:0`, an argument's for a signature's key.
+    pub fn input(&self, name: &str) -> Option<&Port> {
+        let trace = self.0.traces.first()?;
+        let alias = || trace.aliases.iter().position(|a| a == name).filter(|_| !name.is_empty());
+        trace.inputs.iter().find(|p| p.name == name).or_else(|| trace.inputs.get(alias()?))
+    }
+
+    /// Whether it takes these tensors as they are: their names, count, dtypes and shapes.
+    pub fn takes(&self, inputs: &Inputs) -> bool {
+        let ordered = match inputs {
+            Inputs::Positional(tensors) => Ok(tensors.clone()),
+            named => self.order(named.clone()),
+        };
+        ordered.is_ok_and(|tensors| self.0.traces.iter().any(|t| t.takes(&tensors)))
+    }
+
     /// The structure that the results have in Python, likewise: `None` for a function that gives nothing; none at all for
     /// a graph that is fed and fetched.
     pub fn result(&self) -> Option<&Structure> {

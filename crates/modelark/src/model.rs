@@ -86,7 +86,15 @@ impl Model {
     /// # Errors
     /// When the model has no default function.
     pub fn default_endpoint(&self) -> Result<Endpoint> {
-        Ok(self.function(&self.default_name()?)?.endpoint())
+        Ok(self.default_function()?.endpoint())
+    }
+
+    /// What [`Model::predict`] calls, made ready for many calls.
+    ///
+    /// # Errors
+    /// When the model has no default function.
+    pub fn default_function(&self) -> Result<Callable> {
+        self.function(&self.default_name()?)
     }
 
     /// What can be called under this name, a signature's or a function's path, made ready for many calls.
@@ -95,6 +103,14 @@ impl Model {
     /// When there is none of that name; the message lists those there are.
     pub fn function(&self, name: &str) -> Result<Callable> {
         self.runtime.callable(name)
+    }
+
+    /// The function at this path among the objects, also where a signature has the same name.
+    ///
+    /// # Errors
+    /// When there is none at that path; the message lists those there are.
+    pub fn method(&self, path: &str) -> Result<Callable> {
+        self.runtime.method(path)
     }
 
     /// The part of a SavedModel's or frozen graph's graph that gives the tensors of these names, such as `logits:0`, from
@@ -116,7 +132,7 @@ impl Model {
     /// # Errors
     /// When the inputs aren't what the model takes, or an op refuses them; the message names which.
     pub fn predict(&self, inputs: impl Into<Inputs>) -> Result<Outputs> {
-        self.call(&self.default_name()?, inputs)
+        self.default_function()?.call_named(inputs)
     }
 
     /// Calls a signature, or a function by its path, with tensors alone.
@@ -138,7 +154,7 @@ impl Model {
         positional: Vec<Argument>,
         keywords: BTreeMap<String, Argument>,
     ) -> Result<Outputs> {
-        self.runtime.method(path)?.call_with(positional, keywords)
+        self.method(path)?.call_with(positional, keywords)
     }
 
     /// The paths of all variables.

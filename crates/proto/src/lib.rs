@@ -35,6 +35,9 @@ pub use generated::tensorflow::*;
 pub use prost::{DecodeError, Message, bytes};
 pub use prost_types::Any;
 
+/// The descriptors of all messages, a `FileDescriptorSet`: for what works on any message, such as the text form.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+
 #[allow(
     missing_docs,
     unused_qualifications,

@@ -11,6 +11,7 @@ use crate::function::function_from_proto;
 use crate::graphdef::{graph_from_proto, graph_to_proto};
 use crate::saved_model::top_level;
 use crate::signatures::Signatures;
+use crate::text;
 use crate::write::{library_to_proto, versions};
 
 /// The format's name.
@@ -40,14 +41,20 @@ impl Format for FrozenGraph {
     }
 
     fn detect(&self, place: &Place) -> bool {
-        !place.is_folder() && place.open().is_ok_and(|bytes| looks_like_graph(&bytes))
+        let as_text = place.name.ends_with(text::EXTENSION);
+        let looks = |bytes: &[u8]| if as_text { looks_like_text(bytes) } else { looks_like_graph(bytes) };
+        !place.is_folder() && place.open().is_ok_and(|bytes| looks(&bytes))
     }
 
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
         let bytes = place.open()?;
         let read = || -> Result<Artifact> {
-            let def = GraphDef::decode(Bytes::from_owner(bytes))
-                .map_err(|e| Error::corrupt("this is no GraphDef, or a damaged one").because(e))?;
+            let def: GraphDef = if place.name.ends_with(text::EXTENSION) {
+                text::message_from_text("GraphDef", &bytes, limits)?
+            } else {
+                GraphDef::decode(Bytes::from_owner(bytes))
+                    .map_err(|e| Error::corrupt("this is no GraphDef, or a damaged one").because(e))?
+            };
             let graph = graph_from_proto(&def.node, limits)?;
             let library = library_from_proto(&def, limits)?;
             let mut session = Session { graph, ..Session::default() };
@@ -105,6 +112,13 @@ fn library_from_proto(def: &GraphDef, limits: &Limits) -> Result<Library> {
         library.insert(function_from_proto(function, &signatures, limits)?);
     }
     Ok(library)
+}
+
+/// Whether a text begins with what a graph has.
+fn looks_like_text(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|l| !l.is_empty() && !l.starts_with(b"#")).unwrap_or_default();
+    [&b"node"[..], b"library", b"versions"].iter().any(|field| first.starts_with(field))
 }
 
 /// Whether bytes are a graph with at least one node.

@@ -16,6 +16,7 @@ mod serving;
 mod session;
 mod signatures;
 mod structure;
+mod text;
 mod write;
 
 use modelark_artifact::Format;

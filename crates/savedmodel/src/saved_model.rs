@@ -6,6 +6,8 @@ use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, tensor::SharedB
 use modelark_checkpoint::Bundle;
 use modelark_proto::{self as proto, Message, MetaGraphDef, bytes::Bytes};
 
+use crate::text;
+
 /// The name of the file that makes a folder a SavedModel.
 pub(crate) const PB: &str = "saved_model.pb";
 /// The same as text, which TensorFlow reads when there is no binary one.
@@ -59,7 +61,7 @@ impl SavedModel {
     /// damaged. A checkpoint of which a file isn't there is no error before a variable is read: a model may have none.
     pub fn open(place: &Place, options: &ReadOptions) -> Result<Self> {
         let (folder, file) = locate(place);
-        let message = decode(&file).map_err(|e| e.in_file(file.label()))?;
+        let message = decode(&file, &options.limits).map_err(|e| e.in_file(file.label()))?;
         let chosen =
             choose(&message.meta_graphs, options.tags.as_deref()).map_err(|e| e.in_file(file.label()))?;
         // A checkpoint whose object graph can't be reached is as good as none.
@@ -117,8 +119,7 @@ pub(crate) fn detect(place: &Place) -> bool {
         return [PB, PBTXT, CPB].iter().any(|name| place.files.exists(&place.child(name).name));
     }
     let name = file_name(place);
-    name == PB
-        || name == PBTXT
+    [PB, PBTXT, CPB].contains(&name)
         || (name.ends_with(".pb") && place.open().is_ok_and(|bytes| looks_like_saved_model(&bytes)))
 }
 
@@ -137,21 +138,24 @@ fn locate(place: &Place) -> (Place, Place) {
     (Place { files: place.files.clone(), name: folder.to_owned() }, place.clone())
 }
 
-fn decode(file: &Place) -> Result<proto::SavedModel> {
+fn decode(file: &Place, limits: &Limits) -> Result<proto::SavedModel> {
     let bytes = file.open()?;
     if file_name(file) == CPB {
-        return Err(Error::unsupported("this SavedModel is split over several files, which isn't supported")
-            .help("save it without `experimental_image_format`"));
+        return Err(Error::unsupported(
+            "this SavedModel is split into chunks (riegeli records of a ChunkedMessage), a form that TensorFlow's \
+             releases neither write nor load",
+        )
+        .help("save it without `experimental_image_format`, which gives saved_model.pb"));
     }
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(Error::corrupt("this is a Git-LFS pointer, not the model").help("fetch it: git lfs pull"));
     }
-    if file_name(file) == PBTXT {
-        return Err(Error::unsupported("this SavedModel is written as text, which isn't supported")
-            .help("load and save it with TensorFlow, which writes saved_model.pb"));
-    }
-    let message = proto::SavedModel::decode(Bytes::from_owner(bytes))
-        .map_err(|e| Error::corrupt("this is no SavedModel, or a damaged one").because(e))?;
+    let message: proto::SavedModel = if file_name(file).ends_with(text::EXTENSION) {
+        text::message_from_text("SavedModel", &bytes, limits)?
+    } else {
+        proto::SavedModel::decode(Bytes::from_owner(bytes))
+            .map_err(|e| Error::corrupt("this is no SavedModel, or a damaged one").because(e))?
+    };
     if message.meta_graphs.is_empty() {
         return Err(Error::corrupt("it holds no MetaGraph"));
     }
@@ -251,6 +255,18 @@ mod tests {
     }
 
     #[test]
+    fn text_serves_where_there_is_no_binary_file() {
+        let mut files = Memory::new();
+        files.insert("m/saved_model.pbtxt", &b"meta_graphs { meta_info_def { tags: \"serve\" } }"[..]);
+        for name in ["m", "m/saved_model.pbtxt"] {
+            let place = Place::in_memory(files.clone(), name);
+            assert!(detect(&place));
+            let opened = SavedModel::open(&place, &ReadOptions::default()).expect("text");
+            assert_eq!(opened.tags(), [&["serve".to_owned()][..]]);
+        }
+    }
+
+    #[test]
     fn the_meta_graph_is_chosen_by_its_tags() {
         let bytes = model(&[&["train"], &["serve", "gpu"], &["serve"]]).encode_to_vec();
         let open = |tags: Option<&[&str]>| {
@@ -273,6 +289,10 @@ mod tests {
             let e = SavedModel::open(&place(bytes, "m"), &ReadOptions::default()).expect_err("bad");
             assert!(e.to_string().contains(part) && e.to_string().contains("saved_model.pb"), "{e}");
         }
+        let mut files = Memory::new();
+        files.insert("m/saved_model.cpb", &b"x"[..]);
+        let split = SavedModel::open(&Place::in_memory(files, "m"), &ReadOptions::default());
+        assert!(split.expect_err("split").to_string().contains("chunks"));
         assert!(SavedModel::open(&place(b"", "n"), &ReadOptions::default()).is_err());
     }
 }

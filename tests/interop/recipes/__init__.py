@@ -6,6 +6,7 @@ from . import (
     custom_layer,
     json_npy,
     pickles,
+    runs,
     saver,
     weights,
     whole_h5,
@@ -21,5 +22,6 @@ ALL = (
     json_npy.checks,
     archive.checks,
     pickles.checks,
+    runs.checks,
     wild.checks,
 )

@@ -1,13 +1,14 @@
 //! What there is to say of a model, before it becomes text or JSON.
 
 use modelark::artifact::{ConcreteFunction, Format, Functions, Kind, Objects, Structure, Variable};
+use modelark::savedmodel::{ReadOptions, SavedModel};
 use modelark::{Artifact, Limits, Port, Result};
 use serde_json::{Value, json};
 
 use super::layers::{self, Layer};
 use crate::open::Source;
 use crate::tensors;
-use crate::verify::missing_ops;
+use crate::verify::{MissingOp, missing_ops};
 
 /// A signature or function with its tensors.
 #[derive(Debug, Clone)]
@@ -37,7 +38,9 @@ pub(super) struct Description {
     pub(super) compile: Option<Value>,
     pub(super) optimizer: Option<(String, usize)>,
     pub(super) assets: Vec<(String, usize)>,
-    pub(super) missing_ops: Vec<String>,
+    pub(super) missing_ops: Vec<MissingOp>,
+    /// The tags of each MetaGraph of a SavedModel.
+    pub(super) meta_graphs: Vec<Vec<String>>,
 }
 
 /// Gathers it.
@@ -72,26 +75,27 @@ pub(super) fn describe(artifact: &Artifact, format: &dyn Format, source: &Source
         optimizer: optimizer.map(|o| (o.class.clone().unwrap_or_default(), o.variables.len())),
         assets: artifact.assets.iter().map(|a| (a.name.clone(), a.bytes.len())).collect(),
         missing_ops: functions.map(missing_ops).unwrap_or_default(),
+        meta_graphs: meta_graphs(format, source),
     })
+}
+
+/// The tags of each MetaGraph.
+fn meta_graphs(format: &dyn Format, source: &Source) -> Vec<Vec<String>> {
+    if format.name() != "saved_model" {
+        return Vec::new();
+    }
+    let mut options = ReadOptions::default();
+    options.tags.clone_from(&source.how.tags);
+    let model = SavedModel::open(&source.place(), &options).ok();
+    model.map(|m| m.tags().into_iter().map(<[String]>::to_vec).collect()).unwrap_or_default()
 }
 
 /// The signatures: those among the objects, and those of a TensorFlow 1 graph.
 fn signatures(objects: &Objects, functions: &Functions) -> Vec<Callable> {
     let mut found = Vec::new();
-    for (_, object) in objects.iter().filter(|(_, o)| matches!(o.kind, Kind::Signatures)) {
-        for (name, id) in &object.children {
-            if let Some(Kind::ConcreteFunction { name: function, .. }) = objects.get(*id).map(|o| &o.kind)
-                && let Some(concrete) = functions.concrete.get(function)
-            {
-                found.push(callable(name, concrete));
-            }
-        }
-    }
+    // The graph's own tell the names that servers and tools know.
     let session = functions.session.iter().flat_map(|s| &s.signatures);
     for (name, signature) in session.filter(|(name, _)| !name.starts_with("__saved_model")) {
-        if found.iter().any(|c| c.name == *name) {
-            continue;
-        }
         let ports = |infos: &std::collections::BTreeMap<String, modelark::artifact::TensorInfo>| {
             infos
                 .iter()
@@ -103,6 +107,16 @@ fn signatures(objects: &Objects, functions: &Functions) -> Vec<Callable> {
             inputs: ports(&signature.inputs),
             outputs: ports(&signature.outputs),
         });
+    }
+    for (_, object) in objects.iter().filter(|(_, o)| matches!(o.kind, Kind::Signatures)) {
+        for (name, id) in &object.children {
+            if let Some(Kind::ConcreteFunction { name: function, .. }) = objects.get(*id).map(|o| &o.kind)
+                && let Some(concrete) = functions.concrete.get(function)
+                && found.iter().all(|c| c.name != *name)
+            {
+                found.push(callable(name, concrete));
+            }
+        }
     }
     found
 }
@@ -171,7 +185,11 @@ impl Description {
             "compile": self.compile,
             "optimizer": self.optimizer.as_ref().map(|(class, n)| json!({"class_name": class, "variables": n})),
             "assets": self.assets.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect::<Vec<_>>(),
-            "missing_ops": self.missing_ops,
+            "missing_ops": self.missing_ops.iter().map(|m| json!({
+                "op": m.op,
+                "nodes": m.nodes.iter().map(|(f, n)| json!({"function": f, "node": n})).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "meta_graphs": self.meta_graphs,
         })
     }
 }

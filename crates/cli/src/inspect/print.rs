@@ -30,7 +30,19 @@ pub(super) fn print(d: &Description, artifact: &Artifact, full: bool) -> Result<
     }
     if !d.missing_ops.is_empty() {
         text.heading("Ops that can't run here");
-        text.line(format!("  {}", d.missing_ops.join(", ")));
+        for missing in &d.missing_ops {
+            let place = |(function, node): &(Option<String>, String)| match function {
+                Some(function) => format!("node {node:?} of function {function:?}"),
+                None => format!("node {node:?}"),
+            };
+            let first: Vec<String> =
+                missing.nodes.iter().take(if full { usize::MAX } else { 3 }).map(place).collect();
+            let more = match missing.nodes.len() - first.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            text.line(format!("  {}: {}{more}", missing.op, first.join(", ")));
+        }
     }
     text.print()
 }
@@ -42,6 +54,10 @@ fn head(d: &Description, text: &mut Text) {
         let writers: Vec<String> =
             d.writers.iter().map(|(who, version)| format!("{who} {version}")).collect();
         text.line(format!("  written by  {}", writers.join(", ")));
+    }
+    if !d.meta_graphs.is_empty() {
+        let tags: Vec<String> = d.meta_graphs.iter().map(|t| t.join(",")).collect();
+        text.line(format!("  MetaGraphs  {}", tags.join("  ")));
     }
     if let Some((dialect, version)) = &d.keras {
         let version = version.as_ref().map(|v| format!(" (Keras {v})")).unwrap_or_default();
