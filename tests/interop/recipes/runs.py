@@ -1,4 +1,4 @@
-"""Recipe 9: any SavedModel or frozen graph runs: applications, layers, modules, graphs of TensorFlow 1."""
+"""Recipe 10: any SavedModel or frozen graph runs: applications, layers, modules, graphs of TensorFlow 1."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ APPLICATIONS = {
 
 def checks(world: World) -> Iterator[Check]:
     for name in APPLICATIONS:
-        yield Check(9, THEIRS, f"application {name}", functools.partial(application, world, name))
+        yield Check(10, THEIRS, f"application {name}", functools.partial(application, world, name))
     for name, make in layer_models(world.keras).items():
-        yield Check(9, THEIRS, f"layer {name}", functools.partial(layer, world, name, make))
+        yield Check(10, THEIRS, f"layer {name}", functools.partial(layer, world, name, make))
     if world.environment.name.endswith("keras2"):
         return  # The same TensorFlow as without; no Keras takes part.
     for name, case in runs_modules.CASES.items():
-        yield Check(9, THEIRS, f"module {name}", functools.partial(runs_modules.check, world, name, case))
+        yield Check(10, THEIRS, f"module {name}", functools.partial(runs_modules.check, world, name, case))
     for name, case in runs_tf1.CASES.items():
-        yield Check(9, THEIRS, f"graph {name}", functools.partial(runs_tf1.check, world, name, case))
+        yield Check(10, THEIRS, f"graph {name}", functools.partial(runs_tf1.check, world, name, case))
 
 
 def export(world: World, model: Any, name: str) -> Path:
