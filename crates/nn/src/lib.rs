@@ -13,6 +13,7 @@
 mod call;
 pub mod config;
 pub mod former;
+mod image;
 mod instance;
 pub mod layer;
 pub mod layers;
@@ -24,6 +25,7 @@ pub mod training;
 
 pub use call::{Call, Slice};
 pub use config::{Activation, Constraint, Fields, Initializer, Regularizer};
+pub use image::Interpolation;
 pub use instance::Instance;
 pub use layer::{Inputs, Layer, Spec, Sublayer, WeightSpec};
 pub use model::{Apply, Argument, Model, Named, Row, Sequential, Tensor, Traced, input, input_named};

@@ -176,6 +176,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Says that only one dialect has the class: in others it can't be written so that Keras reads it.
+    pub fn only_in(&mut self, dialect: Dialect) {
+        if let Mode::Write { writer, .. } = &mut self.mode
+            && writer.dialect != dialect
+        {
+            let (only, other) = (dialect, writer.dialect);
+            writer.report.note(format!("{only} alone has this class: {other} doesn't load it"));
+        }
+    }
+
     /// The dialect that is read or written.
     pub fn dialect(&self) -> Dialect {
         match &self.mode {

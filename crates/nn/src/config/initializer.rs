@@ -1,7 +1,7 @@
 //! What weights start from (Keras: `keras.initializers`).
 
 use modelark_artifact::tensor::{DType, Tensor, checked_elements};
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
 use serde_json::Value;
 
 use super::{ConfigValue, Fields, Reader, Serialized, Writer};
@@ -145,6 +145,10 @@ impl Initializer {
             Initializer::Orthogonal(gain, seed) => {
                 f.field("gain", gain);
                 f.field("seed", seed);
+            }
+            // Keras 3 takes it, but doesn't write it.
+            Initializer::Identity(gain) if f.dialect() == Dialect::Keras3 && *gain == 1.0 => {
+                f.read_only("gain", gain);
             }
             Initializer::Identity(gain) => f.field("gain", gain),
         }
@@ -344,7 +348,6 @@ impl ConfigValue for Initializer {
 
 #[cfg(test)]
 mod tests {
-    use modelark_artifact::Dialect;
     use serde_json::json;
 
     use super::*;

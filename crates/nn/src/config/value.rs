@@ -190,17 +190,17 @@ impl<const N: usize> ConfigValue for [(usize, usize); N] {
     }
 }
 
-/// One axis or several: `-1`, `[3]`, `[1, 2]`. Keras 2 writes BatchNormalization's as a list, Keras 3 as a number.
+/// One axis or several: `-1`, `[3]`, `[1, 2]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Axes {
     /// The axes, negative ones counted from the end.
     pub axes: Vec<i64>,
-    /// Whether Keras 2 writes a single one as a list.
+    /// Whether a single one is written as a list.
     pub listed: bool,
 }
 
 impl Axes {
-    /// A single axis that every dialect writes as a number.
+    /// A single axis, written as a number.
     pub fn one(axis: i64) -> Self {
         Axes { axes: vec![axis], listed: false }
     }
@@ -237,9 +237,9 @@ impl ConfigValue for Axes {
         }
     }
 
-    fn write(&self, writer: &mut Writer) -> Value {
+    fn write(&self, _: &mut Writer) -> Value {
         match self.axes.as_slice() {
-            [one] if writer.is_keras3() || !self.listed => json!(one),
+            [one] if !self.listed => json!(one),
             all => json!(all),
         }
     }
@@ -279,7 +279,7 @@ mod tests {
         check(json!([[1, 2], [3, 4]]), [(1, 2), (3, 4)], json!([[1, 2], [3, 4]]), json!([[1, 2], [3, 4]]));
         check(json!([1, 3]), [(1, 1), (3, 3)], json!([[1, 1], [3, 3]]), json!([[1, 1], [3, 3]]));
         check(json!([1, 3]), [(1, 3)], json!([1, 3]), json!([1, 3]));
-        check(json!([3]), Axes { axes: vec![3], listed: true }, json!([3]), json!(3));
+        check(json!([3]), Axes { axes: vec![3], listed: true }, json!([3]), json!([3]));
         check(json!(-1), Axes::one(-1), json!(-1), json!(-1));
         check(json!(null), None::<i64>, json!(null), json!(null));
     }

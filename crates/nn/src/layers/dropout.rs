@@ -1,4 +1,4 @@
-//! Layers that do something in training alone: identities at inference.
+//! Layers that do something in training alone, and Identity: at inference they give what they are given.
 
 use modelark_artifact::{Dialect, Result};
 use modelark_artifact::graph::Sym;
@@ -18,6 +18,7 @@ pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<GaussianDropout>(&["GaussianDropout"]),
     Entry::of::<GaussianNoise>(&["GaussianNoise"]),
     Entry::of::<ActivityRegularization>(&["ActivityRegularization"]),
+    Entry::of::<Identity>(&["Identity"]),
 ];
 
 /// What all layers of this file compute.
@@ -176,6 +177,20 @@ impl Layer for ActivityRegularization {
         f.field("l2", &mut self.l2);
         f.read_only("activity_regularizer", &mut self.activity_regularizer);
     }
+
+    identity!();
+}
+
+/// Gives what it is given (Keras: `Identity`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Identity;
+
+impl Layer for Identity {
+    fn class_name(&self) -> &str {
+        "Identity"
+    }
+
+    fn visit(&mut self, _: &mut Fields<'_>) {}
 
     identity!();
 }

@@ -262,7 +262,7 @@ impl Layer for ThresholdedReLU {
 
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.field("theta", &mut self.theta);
-        f.note("Keras 3 has no ThresholdedReLU; Keras 2 has");
+        f.only_in(modelark_artifact::Dialect::Keras2);
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {

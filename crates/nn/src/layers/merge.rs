@@ -68,10 +68,12 @@ fn fold(call: &mut Call<'_>, op: &str, given: &[Sym]) -> Result<Sym> {
     rest.iter().try_fold(first, |y, &x| call.apply(op, &[y, x]))
 }
 
-/// The masks of the inputs as one, where all have one: Keras 2 keeps what all keep, Keras 3 what any keeps.
+/// The masks of the inputs as one. Keras 2 keeps what all masks keep; Keras 3 what any keeps, where all inputs have one.
 fn merged_mask(call: &mut Call<'_>, given: &[Sym], keras2: bool) -> Result<Vec<Option<Sym>>> {
-    let masks: Option<Vec<Sym>> = given.iter().map(|&x| call.mask(x)).collect();
-    let Some((&first, rest)) = masks.as_deref().and_then(<[_]>::split_first) else { return Ok(Vec::new()) };
+    let masks: Vec<Sym> = given.iter().filter_map(|&x| call.mask(x)).collect();
+    let Some((&first, rest)) = masks.split_first().filter(|_| keras2 || masks.len() == given.len()) else {
+        return Ok(Vec::new());
+    };
     let op = if keras2 { "LogicalAnd" } else { "LogicalOr" };
     Ok(vec![Some(rest.iter().try_fold(first, |y, &x| call.apply(op, &[y, x]))?)])
 }
@@ -286,8 +288,8 @@ impl Layer for Dot {
         let [mut a, mut b] = crate::layer::inputs(given)?;
         let (rank_a, rank_b) = (call.spec(a).rank()?, call.spec(b).rank()?);
         if self.normalize {
-            a = l2_normalized(call, a, axes[0])?;
-            b = l2_normalized(call, b, axes[1])?;
+            a = l2_normalized(call, a, &[axes[0] as i64])?;
+            b = l2_normalized(call, b, &[axes[1] as i64])?;
         }
         let letters = |rank: usize, axis: usize, from: u8| -> String {
             (0..rank)
@@ -312,11 +314,11 @@ impl Layer for Dot {
     }
 }
 
-/// `x / sqrt(max(sum(x ** 2), 1e-12))` along an axis, as TensorFlow's `l2_normalize`.
-pub(crate) fn l2_normalized(call: &mut Call<'_>, x: Sym, axis: usize) -> Result<Sym> {
+/// `x / sqrt(max(sum(x ** 2), 1e-12))` along axes, as TensorFlow's `l2_normalize`.
+pub(crate) fn l2_normalized(call: &mut Call<'_>, x: Sym, axes: &[i64]) -> Result<Sym> {
     let least = call.scalar(1e-12, x)?;
     let y = call.apply("Square", &[x])?;
-    let y = call.reduce("Sum", y, &[axis as i64], true)?;
+    let y = call.reduce("Sum", y, axes, true)?;
     let y = call.apply("Maximum", &[y, least])?;
     let y = call.apply("Rsqrt", &[y])?;
     call.apply("Mul", &[x, y])

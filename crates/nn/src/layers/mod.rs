@@ -43,6 +43,7 @@ layers! {
     spectral_normalization
     stacked_cells
     time_distributed
+    upsampling
 }
 
 /// A class of layers: its names and its constructor.
