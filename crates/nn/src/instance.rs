@@ -205,7 +205,13 @@ impl Instance {
             return Ok(Instance::from(model).trainable(trainable).with(|i| i.name = name.to_owned()));
         }
         let registered = text("registered_name");
-        let (mut layer, custom) = reader.registry.make(class, registered, text("module")).map_err(at)?;
+        // An `.h5` of Keras 3's leaves the modules out; ops aren't trainable or not, as layers are.
+        let is_op = reader.dialect == Dialect::Keras3
+            && text("module").is_none()
+            && !config.contains_key("trainable")
+            && Operation::is_class(class);
+        let module = if is_op { Some("keras.src.ops.") } else { text("module") };
+        let (mut layer, custom) = reader.registry.make(class, registered, module).map_err(at)?;
         let mut inner = Inner {
             name: name.to_owned(),
             trainable: true,
@@ -564,8 +570,14 @@ impl Inner {
     /// The keys that all layers have. An InputLayer has but some of them.
     fn visit_base(&mut self, f: &mut Fields<'_>) {
         let is_input = matches!(&self.body, Body::Layer(l) if l.class_name() == "InputLayer");
+        let operation = match &self.body {
+            Body::Layer(layer) => (&**layer as &dyn std::any::Any).downcast_ref::<Operation>(),
+            Body::Model(_) => None,
+        };
+        // An op's `dtype` is an argument of its own.
+        let is_op = operation.is_some_and(Operation::is_of_keras3);
         f.field("name", &mut self.name);
-        if is_input {
+        if is_input || is_op {
             return;
         }
         f.field("trainable", &mut self.trainable);

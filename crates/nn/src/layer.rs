@@ -122,6 +122,11 @@ impl Inputs {
         &self.policy
     }
 
+    /// All arguments by name, positional ones by the names that [`Layer::arguments`] gives.
+    pub(crate) fn arguments(&self) -> &[(String, Argument<usize>)] {
+        &self.arguments
+    }
+
     /// The argument of this name, positional or by keyword, by the names that [`Layer::arguments`] gives. Its tensors
     /// are indexes of all tensors given.
     pub fn argument(&self, name: &str) -> Option<&Argument<usize>> {

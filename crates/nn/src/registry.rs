@@ -114,10 +114,6 @@ impl Registry {
         if let Some(found) = self.find(class, registered) {
             return Ok(found);
         }
-        // In `.h5` files Keras 3 leaves out the module.
-        if module.is_none() && layers::Operation::is_class(class) {
-            return Ok((Box::new(layers::Operation::of_keras3("keras.src.ops.numpy", class)), false));
-        }
         let shown = registered.filter(|r| r.contains('>')).unwrap_or(class);
         let from = module.filter(|m| !m.is_empty()).map(|m| format!(" (of {m})")).unwrap_or_default();
         let near = nearest(class, self.names()).map(|n| format!("{n} Or ")).unwrap_or_default();

@@ -47,7 +47,7 @@ const KNOWN: &[Known] = &[
     both(&["softplus"], |c, x| c.apply("Softplus", &[x])),
     both(&["softsign"], |c, x| c.apply("Softsign", &[x])),
     both(&["exponential", "exp"], |c, x| c.apply("Exp", &[x])),
-    both(&["gelu"], gelu),
+    both(&["gelu"], |c, x| gelu(c, x, false)),
     both(&["mish"], mish),
     Known { names: &["silu", "swish"], keras2: Some("swish"), only_keras2: false, trace: silu },
     old(&["hard_sigmoid"], hard_sigmoid_of_keras2),
@@ -139,7 +139,21 @@ fn mish(c: &mut Call<'_>, x: Sym) -> Result<Sym> {
     c.apply("Mul", &[x, y])
 }
 
-fn gelu(c: &mut Call<'_>, x: Sym) -> Result<Sym> {
+/// `x` times how likely a normal number is below it; or what approximates that by `tanh`.
+pub(crate) fn gelu(c: &mut Call<'_>, x: Sym, approximate: bool) -> Result<Sym> {
+    if approximate {
+        let (half, one) = (c.scalar(0.5, x)?, c.scalar(1.0, x)?);
+        let (cubic, root) = (c.scalar(0.044715, x)?, c.scalar((2.0 / std::f64::consts::PI).sqrt(), x)?);
+        let y = c.apply("Square", &[x])?;
+        let y = c.apply("Mul", &[y, x])?;
+        let y = c.apply("Mul", &[cubic, y])?;
+        let y = c.apply("AddV2", &[x, y])?;
+        let y = c.apply("Mul", &[root, y])?;
+        let y = c.apply("Tanh", &[y])?;
+        let y = c.apply("AddV2", &[one, y])?;
+        let x = c.apply("Mul", &[half, x])?;
+        return c.apply("Mul", &[x, y]);
+    }
     let (half, root, one) = (c.scalar(0.5, x)?, c.scalar(std::f64::consts::SQRT_2, x)?, c.scalar(1.0, x)?);
     let scaled = c.apply("Mul", &[half, x])?;
     let y = c.apply("RealDiv", &[x, root])?;

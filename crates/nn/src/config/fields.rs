@@ -167,6 +167,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// All keys that no field asked for yet, taken as they are; nothing when writing.
+    pub(crate) fn rest(&mut self) -> Object {
+        let Mode::Read { config, used, .. } = &mut self.mode else { return Object::new() };
+        let left: Object =
+            config.iter().filter(|(k, _)| !used.contains(*k)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        used.extend(left.keys().cloned());
+        left
+    }
+
     /// Leaves out a key of all layers that a class doesn't take in a dialect.
     pub fn without(&mut self, key: &str, dialect: Dialect) {
         if let Mode::Write { config, writer } = &mut self.mode

@@ -203,7 +203,7 @@ impl Initializer {
                     .help("give the weight a value, or choose one of Keras's initializers"));
             }
         };
-        cast(&values, shape, dtype)
+        numbers(&values, shape, dtype)
     }
 }
 
@@ -288,7 +288,8 @@ fn orthogonal(gain: f64, shape: &[usize], count: usize, random: &mut Random) -> 
     Ok((0..count).map(|i| gain * at(i / columns, i % columns)).collect())
 }
 
-fn cast(values: &[f64], shape: &[usize], dtype: DType) -> Result<Tensor> {
+/// Numbers as a tensor of this dtype.
+pub(crate) fn numbers(values: &[f64], shape: &[usize], dtype: DType) -> Result<Tensor> {
     use modelark_artifact::tensor::{Bool, bf16, f16};
     macro_rules! each {
         ($t:ty, $f:expr) => {

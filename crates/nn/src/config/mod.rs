@@ -10,10 +10,11 @@ mod serialized;
 mod value;
 
 pub use activation::Activation;
-pub(crate) use activation::{leaky_relu, softmax};
+pub(crate) use activation::{gelu, leaky_relu, softmax};
 pub use dtype::DTypePolicy;
 pub use fields::{ConfigValue, Fields, Object, Reader, Writer};
 pub use initializer::Initializer;
+pub(crate) use initializer::numbers;
 pub use options::{DataFormat, Padding};
 pub use penalty::{Constraint, Regularizer};
 pub use serialized::{Serialized, plain};

@@ -1,11 +1,12 @@
-//! Embedding and Masking: where masks of time steps begin.
+//! Embedding, ReversibleEmbedding and Masking: where masks of time steps begin.
 
-use modelark_artifact::Result;
+use modelark_artifact::{Dialect, Result};
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
 use serde_json::Value;
 
 use super::Entry;
+use super::dense::matmul_last;
 use crate::config::{Fields, Initializer};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
@@ -18,6 +19,7 @@ pub(super) const LAYERS: &[Entry] =
         ("embeddings_constraint", &["W_constraint"]),
     ]),
     Entry::of::<Masking>(&["Masking"]),
+    Entry::of::<ReversibleEmbedding>(&["ReversibleEmbedding"]),
 ];
 
 /// A vector for each integer (Keras: `Embedding`).
@@ -107,6 +109,111 @@ impl Layer for Embedding {
     }
 
     /// Integers come in as they are, also as floats.
+    fn autocasts(&self) -> bool {
+        false
+    }
+}
+
+/// An embedding that also goes the other way, from vectors to a number for each integer: called with `reverse=True`
+/// (Keras 3: `ReversibleEmbedding`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReversibleEmbedding {
+    embedding: Embedding,
+    tie_weights: bool,
+    reverse_dtype: Option<DType>,
+    logit_soft_cap: Option<f64>,
+}
+
+impl Default for ReversibleEmbedding {
+    fn default() -> Self {
+        ReversibleEmbedding {
+            embedding: Embedding::default(),
+            tie_weights: true,
+            reverse_dtype: None,
+            logit_soft_cap: None,
+        }
+    }
+}
+
+impl ReversibleEmbedding {
+    /// Vectors of `output_dim` for the integers under `input_dim`, and back by the same weights.
+    pub fn new(input_dim: usize, output_dim: usize) -> Self {
+        ReversibleEmbedding { embedding: Embedding::new(input_dim, output_dim), ..Self::default() }
+    }
+
+    /// The same with weights of their own for the way back, or not.
+    pub fn tie_weights(mut self, tie_weights: bool) -> Self {
+        self.tie_weights = tie_weights;
+        self
+    }
+}
+
+impl Layer for ReversibleEmbedding {
+    fn class_name(&self) -> &str {
+        "ReversibleEmbedding"
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        self.embedding.visit(f);
+        f.field("tie_weights", &mut self.tie_weights);
+        f.field("reverse_dtype", &mut self.reverse_dtype);
+        f.field("logit_soft_cap", &mut self.logit_soft_cap);
+        f.only_in(Dialect::Keras3);
+    }
+
+    fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
+        let mut weights = self.embedding.weights(inputs)?;
+        if !self.tie_weights {
+            let shape = [self.embedding.output_dim, self.embedding.input_dim];
+            weights.push(self.embedding.embeddings.weight("reverse_embeddings", shape));
+        }
+        Ok(weights)
+    }
+
+    fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        if !inputs.flag("reverse") {
+            return self.embedding.output(inputs);
+        }
+        let mut dims = inputs.first()?.dims()?.to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = Some(self.embedding.input_dim);
+        }
+        Ok(vec![Spec::new(dims, self.reverse_dtype.unwrap_or(inputs.compute_dtype()))])
+    }
+
+    fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        if !call.inputs().flag("reverse") {
+            return self.embedding.call(call, given);
+        }
+        let [x] = inputs(given)?;
+        let mut kernel = match self.tie_weights {
+            true => {
+                let embeddings = call.weight("embeddings")?;
+                call.transpose(embeddings, &[1, 0])?
+            }
+            false => call.weight("reverse_embeddings")?,
+        };
+        let dtype = self.reverse_dtype.unwrap_or(call.inputs().compute_dtype());
+        let x = call.cast(x, dtype)?;
+        kernel = call.cast(kernel, dtype)?;
+        let mut y = matmul_last(call, x, kernel, self.embedding.input_dim)?;
+        if let Some(cap) = self.logit_soft_cap {
+            let cap = call.scalar(cap, y)?;
+            y = call.apply("RealDiv", &[y, cap])?;
+            y = call.apply("Tanh", &[y])?;
+            y = call.apply("Mul", &[y, cap])?;
+        }
+        Ok(vec![y])
+    }
+
+    fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
+        if call.inputs().flag("reverse") { Ok(Vec::new()) } else { self.embedding.masks(call, given) }
+    }
+
+    fn arguments(&self) -> &[&str] {
+        &["inputs", "reverse"]
+    }
+
     fn autocasts(&self) -> bool {
         false
     }

@@ -78,8 +78,53 @@ fn merged_mask(call: &mut Call<'_>, given: &[Sym], keras2: bool) -> Result<Vec<O
     Ok(vec![Some(rest.iter().try_fold(first, |y, &x| call.apply(op, &[y, x]))?)])
 }
 
+/// An op over all inputs; Keras 3 leaves out of it what a mask excludes.
+fn masked(call: &mut Call<'_>, op: &str, given: &[Sym], keras2: bool) -> Result<Sym> {
+    if keras2 || given.iter().all(|&x| call.mask(x).is_none()) {
+        return fold(call, op, given);
+    }
+    let last = call.int(-1)?;
+    let mut merged: Option<(Sym, Option<Sym>)> = None;
+    for (&original, mut x) in given.iter().zip(aligned(call, given)?) {
+        let mask = match call.mask(original) {
+            Some(mask) => {
+                let (mask, shape) = (call.apply("ExpandDims", &[mask, last])?, call.apply("Shape", &[x])?);
+                Some(call.apply("BroadcastTo", &[mask, shape])?)
+            }
+            None => None,
+        };
+        if let (Some(mask), true) = (mask, op == "Mul") {
+            let one = call.scalar(1.0, x)?;
+            x = call.apply("SelectV2", &[mask, x, one])?;
+        }
+        let Some((mut y, kept)) = merged else {
+            merged = Some((x, mask));
+            continue;
+        };
+        if let (Some(mask), true) = (mask, op != "Mul") {
+            x = call.apply("SelectV2", &[mask, x, y])?;
+        }
+        if let (Some(kept), true) = (kept, op != "Mul") {
+            y = call.apply("SelectV2", &[kept, y, x])?;
+        }
+        let kept = match (kept, mask) {
+            (Some(a), Some(b)) => Some(call.apply("LogicalOr", &[a, b])?),
+            _ => None,
+        };
+        merged = Some((call.apply(op, &[y, x])?, kept));
+    }
+    match merged {
+        Some((y, Some(kept))) if op == "Mul" => {
+            let zero = call.scalar(0.0, y)?;
+            call.apply("SelectV2", &[kept, y, zero])
+        }
+        Some((y, _)) => Ok(y),
+        None => Err(Error::mismatch("it takes at least one input")),
+    }
+}
+
 macro_rules! merges {
-    ($($(#[$doc:meta])* $name:ident: |$call:ident, $given:ident| $body:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: |$call:ident, $given:ident, $keras2:ident| $body:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct $name {
@@ -110,6 +155,7 @@ macro_rules! merges {
             }
 
             fn call(&self, $call: &mut Call<'_>, $given: &[Sym]) -> Result<Vec<Sym>> {
+                let $keras2 = self.keras2;
                 Ok(vec![$body])
             }
 
@@ -122,24 +168,24 @@ macro_rules! merges {
 
 merges! {
     /// The sum of the inputs (Keras: `Add`).
-    Add: |call, given| fold(call, "AddV2", given)?;
+    Add: |call, given, _keras2| fold(call, "AddV2", given)?;
     /// The first input less the second (Keras: `Subtract`).
-    Subtract: |call, given| match given {
+    Subtract: |call, given, _keras2| match given {
         [_, _] => fold(call, "Sub", given)?,
         _ => return Err(Error::mismatch(format!("it takes 2 inputs, but got {}", given.len()))),
     };
     /// The product of the inputs (Keras: `Multiply`).
-    Multiply: |call, given| fold(call, "Mul", given)?;
+    Multiply: |call, given, keras2| masked(call, "Mul", given, keras2)?;
     /// The mean of the inputs (Keras: `Average`).
-    Average: |call, given| {
+    Average: |call, given, _keras2| {
         let sum = fold(call, "AddV2", given)?;
         let count = call.scalar(given.len() as f64, sum)?;
         call.apply("RealDiv", &[sum, count])?
     };
     /// The largest of the inputs (Keras: `Maximum`).
-    Maximum: |call, given| fold(call, "Maximum", given)?;
+    Maximum: |call, given, keras2| masked(call, "Maximum", given, keras2)?;
     /// The smallest of the inputs (Keras: `Minimum`).
-    Minimum: |call, given| fold(call, "Minimum", given)?;
+    Minimum: |call, given, keras2| masked(call, "Minimum", given, keras2)?;
 }
 
 /// The inputs one after the other along an axis (Keras: `Concatenate`).

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::objects::name_layers;
 use super::{Argument, Edge, Graph, Kind, Model, Step};
-use crate::Instance;
 use crate::config::{Object, Reader, Writer, expected};
 use crate::layers::{InputLayer, Operation};
+use crate::{Instance, Layer};
 
 /// A tensor as a config names it: the layer, which of its calls, which of the call's outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ impl Model {
                 *layer = layer.clone().named(name);
             }
         }
-        let mut layers = name_layers(layers)?;
+        let layers = name_layers(layers)?;
         let held = layers.clone();
         let names = Names::new(&held, nodes, reader.dialect)?;
 
@@ -85,23 +85,6 @@ impl Model {
                 let call =
                     names.call(call).map_err(|e| e.at(format!("inbound_nodes {n}")).at(layer.place()))?;
                 calls.push(((i, n), states_by_keyword(layer, call)));
-            }
-        }
-        // Keras 2 gives an op's arguments by keyword; here tensors and numbers go by position, options to the op.
-        for ((i, _), call) in &mut calls {
-            if let Some(layer) = layers.get_mut(*i)
-                && let Some(operation) = layer.downcast::<Operation>().filter(|o| o.is_layer()).cloned()
-            {
-                let keywords = std::mem::take(&mut call.keywords);
-                let mut options = Object::new();
-                for (key, argument) in keywords {
-                    if key == "y" || !argument.tensors().is_empty() {
-                        call.args.push(argument);
-                    } else {
-                        options.insert(key, nested(&argument, &|_| Value::Null));
-                    }
-                }
-                *layer = Instance::from(operation.with_options(options)).named(layer.name());
             }
         }
         let (steps, edges) = order(&layers, &inputs, calls)?;
@@ -134,6 +117,15 @@ impl Model {
             let mut steps: Vec<&Step> = self.graph.steps.iter().filter(|s| s.layer == i).collect();
             steps.sort_by_key(|s| s.node);
             let calls = steps.into_iter().map(|s| spell.call(s)).collect::<Result<Vec<_>>>()?;
+            // What one dialect gives an op with its call, the other has in its config.
+            let first = self.graph.steps.iter().find(|s| s.layer == i);
+            if let (Some(operation), Some(step)) = (layer.downcast::<Operation>(), first) {
+                let (_, _, options) =
+                    operation.spell(&step.args, &step.keywords, keras3).map_err(|e| e.at(layer.place()))?;
+                if let Some(config) = node.get_mut("config").and_then(Value::as_object_mut) {
+                    config.extend(options);
+                }
+            }
             if let Value::Object(node) = &mut node {
                 node.insert("name".to_owned(), json!(layer.name()));
                 node.insert("inbound_nodes".to_owned(), Value::Array(calls));
@@ -484,37 +476,44 @@ impl Spelling<'_> {
     }
 
     fn call(&self, step: &Step) -> Result<Value> {
+        let layer = self.model.layers.get(step.layer);
+        let operation = layer.and_then(|l| l.downcast::<Operation>());
+        let place = || layer.map(Instance::place).unwrap_or_default();
+        let (args, named) = match operation {
+            Some(operation) => {
+                let spelt =
+                    operation.spell(&step.args, &step.keywords, self.keras3).map_err(|e| e.at(place()))?;
+                (spelt.0, spelt.1)
+            }
+            None => (step.args.clone(), step.keywords.clone()),
+        };
         if self.keras3 {
             let spell = |a: &Argument<Edge>| nested(a, &|e| self.tensor(*e));
-            let args: Vec<Value> = step.args.iter().map(spell).collect();
-            let keywords: Object = step.keywords.iter().map(|(k, a)| (k.clone(), spell(a))).collect();
+            let args: Vec<Value> = args.iter().map(spell).collect();
+            let keywords: Object = named.iter().map(|(k, a)| (k.clone(), spell(a))).collect();
             return Ok(json!({"args": args, "kwargs": keywords}));
         }
         // Further positional arguments have no place in Keras 2's form but as keywords of the layer's call.
         let mut keywords: Object =
-            step.keywords.iter().map(|(k, a)| (k.clone(), nested(a, &|e| self.triple(*e)))).collect();
-        let layer = self.model.layers.get(step.layer);
+            named.iter().map(|(k, a)| (k.clone(), nested(a, &|e| self.triple(*e)))).collect();
         let names: Vec<String> = layer
             .and_then(Instance::layer)
             .map(|l| l.arguments().iter().map(|a| (*a).to_owned()).collect())
             .unwrap_or_default();
-        for (i, argument) in step.args.iter().enumerate().skip(1) {
+        for (i, argument) in args.iter().enumerate().skip(1) {
             let name = names.get(i).ok_or_else(|| {
-                Error::unsupported(format!("Keras 2 has no name for argument {i} of the call"))
-                    .at(layer.map(Instance::place).unwrap_or_default())
+                Error::unsupported(format!("Keras 2 has no name for argument {i} of the call")).at(place())
             })?;
             keywords.insert(name.clone(), nested(argument, &|e| self.triple(*e)));
         }
-        let operation = layer.and_then(|l| l.downcast::<Operation>());
-        if let Some(operation) = operation {
-            keywords.extend(operation.options().clone());
+        if operation.is_some_and(|o| o.class_name() == "TFOpLambda") && !keywords.contains_key("name") {
             keywords.insert("name".to_owned(), Value::Null);
         }
         let spell = |e: &Edge| {
             let (layer, node, output) = self.parts(*e);
             json!([layer, node, output, keywords])
         };
-        Ok(match step.args.first() {
+        Ok(match args.first() {
             // An op's call stands alone, without a list around it.
             Some(Argument::Tensor(edge)) if operation.is_some() => spell(edge),
             Some(Argument::Tensor(edge)) => json!([spell(edge)]),
