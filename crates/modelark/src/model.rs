@@ -450,6 +450,8 @@ impl Load {
                 bind(&mut layers, &weights, format).map_err(|e| e.in_file(label))?
             }
             None if self.initialize.is_some() && !has_values(&artifact) => None,
+            // An architecture of layers without weights stands for itself.
+            None if layers.skeleton()?.variables().is_empty() => artifact.training.clone(),
             None => bind(&mut layers, &artifact, format)?,
         };
         // The optimizer's state comes with the weights that it belongs to; the compile config with the architecture.
