@@ -30,6 +30,7 @@ families! {
     colours
     compare
     counts
+    crosses
     diagonals
     distinct
     einsum
