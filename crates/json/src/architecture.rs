@@ -1,6 +1,8 @@
 //! An architecture as JSON, as `model.to_json()` gives it.
 
-use modelark_artifact::{Architecture, Dialect, Error, Limits, Result, archive_form, dialect_of};
+use modelark_artifact::{
+    Architecture, Dialect, Error, Limits, Result, archive_form, dialect_of, json_text, parse_json,
+};
 use serde_json::Value;
 
 /// The keys that Keras 1 and 2 put beside the model's node.
@@ -22,17 +24,19 @@ pub fn detect(bytes: &[u8], limits: &Limits) -> bool {
 /// # Errors
 /// When it isn't JSON, or no architecture.
 pub fn read(bytes: &[u8], limits: &Limits) -> Result<Architecture> {
-    if bytes.len() as u64 > limits.text_bytes {
-        return Err(Error::limit(format!("the text has {} bytes", bytes.len())));
-    }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let parse = |text: &[u8]| -> Result<Value> {
-        serde_json::from_slice(text).map_err(|e| Error::corrupt("this isn't JSON").because(e))
-    };
-    let mut node = parse(bytes)?;
+    let mut node = parse_json(bytes, limits)?;
     if let Value::String(text) = &node {
-        node = parse(text.as_bytes())?;
+        node = parse_json(text.as_bytes(), limits)?;
     }
+    of_node(node)
+}
+
+/// The architecture of a node, with the version that Keras 1 and 2 put beside the class.
+///
+/// # Errors
+/// When it is no architecture.
+pub fn of_node(node: Value) -> Result<Architecture> {
     let Value::Object(mut node) = node else { return Err(no_architecture()) };
     if !node.get("class_name").is_some_and(Value::is_string) || !node.contains_key("config") {
         return Err(no_architecture());
@@ -45,7 +49,7 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Architecture> {
 }
 
 fn no_architecture() -> Error {
-    Error::corrupt("this JSON isn't an architecture: it has no class_name and config")
+    Error::corrupt("this isn't an architecture: it has no class_name and config")
         .help("an architecture is what model.to_json() returns")
 }
 
@@ -53,7 +57,7 @@ fn no_architecture() -> Error {
 pub fn write(architecture: &Architecture) -> String {
     if architecture.dialect == Dialect::Keras3 {
         // A config that comes from an .h5 file doesn't say where the classes are; Keras 3 wants to be told.
-        return archive_form(&architecture.config, architecture.dialect).to_string();
+        return json_text(&archive_form(&architecture.config, architecture.dialect));
     }
     let mut node = architecture.config.clone();
     if let Value::Object(node) = &mut node {
@@ -61,7 +65,7 @@ pub fn write(architecture: &Architecture) -> String {
         node.insert(VERSION.to_owned(), version.into());
         node.insert(BACKEND.to_owned(), "tensorflow".into());
     }
-    node.to_string()
+    json_text(&node)
 }
 
 #[cfg(test)]

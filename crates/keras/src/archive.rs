@@ -197,10 +197,10 @@ fn unzip(bytes: SharedBytes, limits: &Limits) -> Result<Vec<(String, SharedBytes
             let member = archive.by_index_raw(i).map_err(damaged)?;
             let name = String::from_utf8(member.name_raw().to_vec())
                 .map_err(|_| Error::corrupt(format!("the name of member {i} isn't UTF-8")))?;
+            // What Windows wrote parts its names otherwise.
+            let name = name.replace('\\', "/");
             let here = |e: Error| e.at(format!("member {name:?}"));
-            let escapes = name.contains('\\')
-                || name.starts_with('/')
-                || name.split('/').any(|p| p == ".." || p == ".");
+            let escapes = name.starts_with('/') || name.split('/').any(|p| p == ".." || p == ".");
             if escapes || name.as_bytes().get(1) == Some(&b':') {
                 return Err(here(Error::invalid("the member's name leads out of the archive")));
             }

@@ -166,8 +166,12 @@ impl Tree {
             if is_root && name == OPTIMIZER {
                 continue;
             }
-            let known = self.objects.get(parent).and_then(|p| p.child(name));
-            let id = known.unwrap_or_else(|| self.objects.add(parent, name, Kind::object()));
+            // What Windows wrote parts its paths otherwise.
+            let mut id = parent;
+            for part in name.split('\\').filter(|p| !p.is_empty()) {
+                let known = self.objects.get(id).and_then(|p| p.child(part));
+                id = known.unwrap_or_else(|| self.objects.add(id, part, Kind::object()));
+            }
             self.add(id, child, false)?;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Plain values of configs: numbers, text, lists, shapes.
 
 use modelark_artifact::tensor::DType;
-use modelark_artifact::{Error, Result};
-use serde_json::{Number, Value, json};
+use modelark_artifact::{Error, Result, number, number_value};
+use serde_json::{Value, json};
 
 use super::{ConfigValue, Reader, Writer};
 
@@ -70,22 +70,20 @@ impl ConfigValue for i64 {
 impl ConfigValue for f64 {
     fn read(value: &Value, _: &Reader<'_>) -> Result<Self> {
         match unwrapped(value) {
-            Value::Number(n) => n.as_f64(),
-            // Python's json writes these bare; whoever parses such text turns them into strings.
             Value::String(s) => match s.as_str() {
                 "Infinity" | "inf" => Some(f64::INFINITY),
                 "-Infinity" | "-inf" => Some(f64::NEG_INFINITY),
                 "NaN" | "nan" => Some(f64::NAN),
-                _ => None,
+                _ => number(value),
             },
             Value::Array(one) if one.len() == 1 => one.first().and_then(Value::as_f64),
-            _ => None,
+            other => number(other),
         }
         .ok_or_else(|| expected("a number", value))
     }
 
     fn write(&self, _: &mut Writer) -> Value {
-        Number::from_f64(*self).map_or(Value::Null, Value::Number)
+        number_value(*self)
     }
 }
 

@@ -121,6 +121,9 @@ fn optimizer(node: &Value, source: Dialect, dialect: Dialect, report: &mut Repor
     if node.is_string() {
         return node.clone();
     }
+    if let Some(inner) = node.pointer("/config/inner_optimizer") {
+        return loss_scale(node, inner, source, dialect, report);
+    }
     match Optimizer::read(node, source) {
         Some(Ok(optimizer)) => {
             if optimizer.is_legacy() && dialect == Dialect::Keras3 {
@@ -153,6 +156,30 @@ fn optimizer(node: &Value, source: Dialect, dialect: Dialect, report: &mut Repor
             node
         }
     }
+}
+
+/// An optimizer that scales losses around another one (Keras: `LossScaleOptimizer`).
+fn loss_scale(node: &Value, inner: &Value, source: Dialect, dialect: Dialect, report: &mut Report) -> Value {
+    let inner = optimizer(inner, source, dialect, report);
+    let given = |key: &str| node.get("config").and_then(|c| c.get(key)).cloned().unwrap_or_default();
+    let (scale, steps) = (given("initial_scale"), given("dynamic_growth_steps"));
+    let (module, config) = if dialect == Dialect::Keras3 {
+        if given("dynamic") == json!(false) {
+            report.note("optimizer: Keras 3 has no LossScaleOptimizer of a fixed scale");
+        }
+        let name = json!("loss_scale_optimizer");
+        (
+            "keras.optimizers",
+            json!({"name": name, "inner_optimizer": inner, "initial_scale": scale, "dynamic_growth_steps": steps}),
+        )
+    } else {
+        let dynamic = json!(true);
+        (
+            "keras.mixed_precision",
+            json!({"inner_optimizer": inner, "dynamic": dynamic, "initial_scale": scale, "dynamic_growth_steps": steps}),
+        )
+    };
+    json!({"module": module, "class_name": "LossScaleOptimizer", "config": config, "registered_name": null})
 }
 
 /// The name behind a shorthand: Keras 3 doesn't find its own shorthands again in some files, every version the names.

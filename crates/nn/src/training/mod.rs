@@ -1,5 +1,6 @@
 //! How a model is trained: the optimizer with its state, losses and metrics, as each dialect spells them.
 
+mod classes;
 mod compile;
 mod optimizer;
 mod state;

@@ -1,30 +1,11 @@
-//! Optimizers: their configs, and what they accumulate.
+//! Optimizers: their configs.
 
 use modelark_artifact::{Dialect, Report, Result};
 use serde_json::{Value, json};
 
+use super::classes::{self, Class};
 use crate::Registry;
 use crate::config::{ConfigValue, Fields, Object, Reader, Serialized, Writer};
-
-/// An accumulator that an optimizer keeps for every weight: what each generation calls it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Accumulator {
-    pub keras3: &'static str,
-    pub keras2: &'static str,
-    pub legacy: &'static str,
-}
-
-const fn accumulator(keras3: &'static str, keras2: &'static str, legacy: &'static str) -> Accumulator {
-    Accumulator { keras3, keras2, legacy }
-}
-
-/// An optimizer's rule with its own parameters.
-#[derive(Debug, Clone, PartialEq)]
-enum Rule {
-    Adam(Adam),
-    Sgd(Sgd),
-    RmsProp(RmsProp),
-}
 
 /// Adam (Keras: `Adam`).
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +84,7 @@ impl RmsProp {
 /// An optimizer with all that its config says (Keras: `keras.optimizers`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Optimizer {
+    class: &'static Class,
     name: String,
     /// A number, or a schedule's node.
     learning_rate: Value,
@@ -117,32 +99,38 @@ pub struct Optimizer {
     gradient_accumulation_steps: Option<usize>,
     decay: Option<f64>,
     legacy: bool,
-    rule: Rule,
+    /// The options of the class, in its order.
+    options: Object,
     unknown: Object,
 }
 
 macro_rules! from_rule {
-    ($($rule:ident: $name:literal,)*) => {$(
+    ($($rule:ident => $class:literal: $($option:ident)*;)*) => {$(
         impl From<$rule> for Optimizer {
             fn from(rule: $rule) -> Self {
-                Optimizer::of($name, json!(rule.learning_rate), Rule::$rule(rule))
+                let mut optimizer = Optimizer::of(classes::known($class));
+                optimizer.learning_rate = json!(rule.learning_rate);
+                $(optimizer.options.insert(stringify!($option).to_owned(), json!(rule.$option));)*
+                optimizer
             }
         }
     )*};
 }
 
 from_rule! {
-    Adam: "adam",
-    Sgd: "sgd",
-    RmsProp: "rm_sprop",
+    Adam => "Adam": beta_1 beta_2 epsilon amsgrad;
+    Sgd => "SGD": momentum nesterov;
+    RmsProp => "RMSprop": rho momentum epsilon centered;
 }
 
 impl Optimizer {
-    fn of(name: &str, learning_rate: Value, rule: Rule) -> Self {
+    /// An optimizer of a class with the class's defaults.
+    fn of(class: &'static Class) -> Self {
         Optimizer {
-            name: name.to_owned(),
-            learning_rate,
-            weight_decay: None,
+            class,
+            name: class.snake.to_owned(),
+            learning_rate: json!(class.learning_rate),
+            weight_decay: class.weight_decay,
             clipnorm: None,
             global_clipnorm: None,
             clipvalue: None,
@@ -153,21 +141,25 @@ impl Optimizer {
             gradient_accumulation_steps: None,
             decay: None,
             legacy: false,
-            rule,
+            options: class
+                .options
+                .iter()
+                .map(|(key, default)| ((*key).to_owned(), default.value()))
+                .collect(),
             unknown: Object::new(),
         }
     }
 
     /// The class's name in a config.
     pub fn class_name(&self) -> &'static str {
-        match self.rule {
-            Rule::Adam(_) => "Adam",
-            Rule::Sgd(_) => "SGD",
-            Rule::RmsProp(_) => "RMSprop",
-        }
+        self.class.name
     }
 
-    /// Reads an optimizer's node, or its name; `None` for classes that aren't Adam, SGD or RMSprop.
+    pub(crate) fn class(&self) -> &'static Class {
+        self.class
+    }
+
+    /// Reads an optimizer's node, or its name; `None` for classes that Keras doesn't have.
     pub(crate) fn read(node: &Value, dialect: Dialect) -> Option<Result<Self>> {
         let registry = Registry::default();
         let reader = Reader { dialect, registry: &registry };
@@ -175,12 +167,7 @@ impl Optimizer {
             Ok(node) => node,
             Err(error) => return Some(Err(error)),
         };
-        let mut optimizer = match node.bare_class().to_ascii_lowercase().as_str() {
-            "adam" => Optimizer::from(Adam::default()),
-            "sgd" => Optimizer::from(Sgd::default()),
-            "rmsprop" => Optimizer::from(RmsProp::default()),
-            _ => return None,
-        };
+        let mut optimizer = Optimizer::of(classes::find(node.bare_class())?);
         // Before 2.11 there was no other kind, and `Custom>` is how 2.11 and later tell the new kind apart.
         optimizer.legacy = node.module.ends_with("legacy")
             || node.config.get("is_legacy_optimizer").and_then(Value::as_bool).unwrap_or(
@@ -200,6 +187,9 @@ impl Optimizer {
         config.extend(self.unknown.clone());
         report.notes.extend(writer.report.notes.drain(..).map(|n| format!("optimizer: {n}")));
         let legacy = self.legacy && dialect != Dialect::Keras3;
+        if dialect != Dialect::Keras3 && !self.class.in_keras2 {
+            report.note(format!("optimizer: Keras 2 has no {}", self.class.name));
+        }
         let module = if legacy { "keras.optimizers.legacy" } else { "keras.optimizers" };
         Serialized::new(module, self.class_name(), config).write(&mut writer)
     }
@@ -226,23 +216,8 @@ impl Optimizer {
         } else if self.decay.is_some_and(|d| d != 0.0) {
             f.note("the \"decay\" of the learning rate has no place in later optimizers");
         }
-        match &mut self.rule {
-            Rule::Adam(rule) => {
-                f.field("beta_1", &mut rule.beta_1);
-                f.field("beta_2", &mut rule.beta_2);
-                f.field("epsilon", &mut rule.epsilon);
-                f.field("amsgrad", &mut rule.amsgrad);
-            }
-            Rule::Sgd(rule) => {
-                f.field("momentum", &mut rule.momentum);
-                f.field("nesterov", &mut rule.nesterov);
-            }
-            Rule::RmsProp(rule) => {
-                f.field("rho", &mut rule.rho);
-                f.field("momentum", &mut rule.momentum);
-                f.field("epsilon", &mut rule.epsilon);
-                f.field("centered", &mut rule.centered);
-            }
+        for (key, value) in &mut self.options {
+            f.field(key, value);
         }
     }
 
@@ -256,38 +231,18 @@ impl Optimizer {
         self.legacy
     }
 
-    /// What is accumulated for every weight, in groups: each group's accumulators stand weight by weight, one group
-    /// after the other.
-    pub(crate) fn groups(&self, layout: modelark_artifact::OptimizerLayout) -> Vec<Vec<Accumulator>> {
-        use modelark_artifact::OptimizerLayout as L;
-        let mut groups = Vec::new();
-        if self.use_ema && layout != L::Legacy {
-            groups.push(vec![accumulator("average", "average", "average")]);
+    /// Whether an option is set: true, or a number other than zero.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        match option {
+            "use_ema" => self.use_ema,
+            "gradient_accumulation_steps" => self.gradient_accumulation_steps.is_some(),
+            _ => self.options.get(option).is_some_and(|v| v.as_bool().unwrap_or(v.as_f64() != Some(0.0))),
         }
-        match &self.rule {
-            Rule::Adam(rule) => {
-                let (m, v) = (accumulator("momentum", "m", "m"), accumulator("velocity", "v", "v"));
-                if layout == L::Legacy {
-                    groups.extend([vec![m], vec![v]])
-                } else {
-                    groups.push(vec![m, v])
-                }
-                groups.extend(rule.amsgrad.then(|| vec![accumulator("velocity_hat", "vhat", "vhat")]));
-            }
-            Rule::Sgd(rule) => {
-                // Keras 2's later optimizer has it even where it stays zero.
-                let there = rule.momentum != 0.0 || layout == L::Keras2;
-                groups.extend(there.then(|| vec![accumulator("momentum", "m", "momentum")]));
-            }
-            Rule::RmsProp(rule) => {
-                groups.push(vec![accumulator("velocity", "velocity", "rms")]);
-                let momentum = rule.momentum > 0.0;
-                groups.extend(momentum.then(|| vec![accumulator("momentum", "momentum", "momentum")]));
-                let mean = accumulator("average_gradient", "average_gradient", "mg");
-                groups.extend(rule.centered.then(|| vec![mean]));
-            }
-        }
-        groups
+    }
+
+    /// An option that is a number.
+    pub(crate) fn number(&self, option: &str) -> Option<f64> {
+        self.options.get(option)?.as_f64()
     }
 }
 
@@ -308,7 +263,8 @@ mod tests {
         assert_eq!(keras2["config"]["new"], 1);
         let keras3 = optimizer.write(Dialect::Keras3, &mut report);
         assert_eq!(keras3["config"]["loss_scale_factor"], 2.0);
-        assert!(Optimizer::read(&json!("nadam"), Dialect::Keras3).is_none());
+        assert!(Optimizer::read(&json!("mine"), Dialect::Keras3).is_none());
+        assert_eq!(Optimizer::read(&json!("nadam"), Dialect::Keras3).unwrap().unwrap().class_name(), "Nadam");
         assert_eq!(
             Optimizer::read(&json!("rmsprop"), Dialect::Keras2).unwrap().unwrap().class_name(),
             "RMSprop"

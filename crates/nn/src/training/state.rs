@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use modelark_artifact::tensor::Tensor;
+use modelark_artifact::tensor::{DType, Tensor};
 use modelark_artifact::{
     Dialect, Error, Kind, ObjectId, Objects, OptimizerLayout, OptimizerState, OptimizerVariable, Report,
     Result, Slot, Variable,
@@ -10,7 +10,7 @@ use modelark_artifact::{
 use serde_json::Value;
 
 use super::Optimizer;
-use super::optimizer::Accumulator;
+use super::classes::Accumulator;
 
 /// The trainable variables in the order in which Keras's optimizers take them: a layer's own before its sublayers'.
 fn trainable(objects: &Objects) -> Vec<ObjectId> {
@@ -100,20 +100,26 @@ fn reorder(
         rate = variable.load().ok().and_then(|t| t.item::<f32>().ok()).map(f64::from).or(rate);
     }
     let mut known: HashMap<(&'static str, ObjectId), Variable> = HashMap::new();
-    let weights = trainable(objects);
     // An optimizer that was never built has no accumulators yet.
     if variables.len() > 0 {
-        for (accumulator, weight) in order(optimizer, state.layout, &weights) {
+        // Nadam's product of momenta, which follows from the count of steps.
+        let product = is_nadam(optimizer);
+        if product && state.layout == OptimizerLayout::Legacy {
+            variables.next();
+        }
+        for (accumulator, weight, shape) in order(optimizer, state.layout, objects)? {
             let variable =
                 &variables.next().ok_or_else(|| Error::mismatch("it has too few variables"))?.variable;
-            let shape = objects.variable(weight).map(|w| w.shape.clone()).unwrap_or_default();
             if variable.shape != shape {
                 return Err(Error::mismatch(format!(
-                    "{:?} has the shape {:?}, its weight {shape:?}",
+                    "{:?} has the shape {:?} rather than {shape:?}",
                     variable.name, variable.shape
                 )));
             }
             known.insert((accumulator.keras3, weight), variable.clone());
+        }
+        if product && state.layout == OptimizerLayout::Keras3 {
+            variables.next();
         }
         if let Some(extra) = variables.next() {
             return Err(Error::mismatch(format!("{:?} is one variable too many", extra.variable.name)));
@@ -122,17 +128,29 @@ fn reorder(
     arrange(optimizer, objects, target, steps, rate, &mut known)
 }
 
-/// Accumulators with their weights, in a layout's order.
+fn is_nadam(optimizer: &Optimizer) -> bool {
+    optimizer.class_name() == "Nadam"
+}
+
+/// Accumulators with their weights and shapes, in a layout's order.
 fn order(
     optimizer: &Optimizer,
     layout: OptimizerLayout,
-    weights: &[ObjectId],
-) -> Vec<(Accumulator, ObjectId)> {
-    let groups = optimizer.groups(layout);
-    let group = |group: Vec<Accumulator>| {
-        weights.iter().flat_map(move |&w| group.clone().into_iter().map(move |a| (a, w))).collect::<Vec<_>>()
-    };
-    groups.into_iter().flat_map(group).collect()
+    objects: &Objects,
+) -> Result<Vec<(Accumulator, ObjectId, Vec<usize>)>> {
+    let groups = optimizer.groups(layout).ok_or_else(|| {
+        Error::unsupported(format!("what {} accumulates is known to Keras 3 alone", optimizer.class_name()))
+    })?;
+    let weights = trainable(objects);
+    let mut found = Vec::new();
+    for group in groups {
+        for &weight in &weights {
+            let of = objects.variable(weight).ok_or_else(|| Error::missing("the weight isn't there"))?;
+            let there = group.iter().filter_map(|a| Some((*a, weight, a.shape(&of.shape, layout)?)));
+            found.extend(there);
+        }
+    }
+    Ok(found)
 }
 
 /// All variables in a layout's order; accumulators that aren't known are zero.
@@ -144,26 +162,53 @@ fn arrange(
     rate: Option<f64>,
     known: &mut HashMap<(&'static str, ObjectId), Variable>,
 ) -> Result<OptimizerState> {
-    let mut variables = vec![OptimizerVariable { variable: steps, slot: None }];
+    let product = match is_nadam(optimizer) && layout != OptimizerLayout::Keras2 {
+        true => Some(momentum_product(optimizer, &steps)?),
+        false => None,
+    };
+    let plain = |variable| OptimizerVariable { variable, slot: None };
+    let mut variables = vec![plain(steps)];
     if let (OptimizerLayout::Keras3, Some(rate)) = (layout, rate) {
-        let variable = Variable::new("learning_rate", Tensor::scalar(rate as f32)).trainable(false);
-        variables.push(OptimizerVariable { variable, slot: None });
+        variables.push(plain(Variable::new("learning_rate", Tensor::scalar(rate as f32)).trainable(false)));
     }
-    for (accumulator, weight) in order(optimizer, layout, &trainable(objects)) {
-        let variable = match known.remove(&(accumulator.keras3, weight)) {
+    if let (OptimizerLayout::Legacy, Some(product)) = (layout, product) {
+        variables.push(plain(Variable::new("momentum_cache", Tensor::scalar(product)).trainable(false)));
+    }
+    for (accumulator, weight, shape) in order(optimizer, layout, objects)? {
+        let of = objects.variable(weight).ok_or_else(|| Error::missing("the weight isn't there"))?;
+        let variable = match known.remove(&(accumulator.keras3, weight)).filter(|v| v.shape == shape) {
             Some(variable) => variable,
             None => {
-                let of = objects.variable(weight).ok_or_else(|| Error::missing("the weight isn't there"))?;
-                let zeros = Tensor::zeros(of.dtype, &of.shape)?;
-                Variable::new(format!("{}_{}", of.name, accumulator.keras3), zeros).trainable(false)
+                // Where there are no rows and columns, Keras 3 keeps an integer in their place.
+                let dtype = if shape.is_empty() && !of.shape.is_empty() { DType::I32 } else { of.dtype };
+                let start = optimizer.number("initial_accumulator_value");
+                let value = match start.filter(|_| accumulator.keras3 == "accumulator") {
+                    Some(start) if dtype == DType::F32 => Tensor::full(start as f32, &shape)?,
+                    _ => Tensor::zeros(dtype, &shape)?,
+                };
+                Variable::new(format!("{}_{}", of.name, accumulator.keras3), value).trainable(false)
             }
         };
-        let name = match layout {
-            OptimizerLayout::Keras3 => accumulator.keras3,
-            OptimizerLayout::Keras2 => accumulator.keras2,
-            OptimizerLayout::Legacy => accumulator.legacy,
-        };
-        variables.push(OptimizerVariable { variable, slot: Some(Slot { name: name.to_owned(), weight }) });
+        let slot = Slot { name: accumulator.name(layout).to_owned(), weight };
+        variables.push(OptimizerVariable { variable, slot: Some(slot) });
+    }
+    if let (OptimizerLayout::Keras3, Some(product)) = (layout, product) {
+        variables.push(plain(Variable::new("u_product", Tensor::scalar(product)).trainable(false)));
     }
     Ok(OptimizerState { layout, class: Some(optimizer.class_name().to_owned()), variables })
+}
+
+/// The product of the momenta of all steps so far, which Nadam corrects its momentum by.
+fn momentum_product(optimizer: &Optimizer, steps: &Variable) -> Result<f32> {
+    let steps = steps.load()?.to_i64_vec()?.first().copied().unwrap_or_default();
+    let beta = optimizer.number("beta_1").unwrap_or(0.9);
+    let mut product = 1.0;
+    for step in 1..=steps {
+        product *= beta * (1.0 - 0.5 * 0.96f64.powf(step as f64));
+        // It only shrinks.
+        if product < 1e-300 {
+            return Ok(0.0);
+        }
+    }
+    Ok(product as f32)
 }

@@ -1,0 +1,282 @@
+//! An architecture as YAML, as `model.to_yaml()` of Keras 1 and 2 gave it.
+
+use std::collections::HashMap;
+
+use modelark_artifact::{
+    Artifact, Error, Format, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Target, json_text,
+    number_value,
+};
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Map, Value};
+
+use crate::architecture;
+
+/// `model.yaml`: the architecture alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Yaml;
+
+impl Format for Yaml {
+    fn name(&self) -> &'static str {
+        "yaml"
+    }
+
+    fn description(&self) -> &'static str {
+        "architecture as .yaml, no weights"
+    }
+
+    fn claims(&self, file_name: &str) -> bool {
+        [".yaml", ".yml"].iter().any(|e| file_name.ends_with(e))
+    }
+
+    fn detect(&self, place: &Place) -> bool {
+        let limits = Limits::default();
+        self.claims(&place.name)
+            && place.open().is_ok_and(|b| read(&b, &limits).and_then(architecture::of_node).is_ok())
+    }
+
+    fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
+        let node = read(&place.open()?, limits).and_then(architecture::of_node);
+        let architecture = node.map_err(|e| e.in_file(place.label()))?;
+        let mut artifact = Artifact::default();
+        let version = architecture.keras_version.iter();
+        artifact.source.writers = version.map(|v| ("keras".to_owned(), v.clone())).collect();
+        artifact.architecture = Some(architecture);
+        Ok(artifact)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { architecture: true, ..Needs::default() }
+    }
+
+    fn write(&self, artifact: &Artifact, target: &Target, _: &SaveOptions) -> Result<Report> {
+        let architecture = artifact.architecture.as_ref().ok_or_else(|| {
+            Error::missing("there is no architecture to write as YAML").in_file(target.path())
+        })?;
+        // JSON is YAML, too, and leaves nothing to how a reader resolves bare words.
+        target.write(&target.name(), architecture::write(architecture).as_bytes())?;
+        let mut report = Report::default();
+        if !artifact.objects.variables().is_empty() {
+            report.note("the weights were left behind");
+        }
+        Ok(report)
+    }
+
+    fn bind(&self, _: &mut Objects, _: &Artifact) -> Result<Report> {
+        Err(Error::missing("a .yaml has no weights")
+            .help("name a file of weights, or have them drawn from a seed"))
+    }
+}
+
+/// A config has far fewer values; aliases can make many of few bytes.
+const MOST_VALUES: usize = 1 << 20;
+
+/// Reads a document into the values that JSON has. Tags name types of Python's and are passed over: nothing is made of
+/// them. An alias stands for a copy of what it refers to, within the limits.
+///
+/// # Errors
+/// When it isn't YAML, or asks for more than the limits allow.
+pub fn read(bytes: &[u8], limits: &Limits) -> Result<Value> {
+    if bytes.len() as u64 > limits.text_bytes {
+        return Err(Error::limit(format!("the text has {} bytes", bytes.len())));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::corrupt("this isn't UTF-8"))?;
+    let mut reader = Reader { anchors: HashMap::new(), left: limits.items.min(MOST_VALUES), open: Vec::new(), root: None };
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|e| Error::corrupt("this isn't YAML").because(e))?;
+        let here = |e: Error| e.at(format!("line {}", span.start.line()));
+        if reader.open.len() > limits.depth {
+            return Err(here(Error::limit("its values nest too deep")));
+        }
+        reader.take(event).map_err(here)?;
+    }
+    reader.root.ok_or_else(|| Error::corrupt("this YAML is empty"))
+}
+
+/// A sequence or a mapping that isn't closed yet, with its anchor.
+struct Open {
+    anchor: usize,
+    value: Value,
+    /// Of a mapping: the key whose value comes next.
+    key: Option<String>,
+}
+
+struct Reader {
+    anchors: HashMap<usize, (Value, usize)>,
+    /// How many values more there may be.
+    left: usize,
+    open: Vec<Open>,
+    root: Option<Value>,
+}
+
+impl Reader {
+    fn take(&mut self, event: Event<'_>) -> Result<()> {
+        match event {
+            Event::Alias(anchor) => {
+                let found = self.anchors.get(&anchor).cloned();
+                let (value, size) =
+                    found.ok_or_else(|| Error::corrupt("an alias refers to nothing before it"))?;
+                self.count(size)?;
+                self.put(value)
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.count(1)?;
+                let is_text = tag.is_some_and(|t| t.suffix.ends_with("str") || t.suffix.ends_with("unicode"));
+                let plain = style == ScalarStyle::Plain && !is_text;
+                let value = if plain { scalar(&text) } else { Value::from(&*text) };
+                self.close(anchor, value)
+            }
+            Event::SequenceStart(anchor, _) => {
+                self.count(1)?;
+                self.open.push(Open { anchor, value: Value::Array(Vec::new()), key: None });
+                Ok(())
+            }
+            Event::MappingStart(anchor, _) => {
+                self.count(1)?;
+                self.open.push(Open { anchor, value: Value::Object(Map::new()), key: None });
+                Ok(())
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open { key: Some(key), .. }) => {
+                    Err(Error::corrupt(format!("the key {key:?} has no value")))
+                }
+                Some(Open { anchor, value, .. }) => self.close(anchor, value),
+                None => Err(Error::corrupt("something ends that didn't begin")),
+            },
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(Error::corrupt("there is more than one document"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&mut self, values: usize) -> Result<()> {
+        self.left = self.left.checked_sub(values).ok_or_else(|| Error::limit("it has too many values"))?;
+        Ok(())
+    }
+
+    fn close(&mut self, anchor: usize, value: Value) -> Result<()> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, (value.clone(), size(&value)));
+        }
+        self.put(value)
+    }
+
+    fn put(&mut self, value: Value) -> Result<()> {
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(value);
+            return Ok(());
+        };
+        match (&mut open.value, open.key.take()) {
+            (Value::Array(items), _) => items.push(value),
+            (Value::Object(items), Some(key)) => drop(items.insert(key, value)),
+            (_, None) => open.key = Some(key(value)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A key of a mapping: JSON has texts alone.
+fn key(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => json_text(&other),
+    }
+}
+
+fn size(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(items) => items.values().map(size).sum(),
+        _ => 0,
+    }
+}
+
+/// A bare word, as PyYAML resolves it.
+fn scalar(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" | "yes" | "on" => return Value::Bool(true),
+        "false" | "False" | "FALSE" | "no" | "off" => return Value::Bool(false),
+        ".inf" | "+.inf" => return number_value(f64::INFINITY),
+        "-.inf" => return number_value(f64::NEG_INFINITY),
+        ".nan" => return number_value(f64::NAN),
+        _ => {}
+    }
+    if let Ok(integer) = text.parse::<i64>() {
+        return Value::from(integer);
+    }
+    // Words such as `inf` are texts.
+    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+    match text.parse::<f64>() {
+        Ok(number) if numeric && number.is_finite() => number_value(number),
+        _ => Value::from(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::Dialect;
+    use serde_json::json;
+
+    use super::*;
+
+    const KERAS: &str = "backend: tensorflow
+class_name: Sequential
+config:
+  layers:
+  - class_name: Dense
+    config:
+      activation: relu
+      batch_input_shape: !!python/tuple
+      - null
+      - 4
+      kernel_initializer: &id001
+        class_name: VarianceScaling
+        config: {distribution: uniform, mode: fan_avg, scale: 1.0, seed: null}
+      name: 'dense_1'
+      units: 3
+      use_bias: true
+  - class_name: Dense
+    config: {activation: linear, kernel_initializer: *id001, name: dense_2, units: 1, epsilon: 1.0e-07}
+  name: sequential
+keras_version: 2.2.4
+";
+
+    #[test]
+    fn what_keras_wrote_is_read() {
+        let node = read(KERAS.as_bytes(), &Limits::default()).expect("YAML");
+        assert_eq!(node.pointer("/config/layers/0/config/batch_input_shape"), Some(&json!([null, 4])));
+        let second = node.pointer("/config/layers/1/config").expect("config");
+        assert_eq!(second["kernel_initializer"]["config"]["scale"], 1.0);
+        assert_eq!(second["epsilon"], 1e-7);
+        let architecture = architecture::of_node(node).expect("architecture");
+        assert_eq!(
+            (architecture.dialect, architecture.keras_version.as_deref()),
+            (Dialect::Keras2, Some("2.2.4"))
+        );
+        let again = architecture::write(&architecture);
+        let again =
+            read(again.as_bytes(), &Limits::default()).and_then(architecture::of_node).expect("again");
+        assert_eq!(again, architecture);
+    }
+
+    #[test]
+    fn aliases_do_not_grow_without_bound() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let items = vec![format!("*a{}", i - 1); 9].join(", ");
+            text += &format!("a{i}: &a{i} [{items}]\n");
+        }
+        let error = read(text.as_bytes(), &Limits::default()).expect_err("too large").to_string();
+        assert!(error.contains("too many values"), "{error}");
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        for text in ["", "[1, 2", "a: *b", "a: 1\n---\nb: 2", "{a"] {
+            assert!(read(text.as_bytes(), &Limits::default()).is_err(), "{text:?}");
+        }
+        assert!(read("[".repeat(10_000).as_bytes(), &Limits::default()).is_err());
+    }
+}
