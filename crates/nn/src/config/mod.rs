@@ -19,4 +19,4 @@ pub use options::{DataFormat, Padding};
 pub use penalty::{Constraint, Regularizer};
 pub use serialized::{Serialized, plain};
 pub(crate) use value::expected;
-pub use value::{Axes, resolve_axis};
+pub use value::{Axes, Listed, resolve_axis};

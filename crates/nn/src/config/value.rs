@@ -188,6 +188,37 @@ impl<const N: usize> ConfigValue for [(usize, usize); N] {
     }
 }
 
+/// One value or a list of them, written as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listed<T> {
+    /// The values.
+    pub items: Vec<T>,
+    /// Whether there was one alone, without a list around it.
+    pub alone: bool,
+}
+
+impl<T> From<Vec<T>> for Listed<T> {
+    fn from(items: Vec<T>) -> Self {
+        Listed { items, alone: false }
+    }
+}
+
+impl<T: ConfigValue> ConfigValue for Listed<T> {
+    fn read(value: &Value, reader: &Reader<'_>) -> Result<Self> {
+        Ok(match value {
+            Value::Array(_) => Vec::read(value, reader)?.into(),
+            one => Listed { items: vec![T::read(one, reader)?], alone: true },
+        })
+    }
+
+    fn write(&self, writer: &mut Writer) -> Value {
+        match &self.items[..] {
+            [one] if self.alone => one.write(writer),
+            all => all.iter().map(|v| v.write(writer)).collect(),
+        }
+    }
+}
+
 /// One axis or several: `-1`, `[3]`, `[1, 2]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Axes {

@@ -102,7 +102,15 @@ impl<const N: usize> Layer for ConvolutionTranspose<N> {
         f.field("filters", &mut self.filters);
         f.field("output_padding", &mut self.output_padding);
         self.kernel.visit("kernel", f);
-        self.sliding.visit(f);
+        // Keras 2 has no dilation of three dimensions.
+        if N == 3 && !f.is_reading() && f.dialect() != Dialect::Keras3 {
+            self.sliding.visit_undilated(f);
+            if self.sliding.dilation_rate != [1; N] {
+                f.note("Keras 2 has no \"dilation_rate\" here, which isn't one");
+            }
+        } else {
+            self.sliding.visit(f);
+        }
         f.constant("groups", &[Dialect::Keras2], json!(1));
         // Keras 1 asked for the output's shape, which follows from the input's.
         f.constant("output_shape", &[], json!(null));

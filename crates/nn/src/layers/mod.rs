@@ -19,6 +19,7 @@ macro_rules! layers {
 
 layers! {
     activation
+    attention
     bidirectional
     conv_lstm
     convolution
@@ -26,12 +27,16 @@ layers! {
     dense
     depthwise
     dropout
+    einsum_dense
     embedding
+    grouped_query_attention
     gru
     input
     leaky
+    locally_connected
     lstm
     merge
+    multi_head_attention
     normalization
     operation
     padding

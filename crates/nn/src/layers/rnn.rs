@@ -145,7 +145,7 @@ impl<C: Cell> Layer for Recurrent<C> {
         f.field("stateful", &mut self.stateful);
         f.field("unroll", &mut self.unroll);
         f.keras2("time_major", &mut self.time_major);
-        f.keras3("zero_output_for_mask", &mut self.zero_output_for_mask);
+        f.sparse("zero_output_for_mask", &mut self.zero_output_for_mask);
         self.cell.visit_in_layer(f);
         f.sparse("activity_regularizer", &mut self.activity_regularizer);
         for key in ["input_dim", "input_length", "consume_less"] {
