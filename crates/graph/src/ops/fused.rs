@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::args::{one, tensors};
+use super::args::{all_tensors, axis, int, map1, one, tensors};
 use super::products::fused_activation;
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Resource, Value, kernel};
@@ -12,7 +12,7 @@ use crate::tensor::kernels::packed::{
     After, Packed, conv_after, conv_shape, depthwise_after, product_after, product_shape,
 };
 use crate::tensor::kernels::window::Slide;
-use crate::tensor::kernels::{conv, elementwise as e};
+use crate::tensor::kernels::{conv, elementwise as e, norm, reduce};
 use crate::tensor::{DType, Shape, Tensor, checked_elements};
 use crate::{Attr, Error, Result};
 
@@ -300,7 +300,57 @@ fn pack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+fn activate(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let activation = activation(a.str("activation")?)?;
+    map1(move |x| activation.apply(x))
+}
+
+/// Layer normalisation: `x`, scale, offset; then epsilon and the axes of mean and variance, or, where epsilon is an attribute,
+/// twice the first axis of those to the last one.
+fn layer_norm(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let fixed = a.attrs.get("epsilon").and_then(Attr::as_float);
+    Ok(kernel(move |_, inputs| {
+        let inputs = all_tensors(inputs)?;
+        let (x, scale, offset, epsilon, axes) = match (&inputs[..], fixed) {
+            ([x, scale, offset, epsilon, axes, again], None) => {
+                let axes = resolved(&axes.to_i64_vec()?, x.rank())?;
+                if axes != resolved(&again.to_i64_vec()?, x.rank())? {
+                    return Err(Error::compute("mean and variance go along different axes"));
+                }
+                (x, scale, offset, epsilon.item::<f32>()?, axes)
+            }
+            ([x, scale, offset, end, begin], Some(epsilon)) => {
+                let (end, begin) = (int(end, "an axis")?, int(begin, "an axis")?);
+                let begin = usize::try_from(begin).ok().filter(|b| *b < x.rank() && end == begin);
+                let begin = begin.ok_or_else(|| Error::compute(format!("axis {end} isn't of rank {}", x.rank())))?;
+                (x, scale, offset, epsilon, (begin..x.rank()).collect())
+            }
+            _ => return Err(Error::graph("takes an input, a scale and an offset, and where they go")),
+        };
+        let last = x.shape().last().copied().unwrap_or_default();
+        let is_row = |t: &Tensor| t.len() == last && t.rank() <= x.rank() && t.shape().last() == Some(&last);
+        if axes.len() == 1 && axes[0] + 1 == x.rank() && is_row(scale) && is_row(offset) {
+            return one(norm::layer_norm(x.clone(), scale, offset, epsilon)?);
+        }
+        let mean = reduce::mean(x, &axes, true)?;
+        let variance = reduce::mean(&e::squared_difference(x.clone(), mean.clone())?, &axes, true)?;
+        let root = e::rsqrt(e::add(variance, Tensor::scalar(epsilon))?)?;
+        let normal = e::mul(e::sub(x.clone(), mean)?, root)?;
+        one(e::add(e::mul(normal, scale.clone())?, offset.clone())?)
+    }))
+}
+
+/// Axes from the front, sorted.
+fn resolved(axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+    let mut axes = axes.iter().map(|a| axis(*a, rank)).collect::<Result<Vec<_>>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    Ok(axes)
+}
+
 pub(super) const OPS: &[Op] = &[
+    Op::new("ModelarkActivation(x: T) -> (y: T); T: type; activation: string", activate),
+    Op::new("ModelarkLayerNorm(inputs: N * T) -> (y: T); N: int; T: type", layer_norm),
     Op::new("ModelarkFused(inputs: N * T) -> (output: T); N: int; T: type; op: string; steps: list(string) = []", fused),
     Op::new("ModelarkPack(weights: T) -> (packed: resource); T: type; rank: int; contracted: int = 1; transposed: bool = false", pack),
 ];

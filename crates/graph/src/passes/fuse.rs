@@ -162,6 +162,9 @@ impl Chain {
                 let alpha = part.attr(node, "alpha").and_then(Attr::as_float)?;
                 (format!("LeakyRelu:{alpha:?}"), None)
             }
+            super::recognise::ACTIVATION => {
+                plain(part.attr(node, "activation").and_then(Attr::as_str)?)?
+            }
             op if ops::follows(op) => plain(op)?,
             _ => return None,
         };

@@ -5,7 +5,7 @@
 //! a node as it is. Shapes aren't known before a run, so kernels of fused nodes decide then what they can do at once.
 //!
 //! The order: [`inline`] sees through calls, [`effects`] drops control edges that order nothing, [`forward`] sees
-//! through identities. Then patterns are recognised, the greater before the lesser, [`fuse`] gathers what follows a
+//! through identities. Then [`recognise`] finds ideas that are spelled with many ops, [`fuse`] gathers what follows a
 //! product into it, and [`derive`] finds what depends on variables alone and need not be computed in each run.
 
 mod derive;
@@ -14,6 +14,8 @@ mod forward;
 mod fuse;
 mod inline;
 mod part;
+mod pattern;
+mod recognise;
 
 use crate::Output;
 use crate::engine::plan::Request;
@@ -40,6 +42,7 @@ pub(crate) fn optimise(request: &Request<'_>) -> Option<Prepared> {
         // Values of variables change while this runs, so nothing derives from them for good.
         return Some(Prepared { part, derived: Vec::new(), named: Vec::new(), given: Vec::new() });
     }
+    recognise::run(&mut part);
     fuse::run(&mut part);
     let found = derive::find(&part);
     Some(Prepared { part, derived: found.frontier, named: found.named, given: found.given })

@@ -166,4 +166,12 @@ impl Readers {
     pub(super) fn nobody(&self, part: &Part, output: Output) -> bool {
         !part.is_fed(output) && !self.fetched.contains(&output) && !self.of.contains_key(&output)
     }
+
+    /// Whether all that read a value, or wait for its node, are among `nodes`.
+    pub(super) fn all_among(&self, part: &Part, output: Output, nodes: &[usize]) -> bool {
+        !part.is_fed(output)
+            && !self.fetched.contains(&output)
+            && !self.held.contains(&output.node)
+            && self.of.get(&output).is_none_or(|r| r.iter().all(|n| nodes.contains(n)))
+    }
 }

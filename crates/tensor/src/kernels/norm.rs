@@ -102,6 +102,44 @@ fn log_softmax_f32(row: &mut [f32]) {
     );
 }
 
+/// Each row along the last axis less its mean, over its deviation, times `scale`, plus `offset`
+/// (`tf.keras.layers.LayerNormalization` along the last axis), in place where nobody else holds `x`. All are `float32`; scale
+/// and offset have an element for each of a row's.
+///
+/// # Errors
+/// When dtypes or shapes aren't those.
+pub fn layer_norm(mut x: Tensor, scale: &Tensor, offset: &Tensor, epsilon: f32) -> Result<Tensor> {
+    let n = x.shape().last().copied().unwrap_or_default();
+    let (scale, offset) = (scale.elements::<f32>()?, offset.elements::<f32>()?);
+    if scale.len() != n || offset.len() != n {
+        return Err(Error::shape(format!(
+            "a scale of {} and an offset of {} elements don't fit rows of {n}",
+            scale.len(),
+            offset.len()
+        )));
+    }
+    if n == 0 {
+        return Ok(x);
+    }
+    parallel::for_parts(x.make_mut::<f32>()?, n, 8, |_, part| {
+        simd::run(
+            #[inline(always)]
+            |_| {
+                for row in part.chunks_exact_mut(n) {
+                    let mean = fold(row, 0.0, |a, b| a + b) / n as f32;
+                    row.iter_mut().for_each(|v| *v -= mean);
+                    let variance = fold(row, 0.0, |a, b| a + b * b) / n as f32;
+                    let factor = 1.0 / (variance + epsilon).sqrt();
+                    for ((v, s), o) in row.iter_mut().zip(&scale[..]).zip(&offset[..]) {
+                        *v = *v * factor * s + o;
+                    }
+                }
+            },
+        );
+    });
+    Ok(x)
+}
+
 /// `(x - mean) / sqrt(variance + epsilon) * scale + offset` for each channel of the last axis, in place where nobody else
 /// holds `x` (`tf.nn.batch_normalization`, in inference). `x` may be of half precision; the others are `float32`.
 ///

@@ -1,0 +1,281 @@
+//! Ideas that TensorFlow spells with many ops become the ops that they are: activations, layer normalisation.
+
+use std::sync::LazyLock;
+
+use super::part::{Part, Readers, is_single};
+use super::pattern::{Match, Pattern};
+use crate::tensor::{DType, Tensor};
+use crate::{Attr, Attrs, Builder, Error, Output, Result, Sym};
+
+/// How something may be spelled, and the op that it is.
+struct Spelling {
+    /// Of its arguments, as it is traced.
+    dtypes: &'static [DType],
+    op: &'static str,
+    /// Attributes of its ops that may have any value.
+    free: &'static [&'static str],
+    /// The attributes of the op, from where the spelling was found.
+    attrs: Box<dyn Fn(&Part, &Match) -> Option<Attrs> + Send + Sync>,
+    trace: Trace,
+}
+
+type Trace = Box<dyn Fn(&mut Builder, &[Sym]) -> Result<Sym> + Send + Sync>;
+
+struct Rule {
+    pattern: Pattern,
+    spelling: Spelling,
+}
+
+/// The greater ones first: what they are made of may be a lesser one.
+static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let all = layer_norms().into_iter().chain(activations());
+    // Patterns are traced from our own ops; a test sees to it that each can be.
+    let rule = |spelling: Spelling| {
+        let pattern = Pattern::new(spelling.dtypes, spelling.free, &spelling.trace).ok()?;
+        Some(Rule { pattern, spelling })
+    };
+    all.filter_map(rule).collect()
+});
+
+pub(super) fn run(part: &mut Part) {
+    let readers = Readers::of(part);
+    let mut taken = vec![false; part.graph.nodes.len()];
+    // From the end, so that what a greater match takes up isn't matched by itself before.
+    for index in part.ordered().into_iter().rev() {
+        let node = &part.graph.nodes[index];
+        if taken[index] || !is_single(node) {
+            continue;
+        }
+        let op = if node.op == "Add" { "AddV2" } else { node.op.as_str() };
+        let output = Output::new(index, 0);
+        let found = RULES.iter().filter(|r| r.pattern.op() == op).find_map(|rule| {
+            let found = rule.pattern.find(part, &readers, output)?;
+            Some((rule.spelling.op, (rule.spelling.attrs)(part, &found)?, found))
+        });
+        let Some((op, mut attrs, found)) = found else { continue };
+        found.members().for_each(|n| taken[n] = true);
+        attrs.insert("T".to_owned(), Attr::Type(DType::F32));
+        let node = &mut part.graph.nodes[index];
+        node.op = op.to_owned();
+        node.inputs = found.args;
+        node.attrs = attrs;
+    }
+}
+
+/// An activation is one op of this name.
+pub(super) const ACTIVATION: &str = "ModelarkActivation";
+const LAYER_NORM: &str = "ModelarkLayerNorm";
+
+fn activation(
+    name: &'static str,
+    trace: impl Fn(&mut Builder, Sym) -> Result<Sym> + Send + Sync + 'static,
+) -> Spelling {
+    Spelling {
+        dtypes: &[DType::F32],
+        op: ACTIVATION,
+        free: &[],
+        attrs: Box::new(move |_, _| Some(Attrs::from([("activation".to_owned(), Attr::from(name))]))),
+        trace: Box::new(move |b, args| trace(b, first(args)?)),
+    }
+}
+
+fn first(args: &[Sym]) -> Result<Sym> {
+    args.first().copied().ok_or_else(|| Error::graph("a spelling without arguments"))
+}
+
+fn times(b: &mut Builder, x: Sym, by: f32) -> Result<Sym> {
+    let by = b.scalar(by)?;
+    b.mul(by, x)
+}
+
+/// `1 + erf(x / √2)`, by a quotient or a product.
+fn one_and_erf(b: &mut Builder, x: Sym, by_quotient: bool) -> Result<Sym> {
+    let inner = if by_quotient {
+        let root = b.scalar(std::f32::consts::SQRT_2)?;
+        b.div(x, root)?
+    } else {
+        times(b, x, std::f32::consts::FRAC_1_SQRT_2)?
+    };
+    let erf = b.op("Erf").input(inner).one()?;
+    let one = b.scalar(1.0f32)?;
+    b.add(one, erf)
+}
+
+/// `1 + tanh(√(2/π) (x + 0.044715 x³))`.
+fn one_and_tanh(b: &mut Builder, x: Sym, by_pow: bool) -> Result<Sym> {
+    let cube = if by_pow {
+        let three = b.scalar(3.0f32)?;
+        b.op("Pow").input(x).input(three).one()?
+    } else {
+        let square = b.op("Square").input(x).one()?;
+        b.mul(square, x)?
+    };
+    let cube = times(b, cube, 0.044_715)?;
+    let sum = b.add(x, cube)?;
+    let scaled = times(b, sum, 0.797_884_6)?;
+    let tanh = b.op("Tanh").input(scaled).one()?;
+    let one = b.scalar(1.0f32)?;
+    b.add(one, tanh)
+}
+
+/// `x / 2 * factor(x)`, in either grouping.
+fn half_times(b: &mut Builder, x: Sym, factor: Sym, first: bool) -> Result<Sym> {
+    if first {
+        let half = times(b, x, 0.5)?;
+        return b.mul(half, factor);
+    }
+    let half = times(b, factor, 0.5)?;
+    b.mul(x, half)
+}
+
+fn activations() -> Vec<Spelling> {
+    let mut all = vec![
+        activation("Swish", |b, x| {
+            let gate = b.op("Sigmoid").input(x).one()?;
+            b.mul(x, gate)
+        }),
+        activation("Swish", |b, x| {
+            let same = times(b, x, 1.0)?;
+            let gate = b.op("Sigmoid").input(same).one()?;
+            b.mul(x, gate)
+        }),
+        activation("GeluExact", |b, x| {
+            let negative = b.op("Neg").input(x).one()?;
+            let scaled = times(b, negative, std::f32::consts::FRAC_1_SQRT_2)?;
+            let share = b.op("Erfc").input(scaled).one()?;
+            half_times(b, x, share, true)
+        }),
+    ];
+    for (first, way) in [(true, true), (true, false), (false, true), (false, false)] {
+        all.push(activation("GeluExact", move |b, x| {
+            let factor = one_and_erf(b, x, way)?;
+            half_times(b, x, factor, first)
+        }));
+        all.push(activation("GeluApproximate", move |b, x| {
+            let factor = one_and_tanh(b, x, way)?;
+            half_times(b, x, factor, first)
+        }));
+    }
+    all
+}
+
+/// Layer normalisation as an op of `x`, scale, offset, and what says along which axes.
+fn layer_norms() -> Vec<Spelling> {
+    let by_moments = |with_negative: bool| Spelling {
+        dtypes: &[DType::F32, DType::F32, DType::F32, DType::F32, DType::I32, DType::I32],
+        op: LAYER_NORM,
+        free: &[],
+        attrs: Box::new(|_, _| Some(Attrs::new())),
+        trace: Box::new(move |b, args| {
+            let &[x, scale, offset, epsilon, axes, again] = args else { return Err(unfit()) };
+            let mean = b.op("Mean").input(x).input(axes).attr("keep_dims", true).one()?;
+            let squares = b.op("SquaredDifference").input(x).input(mean).one()?;
+            let variance = b.op("Mean").input(squares).input(again).attr("keep_dims", true).one()?;
+            let sum = b.add(variance, epsilon)?;
+            let root = b.op("Rsqrt").input(sum).one()?;
+            let factor = b.mul(root, scale)?;
+            let scaled = b.mul(x, factor)?;
+            let shift = if with_negative {
+                let negative = b.op("Neg").input(mean).one()?;
+                let moved = b.mul(negative, factor)?;
+                b.add(moved, offset)?
+            } else {
+                let moved = b.mul(mean, factor)?;
+                b.sub(offset, moved)?
+            };
+            b.add(scaled, shift)
+        }),
+    };
+    let by_batch_norm = Spelling {
+        dtypes: &[DType::F32, DType::F32, DType::F32, DType::I32, DType::I32],
+        op: LAYER_NORM,
+        free: &["epsilon"],
+        attrs: Box::new(|part, found| {
+            let node = found.node(part, "FusedBatchNormV3")?;
+            let epsilon = part.attr(node, "epsilon").and_then(Attr::as_float)?;
+            Some(Attrs::from([("epsilon".to_owned(), Attr::Float(epsilon))]))
+        }),
+        trace: Box::new(trace_by_batch_norm),
+    };
+    vec![by_moments(true), by_moments(false), by_batch_norm]
+}
+
+fn unfit() -> Error {
+    Error::graph("a spelling of other arguments")
+}
+
+/// Keras 2's way: batch normalisation in training of a matrix whose "channels" are the rows.
+fn trace_by_batch_norm(b: &mut Builder, args: &[Sym]) -> Result<Sym> {
+    let &[x, scale, offset, end, begin] = args else { return Err(unfit()) };
+    let shape = b.shape(x)?;
+    let (zero, one) = (b.ints(&[0])?, b.ints(&[1])?);
+    let leading = b.op("StridedSlice").inputs(&[shape, zero, end, one]).attr("begin_mask", 1i64).one()?;
+    let trailing = b.op("StridedSlice").inputs(&[shape, begin, zero, one]).attr("end_mask", 1i64).one()?;
+    let rows = b.op("Prod").input(leading).input(zero).one()?;
+    let columns = b.op("Prod").input(trailing).input(zero).one()?;
+    let unit = b.scalar(1i32)?;
+    let matrix = b.op("Pack").inputs(&[unit, rows, columns, unit]).attr("axis", 0i64).one()?;
+    let matrix = b.reshape_to(x, matrix)?;
+    let full = |b: &mut Builder, v: f32| -> Result<Sym> {
+        let row = b.op("Pack").input(rows).attr("axis", 0i64).one()?;
+        let v = b.scalar(v)?;
+        b.op("Fill").input(row).input(v).one()
+    };
+    let (ones, zeros) = (full(b, 1.0)?, full(b, 0.0)?);
+    let nothing = b.constant(Tensor::zeros(DType::F32, [0])?)?;
+    let call = b.op("FusedBatchNormV3").inputs(&[matrix, ones, zeros, nothing, nothing]);
+    let normal = first(&call.attr("data_format", "NCHW").attr("is_training", true).all()?)?;
+    let normal = b.reshape_to(normal, shape)?;
+    let scaled = b.mul(normal, scale)?;
+    b.add(scaled, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passes::testing::{agree, numbers};
+
+    #[test]
+    fn every_spelling_can_be_traced() {
+        assert_eq!(RULES.len(), layer_norms().len() + activations().len());
+    }
+
+    #[test]
+    fn spelled_activations_are_one_step() {
+        for (i, spelling) in activations().into_iter().enumerate() {
+            let ops = agree(&[numbers(&[3, 50], 1)], &[], |b, x, _| Ok(vec![(spelling.trace)(b, x)?]));
+            assert_eq!(ops, [ACTIVATION], "spelling {i}");
+        }
+    }
+
+    #[test]
+    fn spelled_layer_norms_are_one_step() {
+        let weights = [numbers(&[5], 2), numbers(&[5], 3)];
+        let x = [numbers(&[2, 3, 5], 1)];
+        for (i, spelling) in layer_norms().into_iter().enumerate() {
+            for axis in [2, -1, 1] {
+                // The way by batch normalisation knows no negative axes, and in the middle the scale wouldn't fit.
+                if spelling.dtypes.len() == 5 && axis < 0 {
+                    continue;
+                }
+                let ops = agree(&x, &weights, |b, x, w| {
+                    let axes = b.ints(&[axis])?;
+                    let epsilon = b.scalar(1e-3f32)?;
+                    let mut args = vec![x[0], w[0], w[1]];
+                    args.extend(if spelling.dtypes.len() == 5 { vec![axes, axes] } else { vec![epsilon, axes, axes] });
+                    Ok(vec![(spelling.trace)(b, &args)?])
+                });
+                assert_eq!(ops, [LAYER_NORM], "spelling {i}, axis {axis}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_elsewhere_is_no_spelling() {
+        let ops = agree(&[numbers(&[3, 4], 1)], &[], |b, x, _| {
+            let gate = b.op("Sigmoid").input(x[0]).one()?;
+            Ok(vec![b.mul(x[0], gate)?, gate])
+        });
+        assert_eq!(ops, ["Sigmoid", "Mul"]);
+    }
+}
