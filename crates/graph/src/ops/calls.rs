@@ -2,7 +2,7 @@
 
 use super::args::{int, one, take};
 use super::{NodeAttrs, Op};
-use crate::engine::{Kernel, Value, Values, kernel};
+use crate::engine::{Context, Kernel, Value, Values, kernel};
 use crate::tensor::kernels::array;
 use crate::tensor::{DType, Tensor, dispatch};
 use crate::{Attr, Error, FuncRef, Result};
@@ -104,21 +104,29 @@ fn case(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 
 fn while_loop(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let (condition, body) = (a.func("cond")?.clone(), a.func("body")?.clone());
-    Ok(kernel(move |context, inputs| {
-        let count = inputs.len();
-        let mut state = inputs;
-        loop {
-            context.check()?;
-            let goes_on = context.call(&condition, state.clone())?;
-            if !holds(goes_on.first().ok_or_else(|| Error::graph("the condition gives nothing"))?)? {
-                return Ok(state);
-            }
-            state = context.call(&body, state)?;
-            if state.len() != count {
-                return Err(Error::graph(format!("the body gives {} values, not {count}", state.len())));
-            }
+    Ok(kernel(move |context, inputs| repeat(context, &condition, &body, inputs)))
+}
+
+/// Calls `body` for as long as `condition` holds.
+pub(super) fn repeat(
+    context: &mut dyn Context,
+    condition: &FuncRef,
+    body: &FuncRef,
+    inputs: Values,
+) -> Result<Values> {
+    let count = inputs.len();
+    let mut state = inputs;
+    loop {
+        context.check()?;
+        let goes_on = context.call(condition, state.clone())?;
+        if !holds(goes_on.first().ok_or_else(|| Error::graph("the condition gives nothing"))?)? {
+            return Ok(state);
         }
-    }))
+        state = context.call(body, state)?;
+        if state.len() != count {
+            return Err(Error::graph(format!("the body gives {} values, not {count}", state.len())));
+        }
+    }
 }
 
 /// `For`: the body for each integer from `start` to `limit`.

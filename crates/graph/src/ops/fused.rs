@@ -310,7 +310,7 @@ fn activate(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 fn layer_norm(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let fixed = a.attrs.get("epsilon").and_then(Attr::as_float);
     Ok(kernel(move |_, inputs| {
-        let inputs = all_tensors(inputs)?;
+        let mut inputs = all_tensors(inputs)?;
         let (x, scale, offset, epsilon, axes) = match (&inputs[..], fixed) {
             ([x, scale, offset, epsilon, axes, again], None) => {
                 let axes = resolved(&axes.to_i64_vec()?, x.rank())?;
@@ -330,7 +330,9 @@ fn layer_norm(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let last = x.shape().last().copied().unwrap_or_default();
         let is_row = |t: &Tensor| t.len() == last && t.rank() <= x.rank() && t.shape().last() == Some(&last);
         if axes.len() == 1 && axes[0] + 1 == x.rank() && is_row(scale) && is_row(offset) {
-            return one(norm::layer_norm(x.clone(), scale, offset, epsilon)?);
+            let (scale, offset) = (scale.clone(), offset.clone());
+            // Taken out, so that it may be overwritten.
+            return one(norm::layer_norm(inputs.swap_remove(0), &scale, &offset, epsilon)?);
         }
         let mean = reduce::mean(x, &axes, true)?;
         let variance = reduce::mean(&e::squared_difference(x.clone(), mean.clone())?, &axes, true)?;

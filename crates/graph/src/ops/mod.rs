@@ -45,6 +45,7 @@ families! {
     layouts
     linalg
     lists
+    loops
     losses
     moves
     normalise

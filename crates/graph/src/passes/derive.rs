@@ -45,6 +45,11 @@ const OPS: &[&str] = &[
     "Unpack",
 ];
 
+/// Whether an op gives weights, or makes them of others.
+pub(super) fn is_weight(op: &str) -> bool {
+    matches!(op, "Const" | "ReadVariableOp") || OPS.contains(&op)
+}
+
 /// For each node, whether all it gives derives from variables and constants.
 pub(super) fn derived(part: &Part) -> Vec<bool> {
     let mut derived = vec![false; part.graph.nodes.len()];

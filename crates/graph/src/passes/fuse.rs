@@ -162,9 +162,7 @@ impl Chain {
                 let alpha = part.attr(node, "alpha").and_then(Attr::as_float)?;
                 (format!("LeakyRelu:{alpha:?}"), None)
             }
-            super::recognise::ACTIVATION => {
-                plain(part.attr(node, "activation").and_then(Attr::as_str)?)?
-            }
+            super::recognise::ACTIVATION => plain(part.attr(node, "activation").and_then(Attr::as_str)?)?,
             op if ops::follows(op) => plain(op)?,
             _ => return None,
         };

@@ -5,7 +5,7 @@
 //! a node as it is. Shapes aren't known before a run, so kernels of fused nodes decide then what they can do at once.
 //!
 //! The order: [`inline`] sees through calls, [`effects`] drops control edges that order nothing, [`forward`] sees
-//! through identities. Then [`recognise`] finds ideas that are spelled with many ops, [`fuse`] gathers what follows a
+//! through identities. Then [`recognise`] finds ideas that are spelled with many ops and [`loops`] recurrent layers, [`fuse`] gathers what follows a
 //! product into it, and [`derive`] finds what depends on variables alone and need not be computed in each run.
 
 mod derive;
@@ -13,6 +13,7 @@ mod effects;
 mod forward;
 mod fuse;
 mod inline;
+mod loops;
 mod part;
 mod pattern;
 mod recognise;
@@ -42,6 +43,7 @@ pub(crate) fn optimise(request: &Request<'_>) -> Option<Prepared> {
         // Values of variables change while this runs, so nothing derives from them for good.
         return Some(Prepared { part, derived: Vec::new(), named: Vec::new(), given: Vec::new() });
     }
+    loops::run(&mut part, request.library);
     recognise::run(&mut part);
     fuse::run(&mut part);
     let found = derive::find(&part);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::engine::plan::{self, Kind, Request};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use crate::{Attr, Attrs, Graph, Node, Output, ops};
 
 /// A graph with what is fed, fetched and run of it. Nodes that nothing needs any more stay until it is planned.
@@ -105,6 +105,16 @@ impl Part {
     /// The node that makes a value; `None` when it is fed.
     pub(super) fn maker(&self, output: Output) -> Option<&Node> {
         if self.is_fed(output) { None } else { self.graph.nodes.get(output.node) }
+    }
+
+    /// The node that makes a value, if it is one of this op.
+    pub(super) fn made_by(&self, output: Output, op: &str) -> Option<&Node> {
+        self.maker(output).filter(|n| n.op == op)
+    }
+
+    /// The constant that a value is.
+    pub(super) fn constant(&self, output: Output) -> Option<&Tensor> {
+        self.made_by(output, "Const")?.attr("value")?.as_tensor()
     }
 
     /// An attribute of a node, or its op's default.

@@ -122,8 +122,13 @@ impl Pattern {
 impl Match {
     /// The graph's node that the pattern's last node of this op is.
     pub(super) fn node<'p>(&self, part: &'p Part, op: &str) -> Option<&'p Node> {
-        let mut nodes = self.nodes.iter().rev().flatten().filter_map(|n| part.graph.nodes.get(*n));
-        nodes.find(|n| n.op == op)
+        part.graph.nodes.get(self.last(part, op)?)
+    }
+
+    /// The index of that node.
+    pub(super) fn last(&self, part: &Part, op: &str) -> Option<usize> {
+        let is = |n: &&usize| part.graph.nodes.get(**n).is_some_and(|n| n.op == op);
+        self.nodes.iter().rev().flatten().find(is).copied()
     }
 
     /// All nodes of the match.

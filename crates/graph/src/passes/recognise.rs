@@ -250,8 +250,15 @@ mod tests {
 
     #[test]
     fn spelled_layer_norms_are_one_step() {
-        let weights = [numbers(&[5], 2), numbers(&[5], 3)];
-        let x = [numbers(&[2, 3, 5], 1)];
+        for n in [5, 40] {
+            check_layer_norms(n);
+        }
+    }
+
+    /// With rows of `n` elements.
+    fn check_layer_norms(n: usize) {
+        let weights = [numbers(&[n], 2), numbers(&[n], 3)];
+        let x = [numbers(&[2, 3, n], 1)];
         for (i, spelling) in layer_norms().into_iter().enumerate() {
             for axis in [2, -1, 1] {
                 // The way by batch normalisation knows no negative axes, and in the middle the scale wouldn't fit.
@@ -262,7 +269,11 @@ mod tests {
                     let axes = b.ints(&[axis])?;
                     let epsilon = b.scalar(1e-3f32)?;
                     let mut args = vec![x[0], w[0], w[1]];
-                    args.extend(if spelling.dtypes.len() == 5 { vec![axes, axes] } else { vec![epsilon, axes, axes] });
+                    args.extend(if spelling.dtypes.len() == 5 {
+                        vec![axes, axes]
+                    } else {
+                        vec![epsilon, axes, axes]
+                    });
                     Ok(vec![(spelling.trace)(b, &args)?])
                 });
                 assert_eq!(ops, [LAYER_NORM], "spelling {i}, axis {axis}");

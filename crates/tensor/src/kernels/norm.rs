@@ -128,7 +128,11 @@ pub fn layer_norm(mut x: Tensor, scale: &Tensor, offset: &Tensor, epsilon: f32) 
                 for row in part.chunks_exact_mut(n) {
                     let mean = fold(row, 0.0, |a, b| a + b) / n as f32;
                     row.iter_mut().for_each(|v| *v -= mean);
-                    let variance = fold(row, 0.0, |a, b| a + b * b) / n as f32;
+                    let mut lanes = [0f32; LANES];
+                    for chunk in row.chunks(LANES) {
+                        lanes.iter_mut().zip(chunk).for_each(|(l, v)| *l += v * v);
+                    }
+                    let variance = lanes.iter().sum::<f32>() / n as f32;
                     let factor = 1.0 / (variance + epsilon).sqrt();
                     for ((v, s), o) in row.iter_mut().zip(&scale[..]).zip(&offset[..]) {
                         *v = *v * factor * s + o;
