@@ -53,9 +53,11 @@ families! {
     pictures
     products
     ragged
+    random
     recurrent
     reductions
     regex
+    sampling
     segments
     sets
     shapes

@@ -5,10 +5,8 @@
 //! [`linalg`] decomposes and solves; [`signal`] has Fourier transforms.
 //! [`conv`], [`pool`] and [`dilation`] slide the windows of [`window`], and [`conv_grad`] and [`pool_grad`] take their
 //! gradients; [`norm`] and [`local_norm`] normalize, [`image`] and [`resample`] resize, [`rnn`] goes through sequences,
-//! [`ctc`] reads labels off them; [`activation`] names the functions that kernels can apply as their last step.
-//! [`packed`] has both for weights that were laid out before, with what follows done in cache.
-//! [`conv`] and [`pool`] slide the windows of [`window`]; [`norm`] normalizes, [`image`] resizes, [`rnn`] goes through
-//! sequences; [`activation`] names the functions that kernels can apply as their last step.
+//! [`ctc`] reads labels off them, [`random`] makes numbers from seeds; [`activation`] names the functions that kernels can
+//! apply as their last step, and [`packed`] has products and convolutions of weights that were laid out before.
 //! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
 //! when threads are worth it, and `broadcast` walks operands that repeat. Axes, paddings and other arguments come
 //! resolved and typed: names and attributes of ops are the callers' matter.
@@ -33,6 +31,7 @@ pub(crate) mod parallel;
 pub mod patches;
 pub mod pool;
 pub mod pool_grad;
+pub mod random;
 pub mod reduce;
 pub mod resample;
 pub mod rnn;
