@@ -1,7 +1,8 @@
 //! Arithmetic on tensors that broadcast.
 
+use super::lists::add_like;
 use super::{NodeAttrs, Op};
-use super::args::{all_tensors, binary, comparing, map1, one, reading, tensors, unary};
+use super::args::{binary, comparing, map1, one, reading, tensors, unary};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::DType;
 use crate::tensor::kernels::elementwise as e;
@@ -9,20 +10,9 @@ use crate::{Error, Result, tensor};
 
 fn add_n(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
-        let mut all = all_tensors(inputs)?.into_iter();
+        let mut all = inputs.into_iter();
         let first = all.next().ok_or_else(|| Error::graph("needs at least one input"))?;
-        let shape = tensor::Shape::from(first.shape());
-        let sum = all.try_fold(first, |sum, t| {
-            if t.shape() != &shape[..] {
-                return Err(tensor::Error::shape(format!(
-                    "inputs must have the same shape, got {:?} and {:?}",
-                    &shape[..],
-                    t.shape()
-                )));
-            }
-            e::add(sum, t)
-        })?;
-        one(sum)
+        one(all.try_fold(first, add_like)?)
     }))
 }
 

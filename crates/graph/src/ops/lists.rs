@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::args::{int, ints, many, one, take};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, Variant, kernel};
-use crate::tensor::kernels::array;
+use crate::tensor::kernels::{array, elementwise};
 use crate::tensor::{DType, PartialShape, Shape, Tensor, memory};
 use crate::{Error, Result};
 
@@ -373,6 +373,37 @@ pub(super) const OPS: &[Op] = &[
         }))
     }),
 ];
+
+/// Zeros of a tensor's dtype and shape, or of those of each element of a list.
+pub(super) fn zeros_like(value: Value) -> Result<Value> {
+    if let Value::Tensor(t) = &value {
+        return Ok(Tensor::zeros(t.dtype(), t.shape())?.into());
+    }
+    let list = List::of(value)?;
+    let zeros = |item: &Option<Value>| item.clone().map(zeros_like).transpose();
+    let items = list.items.iter().map(zeros).collect::<Result<Vec<_>>>()?;
+    Ok(List::new(list.dtype, list.shape, items).value())
+}
+
+/// The sum of two tensors of one shape, or of the elements of two lists; an element that isn't set counts as zero.
+pub(super) fn add_like(a: Value, b: Value) -> Result<Value> {
+    if let (Value::Tensor(x), Value::Tensor(y)) = (&a, &b) {
+        if x.shape() != y.shape() {
+            return Err(Error::compute(format!("shapes {:?} and {:?} differ", x.shape(), y.shape())));
+        }
+        return Ok(elementwise::add(a.into_tensor()?, b.into_tensor()?)?.into());
+    }
+    let (a, b) = (List::of(a)?, List::of(b)?);
+    if a.items.len() != b.items.len() {
+        return Err(Error::compute(format!("lists of {} and {} can't be added", a.items.len(), b.items.len())));
+    }
+    let sum = |(x, y): (&Option<Value>, &Option<Value>)| match (x, y) {
+        (Some(x), Some(y)) => add_like(x.clone(), y.clone()).map(Some),
+        (one, other) => Ok(one.clone().or_else(|| other.clone())),
+    };
+    let items = a.items.iter().zip(b.items.iter()).map(sum).collect::<Result<Vec<_>>>()?;
+    Ok(List::new(a.dtype, merge(&a.shape, &b.shape)?, items).value())
+}
 
 fn present(value: &Value) -> Result<Option<&Arc<Vec<Value>>>> {
     match value {

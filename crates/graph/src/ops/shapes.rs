@@ -134,7 +134,12 @@ pub(super) const OPS: &[Op] = &[
     }),
     Op::new("ExpandDims(input: T, dim: Tdim) -> (output: T); T: type; Tdim: type = int32", expand_dims),
     Op::new("Squeeze(input: T) -> (output: T); T: type; squeeze_dims: list(int) = []", squeeze),
-    Op::new("ZerosLike(x: T) -> (y: T); T: type", |_| map1(|x| Tensor::zeros(x.dtype(), x.shape()))),
+    Op::new("ZerosLike(x: T) -> (y: T); T: type", |_| {
+        Ok(kernel(|_, inputs| {
+            let [x] = super::args::take(inputs)?;
+            one(super::lists::zeros_like(x)?)
+        }))
+    }),
     Op::new("OnesLike(x: T) -> (y: T); T: type", |_| {
         map1(|x| array::fill(x.shape(), &array::cast(&Tensor::scalar(1u8), x.dtype())?))
     }),
