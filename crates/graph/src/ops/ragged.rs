@@ -154,7 +154,46 @@ fn range(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// Rows of a ragged tensor, picked by index.
+fn gather(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let levels = usize::try_from(a.int("PARAMS_RAGGED_RANK")?).unwrap_or_default();
+    let dtype = a.dtype("Tsplits")?;
+    Ok(kernel(move |_, inputs: Values| {
+        let all = all_tensors(inputs)?;
+        let [given @ .., values, indices] = &*all else { return Err(Error::compute("too few inputs")) };
+        if given.len() != levels || levels == 0 || indices.rank() == 0 {
+            return Err(Error::compute(format!("{} row splits and indices of shape {:?}", given.len(), indices.shape())));
+        }
+        let splits = splits(&vec![Partition::RowSplits; levels], given)?;
+        let mut out = Vec::new();
+        // Dimensions of the indices are rows of one length.
+        for d in 1..indices.rank() {
+            let rows = checked_elements(&indices.shape()[..d])?;
+            let length = indices.shape()[d];
+            out.push(super::args::ints((0..=rows).map(|i| i * length), dtype)?);
+        }
+        let mut rows: Vec<usize> = extents(&indices.clone().reshape([indices.len()])?, "an index")?;
+        for level in &splits {
+            let (mut ends, mut inner, mut end) = (vec![0], Vec::new(), 0usize);
+            for row in rows {
+                let (Some(&from), Some(&to)) = (level.get(row), level.get(row.saturating_add(1))) else {
+                    return Err(Error::compute(format!("row {row} is out of range for {}", level.len() - 1)));
+                };
+                end = end.saturating_add(to - from);
+                ends.push(end);
+                crate::tensor::memory::check(end.saturating_mul(size_of::<usize>()))?;
+                inner.extend(from..to);
+            }
+            out.push(super::args::ints(ends, dtype)?);
+            rows = inner;
+        }
+        out.push(array::gather(values, &super::args::ints(rows, DType::I64)?, 0, 0)?);
+        many(out)
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
+    Op::new("RaggedGather(params_nested_splits: PARAMS_RAGGED_RANK * Tsplits, params_dense_values: Tvalues, indices: Tindices) -> (output_nested_splits: OUTPUT_RAGGED_RANK * Tsplits, output_dense_values: Tvalues); Tvalues: type; Tindices: type; Tsplits: type = int64; PARAMS_RAGGED_RANK: int; OUTPUT_RAGGED_RANK: int", gather),
     Op::new("RaggedRange(starts: T, limits: T, deltas: T) -> (rt_nested_splits: Tsplits, rt_dense_values: T); T: type = int32; Tsplits: type = int64", range),
     Op::new(
     "RaggedTensorToTensor(shape: Tshape, values: T, default_value: T, row_partition_tensors: num_row_partition_tensors * Tindex) -> (result: T); T: type; Tindex: type; Tshape: type; num_row_partition_tensors: int; row_partition_types: list(string)",

@@ -304,7 +304,7 @@ fn from_ragged(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             let inner = |(row, n): (Vec<i64>, i64)| (0..n).map(move |j| row.iter().copied().chain([j]).collect());
             rows = rows.into_iter().zip(lengths).flat_map(inner).collect();
         }
-        let inner = &values.shape()[1..];
+        let inner = values.shape().get(1..).unwrap_or_default();
         shape.extend(inner.iter().map(|n| *n as i64));
         let ones = Tensor::full(Bool::TRUE, inner)?;
         let within = Coordinates::of(&array::coordinates(&ones)?)?;

@@ -3,7 +3,7 @@
 use super::bessel::{self, Order};
 use super::map::{half1, half2, is_half, map1, map2};
 use super::{gamma, integrals};
-use crate::kernels::array::broadcast_to;
+use crate::kernels::array::{broadcast_to, cast};
 use crate::kernels::broadcast::broadcast_shape;
 use crate::{DType, Error, Result, Tensor};
 
@@ -94,12 +94,12 @@ pub fn betainc(a: &Tensor, b: &Tensor, x: &Tensor) -> Result<Tensor> {
     if let Some(other) = [a, b].into_iter().find(|t| t.dtype() != dtype) {
         return Err(Error::dtype(dtype, other.dtype()));
     }
-    crate::dispatch!(wide_float dtype, T => {
-        let spread = [a, b, x].map(|t| broadcast_to(t, &shape));
-        let [a, b, x] = spread;
-        let (a, b, x) = (a?, b?, x?);
-        let (a, b, x) = (a.elements::<T>()?, b.elements::<T>()?, x.elements::<T>()?);
-        let all = a.iter().zip(&*b).zip(&*x);
-        Tensor::from_vec::<T>(all.map(|((a, b), x)| gamma::beta((*a).into(), (*b).into(), (*x).into()) as T).collect(), &shape)
-    }, else => Err(Error::dtype("float32 or float64", dtype)))
+    if !matches!(dtype, DType::F32 | DType::F64) {
+        return Err(Error::dtype("float32 or float64", dtype));
+    }
+    let spread = |t: &Tensor| cast(&broadcast_to(t, &shape)?, DType::F64);
+    let (a, b, x) = (spread(a)?, spread(b)?, spread(x)?);
+    let (a, b, x) = (a.elements::<f64>()?, b.elements::<f64>()?, x.elements::<f64>()?);
+    let all = a.iter().zip(&*b).zip(&*x).map(|((a, b), x)| gamma::beta(*a, *b, *x));
+    cast(&Tensor::from_vec(all.collect(), &shape)?, dtype)
 }
