@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::Verdict;
 use crate::output::{self, Text};
 
-/// List the TensorFlow ops that can run here
+/// List the TensorFlow ops that can run here, with the dtypes that they take
 #[derive(Debug, Args)]
 pub(crate) struct Ops {
     /// Show only ops whose name contains this
@@ -30,10 +30,24 @@ impl Ops {
         let names: Vec<&str> =
             ops::names().into_iter().filter(|n| n.to_lowercase().contains(&filter)).collect();
         if self.json {
-            output::json(&json!(names))?;
+            let op = |name: &&str| {
+                let dtypes: serde_json::Map<String, serde_json::Value> =
+                    ops::dtypes(name).iter().map(|(attr, d)| ((*attr).to_owned(), json!(d))).collect();
+                json!({"name": name, "dtypes": dtypes})
+            };
+            output::json(&names.iter().map(op).collect())?;
         } else {
+            let row = |name: &&str| {
+                let attrs = ops::dtypes(name).iter();
+                let attrs = attrs.map(|(attr, dtypes)| format!("{attr}: {}", dtypes.join(" ")));
+                vec![(*name).to_owned(), attrs.collect::<Vec<_>>().join("; ")]
+            };
             let mut text = Text::new();
-            names.iter().for_each(|name| text.line(name));
+            text.table(
+                &["op", "dtypes, where not any or always the same"],
+                &[],
+                &names.iter().map(row).collect::<Vec<_>>(),
+            );
             text.print()?;
         }
         Ok(Verdict::Good)

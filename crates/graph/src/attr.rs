@@ -1,6 +1,7 @@
 //! Attributes of nodes: what is fixed when a graph is built.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use modelark_tensor::{DType, PartialShape, Tensor};
 
@@ -45,6 +46,29 @@ impl FuncRef {
     /// A function without attributes.
     pub fn new(name: impl Into<String>) -> Self {
         FuncRef { name: name.into(), attrs: Attrs::new() }
+    }
+}
+
+impl fmt::Display for Attr {
+    /// The value for a message: constants and long lists in short.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        match self {
+            Attr::String(v) => write!(f, "{:?}", String::from_utf8_lossy(v.get(..64).unwrap_or(v))),
+            Attr::Int(v) => write!(f, "{v}"),
+            Attr::Float(v) => write!(f, "{v}"),
+            Attr::Bool(v) => write!(f, "{v}"),
+            Attr::Type(v) => write!(f, "{v}"),
+            Attr::Shape(v) => write!(f, "{v}"),
+            Attr::Tensor(v) => write!(f, "{}{}", v.dtype(), PartialShape::from(v.shape())),
+            Attr::Func(v) => write!(f, "function {:?}", v.name),
+            Attr::List(items) => {
+                let shown: Vec<String> = items.iter().take(SHOWN).map(ToString::to_string).collect();
+                let more = if items.len() > SHOWN { ", ..." } else { "" };
+                write!(f, "[{}{more}]", shown.join(", "))
+            }
+            Attr::Placeholder(v) => write!(f, "${v}"),
+        }
     }
 }
 

@@ -63,12 +63,12 @@ impl Error {
         self
     }
 
-    /// Names the node, and on the innermost one tells what it was given.
-    pub(crate) fn at_node(mut self, name: &str, op: &str, inputs: impl FnOnce() -> String) -> Self {
+    /// Names the node, and on the innermost one tells what it was given: its inputs, or its attributes.
+    pub(crate) fn at_node(mut self, name: &str, op: &str, given: impl FnOnce() -> String) -> Self {
         if self.places.is_empty() {
-            let inputs = inputs();
-            if !inputs.is_empty() {
-                self.message = format!("{} (inputs: {inputs})", self.message);
+            let given = given();
+            if !given.is_empty() {
+                self.message = format!("{} ({given})", self.message);
             }
         }
         self.at(format!("node {name:?} ({op})"))

@@ -357,3 +357,67 @@ pub(crate) fn run_error(e: modelark_graph::Error) -> Error {
     };
     Error::new(kind, e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use modelark_nn::Sequential;
+    use modelark_nn::layers::{Dense, InputLayer};
+    use modelark_tensor::DType;
+
+    use super::*;
+    use crate::Model;
+
+    fn model() -> Model {
+        let layers = Sequential::new("m").add(InputLayer::new([2])).add(Dense::new(1)).build();
+        layers.and_then(Model::from_layers).expect("a model")
+    }
+
+    fn ones(shape: &[usize]) -> Tensor {
+        Tensor::from_vec(vec![1f32; shape.iter().product()], shape).expect("tensor")
+    }
+
+    #[test]
+    fn a_handle_sees_what_is_assigned_from_every_thread() {
+        let model = model();
+        let kernel = model.variables().find(|v| v.ends_with("kernel")).expect("a kernel").to_owned();
+        let call = model.default_function().expect("callable");
+        call.prepare().expect("compiled");
+        for value in [1f32, 3.0] {
+            model.assign(&kernel, Tensor::from_vec(vec![value; 2], [2, 1]).expect("tensor")).expect("fits");
+            std::thread::scope(|scope| {
+                let results: Vec<_> = (0..4).map(|_| scope.spawn(|| call.call(&[ones(&[3, 2])]))).collect();
+                for result in results {
+                    let outputs = result.join().expect("no panic").expect("runs");
+                    assert_eq!(outputs[0].elements::<f32>().expect("f32").to_vec(), [2.0 * value; 3]);
+                }
+            });
+        }
+        drop(model);
+        assert_eq!(call.call(&[ones(&[1, 2])]).expect("outlives it").len(), 1);
+    }
+
+    #[test]
+    fn a_wrong_input_says_which_and_what_was_expected() {
+        let call = model().default_function().expect("callable");
+        let name = call.inputs()[0].name.clone();
+        let error = |inputs: &[Tensor]| call.call(inputs).expect_err("wrong").to_string();
+        let said = error(&[ones(&[3, 5])]);
+        let wanted =
+            format!("input {name:?}: it takes float32 of shape (None, 2), got float32 of shape (3, 5)");
+        assert!(said.contains(&wanted), "{said}");
+        let said = error(&[Tensor::zeros(DType::I64, [1, 2]).expect("tensor")]);
+        assert!(said.contains("got int64 of shape (1, 2)"), "{said}");
+        let said = error(&[ones(&[1, 2]), ones(&[1, 2])]);
+        assert!(said.contains("2 inputs were given") && said.contains(&name), "{said}");
+        let said = call.call_named([("nobody", ones(&[1, 2]))]).expect_err("no such input").to_string();
+        assert!(said.contains("nobody") && said.contains(&name), "{said}");
+        let said = model().function("serv").expect_err("no such function").to_string();
+        assert!(said.contains("__call__"), "{said}");
+        let said = model().method("__call__").and_then(|c| c.call_with(vec!["text".into()], BTreeMap::new()));
+        let said = said.expect_err("text is no float").to_string();
+        assert!(
+            said.contains("can't be called with (\"text\"") && said.contains("float32(None, 2)"),
+            "{said}"
+        );
+    }
+}

@@ -112,7 +112,7 @@ def layer_models(keras: Any) -> dict[str, Callable[[Any, Any], tuple[Any, list[n
         def make(keras: Any, rng: Any) -> tuple[Any, list[np.ndarray]]:
             size = (2, *(6 if d is None else d for d in shape))
             if dtype == "string":
-                x = np.array([["cat sat", "dog"], ["A mat!", "cat"]][: size[0]], dtype=object)[:, : size[1]]
+                x = np.array([[b"cat sat", b"dog"], [b"A mat!", b"cat"]])[:, : size[1]]
             elif dtype.startswith("int"):
                 x = rng.integers(0, high, size).astype(dtype)
             else:

@@ -104,6 +104,13 @@ pub(super) struct Frame {
 /// Results of constant folding larger than this are computed anew in each run.
 const MOST_FOLDED: usize = 64 << 20;
 
+/// What an error tells of a node that no kernel can be made for.
+fn attributes(node: &Node) -> String {
+    let told = node.attrs.iter().filter(|(name, _)| !name.starts_with('_'));
+    let told: Vec<String> = told.map(|(name, attr)| format!("{name}={attr}")).collect();
+    if told.is_empty() { String::new() } else { format!("attributes: {}", told.join(", ")) }
+}
+
 impl Plan {
     /// Compiles what `request` asks for.
     pub(super) fn compile(request: &Request<'_>) -> Result<Plan> {
@@ -117,7 +124,9 @@ impl Plan {
             match unit {
                 Unit::Node(index) => {
                     let node = &request.graph.nodes[index];
-                    draft.node(index, node).map_err(|e| e.at_node(&node.name, &node.op, String::new))?;
+                    draft
+                        .node(index, node)
+                        .map_err(|e| e.at_node(&node.name, &node.op, || attributes(node)))?;
                 }
                 Unit::Loop(l) => draft.frame(&l)?,
             }

@@ -264,7 +264,8 @@ fn describe(given: &[Given]) -> String {
         Some(shape) => format!("{dtype}{}", PartialShape::from(&shape[..])),
         None => dtype.to_string(),
     };
-    given.iter().map(one).collect::<Vec<_>>().join(", ")
+    let given: Vec<String> = given.iter().map(one).collect();
+    if given.is_empty() { String::new() } else { format!("inputs: {}", given.join(", ")) }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
 
+pub use dtypes::dtypes;
+
 use crate::engine::Kernel;
 use crate::{Attr, Attrs, Builder, Error, Node, OpSignature, Result, Sym};
 
@@ -18,6 +20,7 @@ macro_rules! families {
 
 mod args;
 mod coordinates;
+mod dtypes;
 
 families! {
     activations
