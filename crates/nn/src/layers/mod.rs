@@ -21,6 +21,7 @@ layers! {
     activation
     attention
     bidirectional
+    categories
     conv_lstm
     convolution
     convolution_transpose
@@ -29,11 +30,14 @@ layers! {
     dropout
     einsum_dense
     embedding
+    foreign
     grouped_query_attention
     gru
+    images
     input
     leaky
     locally_connected
+    lookup
     lstm
     merge
     multi_head_attention
@@ -47,6 +51,8 @@ layers! {
     simple_rnn
     spectral_normalization
     stacked_cells
+    standardization
+    text
     time_distributed
     upsampling
 }
@@ -66,6 +72,11 @@ impl Entry {
     /// A class under these names.
     pub const fn of<L: Layer + Default>(names: &'static [&'static str]) -> Self {
         Entry { names, new: || Box::new(L::default()), former: &[] }
+    }
+
+    /// A class under these names, made so.
+    pub const fn made(names: &'static [&'static str], new: fn() -> Box<dyn Layer>) -> Self {
+        Entry { names, new, former: &[] }
     }
 
     /// The same class with what Keras 1 called its options.

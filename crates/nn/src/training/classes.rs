@@ -140,11 +140,7 @@ const fn class(
 }
 
 /// A class of Keras 3 alone.
-const fn young(
-    name: &'static str,
-    snake: &'static str,
-    options: &'static [(&'static str, Start)],
-) -> Class {
+const fn young(name: &'static str, snake: &'static str, options: &'static [(&'static str, Start)]) -> Class {
     Class { groups: None, in_keras2: false, ..class(name, snake, options, &[]) }
 }
 

@@ -31,6 +31,7 @@ use crate::config::{Fields, Object, Writer};
 use crate::{Argument, Call, Inputs, Layer, Spec};
 use arguments::{Args, promote, value_of};
 pub use node::TensorFlowOpLayer;
+pub(crate) use node::base64;
 use table::Known;
 
 pub(super) const LAYERS: &[Entry] = &[

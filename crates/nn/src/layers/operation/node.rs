@@ -64,7 +64,7 @@ impl TensorFlowOpLayer {
 }
 
 /// Bytes of text in base 64.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| -> Option<u32> {
         Some(match c {
             b'A'..=b'Z' => c - b'A',
