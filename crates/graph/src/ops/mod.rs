@@ -25,6 +25,7 @@ mod dtypes;
 families! {
     activations
     arithmetic
+    arrays
     basic
     boxes
     branches
