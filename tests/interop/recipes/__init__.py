@@ -5,6 +5,7 @@ from . import (
     compiled_saved_model,
     custom_layer,
     json_npy,
+    op_suite,
     pickles,
     runs,
     saver,
@@ -24,4 +25,5 @@ ALL = (
     pickles.checks,
     runs.checks,
     wild.checks,
+    op_suite.checks,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .op_suite import Case, Draw, raw
+from .op_suite import Case, Draw, kept, raw
 
 f32, f64, f16, i32, i64 = np.float32, np.float64, np.float16, np.int32, np.int64
 
@@ -257,7 +257,7 @@ def windows(d: Draw) -> Iterator[Case]:
     c = [d.f(3), d.f(3), d.f(3), d.pos(3)]
     for op in ["FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"]:
         case = raw(op, d.f(2, 4, 5, 3), *c, is_training=False)
-        yield Case(case.name, lambda *x, run=case.function: run(*x)[0], case.inputs)
+        yield Case(case.name, lambda *x, run=case.function: run(*x)[0], case.inputs, case.rtol)
     yield raw("LRN", d.f(1, 3, 3, 8), depth_radius=2, bias=1.0, alpha=0.5, beta=0.75)
     for op in ["ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"]:
         for corners, half in [(False, False), (True, False), (False, True)]:
@@ -508,42 +508,34 @@ def nested(x):
 def table(keys):
     import tensorflow as tf
 
-    with tf.init_scope():
-        made = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(tf.constant([1, 2], tf.int64), ["a", "b"]), "?")
-    KEPT.append(made)
+    pairs = [1, 2], ["a", "b"]
+    made = kept("table", lambda: tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(*pairs, tf.int64), "?"))
     return made.lookup(keys), made.size()
-
-
-KEPT: list = []
 
 
 def vocabulary():
     import tensorflow as tf
 
-    with tf.init_scope():
-        keys = tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant([0, 1], tf.int64))
-        made = tf.lookup.StaticVocabularyTable(keys, 3)
-    KEPT.append(made)
-    return made.lookup(tf.constant(["b", "x", "a", "zz"]))
+    def make():
+        words = tf.lookup.KeyValueTensorInitializer(["a", "b"], [0, 1], value_dtype=tf.int64)
+        return tf.lookup.StaticVocabularyTable(words, 3)
+
+    return kept("vocabulary", make).lookup(tf.constant(["b", "x", "a", "zz"]))
 
 
 def mutable_table(keys):
     import tensorflow as tf
 
-    with tf.init_scope():
-        made = tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, -1.0)
-    KEPT.append(made)
-    made.insert([1, 2, 3], [0.5, 1.5, 2.5])
-    made.remove([2])
+    made = kept("mutable", lambda: tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, -1.0))
+    made.insert(tf.constant([1, 2, 3], tf.int64), [0.5, 1.5, 2.5])
+    made.remove(tf.constant([2], tf.int64))
     return made.lookup(keys), made.size()
 
 
 def variables(x):
     import tensorflow as tf
 
-    with tf.init_scope():
-        v = tf.Variable([1.0, 2.0, 3.0])
-    KEPT.append(v)
+    v = kept("variable", lambda: tf.Variable([1.0, 2.0, 3.0]))
     v.assign(x)
     v.assign_add(x)
     v.scatter_update(tf.IndexedSlices(tf.constant([9.0]), tf.constant([1])))

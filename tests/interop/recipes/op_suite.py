@@ -27,7 +27,7 @@ class Case:
 
     name: str
     function: Callable[..., Any]
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[np.ndarray, ...] = ()
     rtol: float = 1e-4
 
 
@@ -53,6 +53,7 @@ def agree(world: World, name: str, cases: list[Case]) -> str:
         expected[i] = {k: v.numpy() for k, v in concrete(*map(tf.constant, given)).items()}
         signatures[f"case_{i}"] = concrete
         setattr(module, f"keep_{i}", concrete)
+    module.kept = list(KEPT.values())
     path = world.scratch(f"ops-{name}")
     tf.saved_model.save(module, str(path), signatures=signatures)
     wrong = []
@@ -83,7 +84,9 @@ def same(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray], rtol: float)
     """Raises unless every output agrees: floats nearly, all else exactly."""
     assert sorted(got) == sorted(wanted), f"outputs {sorted(got)}, not {sorted(wanted)}"
     for key, want in wanted.items():
-        have = np.asarray(got[key])
+        have, want = np.asarray(got[key]), np.asarray(want)
+        if want.dtype.kind == "S":
+            want = want.astype(object)
         if want.dtype == object:
             want = np.array(want.tolist(), dtype="S") if want.size else want.astype("S1")
         assert have.shape == want.shape, f"{key} has shape {have.shape}, not {want.shape}"
@@ -93,6 +96,20 @@ def same(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray], rtol: float)
             np.testing.assert_allclose(have, want, rtol=5e-3 if half else rtol, atol=5e-3 if half else 1e-5, err_msg=key)
         else:
             np.testing.assert_array_equal(have, want, err_msg=key)
+
+
+# Variables and tables that functions use, by name: made once, saved with the model.
+KEPT: dict[str, Any] = {}
+
+
+def kept(name: str, make: Callable[[], Any]) -> Any:
+    """The resource of this name, made outside of any function on first use."""
+    import tensorflow as tf
+
+    if name not in KEPT:
+        with tf.init_scope():
+            KEPT[name] = make()
+    return KEPT[name]
 
 
 class Draw:
@@ -129,7 +146,7 @@ def raw(op: str, *inputs: Any, rtol: float = 1e-4, **attrs: Any) -> Case:
     fed: list[np.ndarray] = []
     slots: list[Any] = []
     for x in inputs:
-        if isinstance(x, list):
+        if isinstance(x, list) and all(isinstance(item, np.ndarray) for item in x):
             slots.append(list(range(len(fed), len(fed) + len(x))))
             fed.extend(x)
         elif isinstance(x, (np.ndarray, np.generic)) and np.asarray(x).dtype.kind not in "SUO":

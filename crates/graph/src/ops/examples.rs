@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::args::take_first;
+use super::args::{take_first, types};
+use super::wire::{Fields, Wire};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, kernel};
 use crate::tensor::kernels::array;
@@ -11,7 +12,7 @@ use crate::{Attr, Error, Result};
 
 /// A feature's values.
 #[derive(Debug, Clone, PartialEq)]
-enum Feature {
+pub(super) enum Feature {
     Bytes(Vec<ByteString>),
     Floats(Vec<f32>),
     Ints(Vec<i64>),
@@ -38,68 +39,8 @@ impl Feature {
     }
 }
 
-/// A protocol buffer's fields, one after another.
-struct Fields<'a>(&'a [u8]);
-
-/// A field's value on the wire.
-enum Wire<'a> {
-    Varint(u64),
-    Bytes(&'a [u8]),
-    Fixed32(u32),
-    Fixed64,
-}
-
-impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(n)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    /// The next field's number and value; `None` at the end, or where the message is broken.
-    fn next(&mut self) -> Option<(u64, Wire<'a>)> {
-        let tag = self.varint()?;
-        let value = match tag & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Wire::Fixed64)?,
-            2 => {
-                let n = usize::try_from(self.varint()?).ok()?;
-                Wire::Bytes(self.take(n)?)
-            }
-            5 => Wire::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
-            _ => return None,
-        };
-        Some((tag >> 3, value))
-    }
-
-    /// The contents of every field of this number that holds bytes; `None` when the message is broken.
-    fn messages(mut self, number: u64) -> Option<Vec<&'a [u8]>> {
-        let mut found = Vec::new();
-        while !self.0.is_empty() {
-            if let (n, Wire::Bytes(b)) = self.next()?
-                && n == number
-            {
-                found.push(b);
-            }
-        }
-        Some(found)
-    }
-}
-
-fn feature(bytes: &[u8]) -> Option<Option<Feature>> {
+/// A feature's values, if it has any; `None` when the message is broken.
+pub(super) fn feature(bytes: &[u8]) -> Option<Option<Feature>> {
     let mut fields = Fields(bytes);
     let mut found = None;
     while !fields.0.is_empty() {
@@ -144,9 +85,14 @@ fn feature(bytes: &[u8]) -> Option<Option<Feature>> {
 }
 
 /// The features of a serialized `Example`, by name; `None` when it isn't one.
-fn example(bytes: &[u8]) -> Option<HashMap<&[u8], Feature>> {
+fn example(bytes: &[u8]) -> Option<Features<'_>> {
+    features(&Fields(bytes).messages(1)?)
+}
+
+/// The features of messages `Features`, by name.
+pub(super) fn features<'a>(messages: &[&'a [u8]]) -> Option<Features<'a>> {
     let mut features = HashMap::new();
-    for map in Fields(bytes).messages(1)? {
+    for map in messages {
         for entry in Fields(map).messages(1)? {
             let key = Fields(entry).messages(1)?.last().copied().unwrap_or_default();
             let value = Fields(entry).messages(2)?.last().copied().unwrap_or_default();
@@ -158,30 +104,40 @@ fn example(bytes: &[u8]) -> Option<HashMap<&[u8], Feature>> {
     Some(features)
 }
 
-/// A dense feature: of one shape in every example, or with a default.
-struct Dense {
+/// The features of one example by name.
+pub(super) type Features<'a> = HashMap<&'a [u8], Feature>;
+
+/// A dense feature: of one shape in every example, or of as many rows as there are.
+pub(super) struct Dense {
     dtype: DType,
     shape: Vec<usize>,
+    /// Whether the first dimension is as long as values go, filled up to the longest of a batch.
+    grows: bool,
 }
 
-fn types(a: &NodeAttrs<'_>, name: &str) -> Result<Vec<DType>> {
-    let list = a.get(name).and_then(Attr::as_list).unwrap_or_default();
-    let types: Option<Vec<DType>> = list.iter().map(Attr::as_type).collect();
-    types.ok_or_else(|| Error::graph(format!("attribute {name:?} must list dtypes")))
-}
-
-fn dense(a: &NodeAttrs<'_>) -> Result<Vec<Dense>> {
-    let shapes = a.get("dense_shapes").and_then(Attr::as_list).unwrap_or_default();
+/// The dense features that attributes describe.
+pub(super) fn dense(a: &NodeAttrs<'_>, dtypes: &str, shapes: &str) -> Result<Vec<Dense>> {
+    let list = a.get(shapes).and_then(Attr::as_list).unwrap_or_default();
     let one = |(dtype, shape): (DType, &Attr)| {
-        let known = shape.as_shape().and_then(PartialShape::known);
-        let shape = known.ok_or_else(|| Error::unsupported("a dense feature whose shape isn't fully known"))?;
-        Ok(Dense { dtype, shape: shape.into_vec() })
+        let wrong = || Error::unsupported("a dense feature whose shape isn't known but for its first dimension");
+        let dims = shape.as_shape().and_then(PartialShape::dims).ok_or_else(wrong)?;
+        let grows = dims.first().is_some_and(Option::is_none);
+        let known: Option<Vec<usize>> = dims.iter().skip(usize::from(grows)).copied().collect();
+        Ok(Dense { dtype, shape: known.ok_or_else(wrong)?, grows })
     };
-    types(a, "Tdense")?.into_iter().zip(shapes).map(one).collect()
+    types(a, dtypes)?.into_iter().zip(list).map(one).collect()
+}
+
+/// A ragged feature: the dtype of its values, and of its row splits.
+pub(super) type Ragged = (DType, DType);
+
+/// The ragged features that attributes describe.
+pub(super) fn ragged(a: &NodeAttrs<'_>, values: &str, splits: &str) -> Result<Vec<Ragged>> {
+    Ok(types(a, values)?.into_iter().zip(types(a, splits)?).collect())
 }
 
 /// The keys of features: a tensor each, or all in one.
-fn keys(values: Vec<Value>) -> Result<Vec<ByteString>> {
+pub(super) fn keys(values: Vec<Value>) -> Result<Vec<ByteString>> {
     let mut keys = Vec::new();
     for value in values {
         keys.extend_from_slice(value.tensor()?.strings()?);
@@ -189,114 +145,208 @@ fn keys(values: Vec<Value>) -> Result<Vec<ByteString>> {
     Ok(keys)
 }
 
-struct Parser {
-    dense: Vec<Dense>,
-    sparse: Vec<DType>,
+/// The keys of features that an attribute lists.
+pub(super) fn listed_keys(a: &NodeAttrs<'_>, name: &str) -> Result<Vec<ByteString>> {
+    let list = a.get(name).and_then(Attr::as_list).unwrap_or_default();
+    let keys: Option<Vec<ByteString>> = list.iter().map(|k| k.as_str().map(|k| k.as_bytes().into())).collect();
+    keys.ok_or_else(|| Error::graph(format!("attribute {name:?} must list strings")))
+}
+
+/// What is read from each example.
+pub(super) struct Parser {
+    pub dense: Vec<Dense>,
+    pub sparse: Vec<DType>,
+    pub ragged: Vec<Ragged>,
+}
+
+/// The keys of what is read.
+#[derive(Default)]
+pub(super) struct Keys {
+    pub sparse: Vec<ByteString>,
+    pub dense: Vec<ByteString>,
+    pub ragged: Vec<ByteString>,
+}
+
+/// The values of a feature where an example has it.
+pub(super) fn values(feature: &Feature, key: &[u8], dtype: DType) -> Result<Tensor> {
+    let wrong = || Error::compute(format!("feature {:?} isn't {dtype}", String::from_utf8_lossy(key)));
+    feature.tensor(dtype).ok_or_else(wrong)
+}
+
+/// Vectors one after another.
+pub(super) fn join(parts: &[Tensor], dtype: DType) -> Result<Tensor> {
+    if parts.is_empty() {
+        return Ok(Tensor::zeros(dtype, [0])?);
+    }
+    Ok(array::concat(&parts.iter().collect::<Vec<_>>(), 0)?)
 }
 
 impl Parser {
-    fn parse(&self, serialized: &Tensor, sparse_keys: &[ByteString], dense_keys: &[ByteString], defaults: &[Value]) -> Result<Values> {
-        let broken = || Error::compute("the input isn't a serialized Example");
-        let examples =
-            serialized.strings()?.iter().map(|s| example(s).ok_or_else(broken)).collect::<Result<Vec<_>>>()?;
-        if dense_keys.len() != self.dense.len() || defaults.len() != self.dense.len() || sparse_keys.len() != self.sparse.len() {
+    /// Sparse features' indices, values and shapes, then dense features, then ragged values and splits.
+    pub(super) fn parse(
+        &self,
+        examples: &[Features<'_>],
+        batched: bool,
+        keys: &Keys,
+        defaults: &[Value],
+    ) -> Result<Values> {
+        if keys.dense.len() != self.dense.len()
+            || defaults.len() != self.dense.len()
+            || keys.sparse.len() != self.sparse.len()
+            || keys.ragged.len() != self.ragged.len()
+        {
             return Err(Error::graph("keys, dtypes and defaults must go together"));
         }
-        let (mut indices, mut values, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, dtype) in sparse_keys.iter().zip(&self.sparse) {
-            let (i, v, s) = sparse(&examples, key, *dtype, serialized.rank())?;
-            indices.push(i);
-            values.push(v);
-            shapes.push(s);
+        let mut columns: [Vec<Tensor>; 3] = Default::default();
+        for (key, dtype) in keys.sparse.iter().zip(&self.sparse) {
+            let parts = sparse(examples, key, *dtype, batched)?;
+            columns.iter_mut().zip(parts).for_each(|(c, p)| c.push(p));
         }
-        let mut out: Values = indices.into_iter().chain(values).chain(shapes).map(Value::from).collect();
-        for ((key, kind), default) in dense_keys.iter().zip(&self.dense).zip(defaults) {
-            out.push(self.dense(&examples, key, kind, default.tensor()?, serialized)?.into());
+        let mut out: Values = columns.into_iter().flatten().map(Value::from).collect();
+        for ((key, kind), default) in keys.dense.iter().zip(&self.dense).zip(defaults) {
+            out.push(kind.column(examples, key, default.tensor()?, batched)?.into());
         }
+        let (mut ragged_values, mut splits) = (Values::new(), Values::new());
+        for (key, (dtype, splits_dtype)) in keys.ragged.iter().zip(&self.ragged) {
+            let (mut parts, mut ends) = (Vec::new(), vec![0]);
+            for features in examples {
+                parts.extend(features.get(&**key).map(|f| values(f, key, *dtype)).transpose()?);
+                ends.push(parts.iter().map(Tensor::len).sum());
+            }
+            ragged_values.push(join(&parts, *dtype)?.into());
+            splits.push(super::args::ints(ends, *splits_dtype)?.into());
+        }
+        out.extend(ragged_values);
+        out.extend(splits);
         Ok(out)
     }
+}
 
-    fn dense(&self, examples: &[HashMap<&[u8], Feature>], key: &ByteString, kind: &Dense, default: &Tensor, serialized: &Tensor) -> Result<Tensor> {
+impl Dense {
+    /// The feature of every example, one after another, or of the only one.
+    fn column(&self, examples: &[Features<'_>], key: &[u8], default: &Tensor, batched: bool) -> Result<Tensor> {
         let name = String::from_utf8_lossy(key);
-        let n: usize = kind.shape.iter().product();
+        let n: usize = crate::tensor::checked_elements(&self.shape)?;
         let mut parts = Vec::with_capacity(examples.len());
         for features in examples {
             // A default of no elements means that there is none.
-            let part = match features.get(&**key) {
-                Some(f) => f.tensor(kind.dtype).ok_or_else(|| Error::compute(format!("feature {name:?} isn't {}", kind.dtype)))?,
+            let part = match features.get(key) {
+                Some(f) => values(f, key, self.dtype)?,
+                None if self.grows => Tensor::zeros(self.dtype, [0])?,
                 None if default.is_empty() && n > 0 => {
                     return Err(Error::compute(format!("an example has no feature {name:?}")));
                 }
-                None if default.len() == 1 && n != 1 => array::fill(&kind.shape, default)?,
-                None => default.clone(),
+                None if default.len() == 1 && n != 1 => array::fill(&self.shape, default)?.reshape([n])?,
+                None => default.clone().reshape([default.len()])?,
             };
-            if part.len() != n {
+            let fits = if self.grows { n > 0 && part.len() % n == 0 } else { part.len() == n };
+            if !fits {
                 return Err(Error::compute(format!("feature {name:?} has {} values, not {n}", part.len())));
             }
-            parts.push(part.reshape(&kind.shape)?);
+            parts.push(part);
         }
-        let shape = [serialized.shape(), &kind.shape].concat();
-        if parts.is_empty() {
-            return Ok(Tensor::zeros(kind.dtype, shape)?);
+        let mut shape = if batched { vec![examples.len()] } else { Vec::new() };
+        if self.grows {
+            let longest = parts.iter().map(Tensor::len).max().unwrap_or_default();
+            let filler = if default.is_empty() { Tensor::zeros(self.dtype, [1])? } else { default.clone() };
+            let filler = array::slice(&filler.clone().reshape([filler.len()])?, &[0], &[1])?.reshape([])?;
+            for part in &mut parts {
+                *part = array::pad(part, &[(0, longest - part.len())], &filler)?;
+            }
+            shape.push(longest / n.max(1));
         }
-        Ok(array::stack(&parts.iter().collect::<Vec<_>>(), 0)?.reshape(shape)?)
+        shape.extend(&self.shape);
+        Ok(join(&parts, self.dtype)?.reshape(shape)?)
     }
 }
 
 /// A sparse tensor of all values of a feature: indices, values, shape.
-fn sparse(examples: &[HashMap<&[u8], Feature>], key: &ByteString, dtype: DType, rank: usize) -> Result<(Tensor, Tensor, Tensor)> {
-    let name = String::from_utf8_lossy(key);
-    let mut parts = vec![Tensor::zeros(dtype, [0])?];
-    let mut indices = Vec::new();
-    let mut widest = 0;
+fn sparse(examples: &[Features<'_>], key: &[u8], dtype: DType, batched: bool) -> Result<[Tensor; 3]> {
+    let (mut parts, mut indices, mut widest) = (Vec::new(), Vec::new(), 0);
     for (row, features) in examples.iter().enumerate() {
-        let Some(f) = features.get(&**key) else { continue };
-        let part = f.tensor(dtype).ok_or_else(|| Error::compute(format!("feature {name:?} isn't {dtype}")))?;
+        let Some(f) = features.get(key) else { continue };
+        let part = values(f, key, dtype)?;
         widest = widest.max(part.len());
         for column in 0..part.len() {
-            if rank > 0 {
+            if batched {
                 indices.push(row as i64);
             }
             indices.push(column as i64);
         }
         parts.push(part);
     }
-    let values = array::concat(&parts.iter().collect::<Vec<_>>(), 0)?;
+    let values = join(&parts, dtype)?;
     let n = values.len();
-    let shape = if rank > 0 { vec![examples.len() as i64, widest as i64] } else { vec![widest as i64] };
+    let shape = if batched { vec![examples.len() as i64, widest as i64] } else { vec![widest as i64] };
     let dims = shape.len();
-    Ok((Tensor::from_vec(indices, [n, dims])?, values, Tensor::from_vec(shape, [dims])?))
+    Ok([Tensor::from_vec(indices, [n, dims])?, values, Tensor::from_vec(shape, [dims])?])
+}
+
+/// The features of each serialized `Example`.
+fn read(serialized: &Tensor) -> Result<Vec<Features<'_>>> {
+    let broken = || Error::compute("the input isn't a serialized Example");
+    serialized.strings()?.iter().map(|s| example(s).ok_or_else(broken)).collect()
+}
+
+fn too_few() -> Error {
+    Error::graph("has too few inputs")
 }
 
 fn parse(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let parser = Parser { dense: dense(a)?, sparse: types(a, "sparse_types")? };
+    let (dense, sparse) = (dense(a, "Tdense", "dense_shapes")?, types(a, "sparse_types")?);
+    let parser = Parser { dense, sparse, ragged: Vec::new() };
     Ok(kernel(move |_, inputs| {
         let mut rest: Vec<Value> = inputs.into_vec();
         let [serialized, _names] = take_first(&mut rest)?;
-        let wrong = || Error::graph("has too few inputs");
         if rest.len() < parser.sparse.len() + parser.dense.len() {
-            return Err(wrong());
+            return Err(too_few());
         }
         let mut dense_keys = rest.split_off(parser.sparse.len());
         let defaults = dense_keys.split_off(parser.dense.len());
-        parser.parse(serialized.tensor()?, &keys(rest)?, &keys(dense_keys)?, &defaults)
+        let keys = Keys { sparse: keys(rest)?, dense: keys(dense_keys)?, ragged: Vec::new() };
+        let serialized = serialized.tensor()?;
+        parser.parse(&read(serialized)?, serialized.rank() > 0, &keys, &defaults)
     }))
 }
 
 fn parse_v2(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let parser = Parser { dense: dense(a)?, sparse: types(a, "sparse_types")? };
-    if !types(a, "ragged_value_types")?.is_empty() {
-        return Err(Error::unsupported("ragged features of examples"));
-    }
+    let parser = Parser {
+        dense: dense(a, "Tdense", "dense_shapes")?,
+        sparse: types(a, "sparse_types")?,
+        ragged: ragged(a, "ragged_value_types", "ragged_split_types")?,
+    };
     Ok(kernel(move |_, inputs| {
         let mut rest: Vec<Value> = inputs.into_vec();
-        let [serialized, _names, sparse_keys, dense_keys, _ragged] = take_first(&mut rest)?;
-        parser.parse(serialized.tensor()?, &keys(vec![sparse_keys])?, &keys(vec![dense_keys])?, &rest)
+        let [serialized, _names, sparse, dense, ragged] = take_first(&mut rest)?;
+        let keys = Keys { sparse: keys(vec![sparse])?, dense: keys(vec![dense])?, ragged: keys(vec![ragged])? };
+        let serialized = serialized.tensor()?;
+        parser.parse(&read(serialized)?, serialized.rank() > 0, &keys, &rest)
+    }))
+}
+
+fn parse_single(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (dense, sparse) = (dense(a, "Tdense", "dense_shapes")?, types(a, "sparse_types")?);
+    let parser = Parser { dense, sparse, ragged: Vec::new() };
+    let keys = Keys {
+        sparse: listed_keys(a, "sparse_keys")?,
+        dense: listed_keys(a, "dense_keys")?,
+        ragged: Vec::new(),
+    };
+    Ok(kernel(move |_, inputs| {
+        let mut rest: Vec<Value> = inputs.into_vec();
+        let [serialized] = take_first(&mut rest)?;
+        let serialized = serialized.tensor()?;
+        if serialized.rank() > 0 {
+            return Err(Error::compute(format!("one example is taken, got shape {:?}", serialized.shape())));
+        }
+        parser.parse(&read(serialized)?, false, &keys, &rest)
     }))
 }
 
 pub(super) const OPS: &[Op] =
-    &[Op::new("ParseExample(serialized: string, names: string, sparse_keys: Nsparse * string, dense_keys: Ndense * string, dense_defaults: [Tdense]) -> (sparse_indices: Nsparse * int64, sparse_values: [sparse_types], sparse_shapes: Nsparse * int64, dense_values: [Tdense]); Nsparse: int; Ndense: int; sparse_types: list(type); Tdense: list(type); dense_shapes: list(shape)", parse), Op::new("ParseExampleV2(serialized: string, names: string, sparse_keys: string, dense_keys: string, ragged_keys: string, dense_defaults: [Tdense]) -> (sparse_indices: num_sparse * int64, sparse_values: [sparse_types], sparse_shapes: num_sparse * int64, dense_values: [Tdense], ragged_values: [ragged_value_types], ragged_row_splits: [ragged_split_types]); Tdense: list(type); num_sparse: int; sparse_types: list(type); ragged_value_types: list(type); ragged_split_types: list(type); dense_shapes: list(shape)", parse_v2)];
+    &[Op::new("ParseExample(serialized: string, names: string, sparse_keys: Nsparse * string, dense_keys: Ndense * string, dense_defaults: [Tdense]) -> (sparse_indices: Nsparse * int64, sparse_values: [sparse_types], sparse_shapes: Nsparse * int64, dense_values: [Tdense]); Nsparse: int; Ndense: int; sparse_types: list(type); Tdense: list(type); dense_shapes: list(shape)", parse), Op::new("ParseExampleV2(serialized: string, names: string, sparse_keys: string, dense_keys: string, ragged_keys: string, dense_defaults: [Tdense]) -> (sparse_indices: num_sparse * int64, sparse_values: [sparse_types], sparse_shapes: num_sparse * int64, dense_values: [Tdense], ragged_values: [ragged_value_types], ragged_row_splits: [ragged_split_types]); Tdense: list(type); num_sparse: int; sparse_types: list(type); ragged_value_types: list(type); ragged_split_types: list(type); dense_shapes: list(shape)", parse_v2),
+    Op::new("ParseSingleExample(serialized: string, dense_defaults: [Tdense]) -> (sparse_indices: num_sparse * int64, sparse_values: [sparse_types], sparse_shapes: num_sparse * int64, dense_values: [Tdense]); num_sparse: int; sparse_keys: list(string); dense_keys: list(string); sparse_types: list(type); Tdense: list(type); dense_shapes: list(shape)", parse_single),
+];
 
 #[cfg(test)]
 mod tests {

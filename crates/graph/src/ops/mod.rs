@@ -21,6 +21,7 @@ macro_rules! families {
 mod args;
 mod coordinates;
 mod dtypes;
+mod wire;
 
 families! {
     activations
@@ -56,6 +57,7 @@ families! {
     numbers
     pictures
     products
+    protos
     ragged
     random
     recurrent
