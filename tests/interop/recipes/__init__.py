@@ -4,6 +4,7 @@ from . import (
     archive,
     compiled_saved_model,
     custom_layer,
+    everything,
     json_npy,
     op_suite,
     pickles,
@@ -26,4 +27,5 @@ ALL = (
     runs.checks,
     wild.checks,
     op_suite.checks,
+    everything.checks,
 )

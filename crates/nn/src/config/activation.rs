@@ -169,8 +169,12 @@ fn hard_sigmoid(c: &mut Call<'_>, x: Sym) -> Result<Sym> {
     c.apply("RealDiv", &[y, six])
 }
 
+/// Keras 2's `hard_sigmoid` is `SLOPE * x + OFFSET`, cut off at 0 and 1.
+const SLOPE: f64 = 0.2;
+const OFFSET: f64 = 0.5;
+
 fn hard_sigmoid_of_keras2(c: &mut Call<'_>, x: Sym) -> Result<Sym> {
-    let (slope, half) = (c.scalar(0.2, x)?, c.scalar(0.5, x)?);
+    let (slope, half) = (c.scalar(SLOPE, x)?, c.scalar(OFFSET, x)?);
     let y = c.apply("Mul", &[x, slope])?;
     let y = c.apply("AddV2", &[y, half])?;
     clip(c, y, 0.0, 1.0)
@@ -351,6 +355,9 @@ impl ConfigValue for Activation {
                 Activation(Choice::Other(node))
             });
         }
+        if is_slope_in_layers(value) {
+            return Ok(Activation::hard_sigmoid_of_keras2());
+        }
         if reader.registry.knows(&node.class) {
             return Instance::read(value, reader).map(|layer| Activation(Choice::Layer(layer)));
         }
@@ -364,9 +371,10 @@ impl ConfigValue for Activation {
             Choice::Known(known) if writer.is_keras3() => {
                 if known.only_keras2 {
                     writer.report.note(format!(
-                        "the activation {0:?} of Keras 2 is another function in Keras 3: outputs will differ",
+                        "the activation {:?} is another function in Keras 3: what Keras 2 means is spelled as layers",
                         known.names[0]
                     ));
+                    return slope_in_layers();
                 }
                 json!(known.names[0])
             }
@@ -384,6 +392,32 @@ impl ConfigValue for Activation {
     }
 }
 
+/// Keras 2's `hard_sigmoid` for Keras 3, which has no function that computes it but takes a model for one.
+fn slope_in_layers() -> Value {
+    let layer = |class: &str, config: Value| json!({"module": "keras.layers", "class_name": class, "config": config, "registered_name": null});
+    let layers = [
+        layer("Rescaling", json!({"name": "slope", "scale": SLOPE, "offset": OFFSET})),
+        layer("ReLU", json!({"name": "bounds", "max_value": 1.0})),
+    ];
+    let config = json!({"name": "hard_sigmoid", "layers": layers});
+    json!({"module": "keras", "class_name": "Sequential", "config": config, "registered_name": null})
+}
+
+/// Whether a node is the model that [`slope_in_layers`] gives, also as Keras writes it again.
+fn is_slope_in_layers(node: &Value) -> bool {
+    let is = |node: &Value, class: &str| node.get("class_name").and_then(Value::as_str) == Some(class);
+    let layers = node.pointer("/config/layers").and_then(Value::as_array).filter(|_| is(node, "Sequential"));
+    let layers: Vec<&Value> = layers.into_iter().flatten().filter(|l| !is(l, "InputLayer")).collect();
+    let [slope, bounds] = layers[..] else { return false };
+    let option = |node: &Value, key: &str| node.get("config")?.get(key)?.as_f64();
+    is(slope, "Rescaling")
+        && is(bounds, "ReLU")
+        && option(slope, "scale") == Some(SLOPE)
+        && option(slope, "offset") == Some(OFFSET)
+        && option(bounds, "max_value") == Some(1.0)
+        && ["negative_slope", "threshold"].iter().all(|key| option(bounds, key).unwrap_or(0.0) == 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,8 +433,11 @@ mod tests {
         let new = read(json!("hard_sigmoid"), Dialect::Keras3);
         assert!(old != new && old.is_keras2s_own() && !new.is_keras2s_own());
         let mut writer = Writer::new(Dialect::Keras3);
-        assert_eq!(old.write(&mut writer), json!("hard_sigmoid"));
+        let layers = old.write(&mut writer);
+        assert_eq!(layers["class_name"], "Sequential");
         assert_eq!(writer.report.notes.len(), 1);
+        assert!(read(layers, Dialect::Keras3) == old);
+        assert_eq!(old.write(&mut Writer::new(Dialect::Keras2)), json!("hard_sigmoid"));
         let silu = read(json!("swish"), Dialect::Keras2);
         assert_eq!(silu.write(&mut Writer::new(Dialect::Keras3)), json!("silu"));
         assert_eq!(silu.write(&mut Writer::new(Dialect::Keras2)), json!("swish"));
