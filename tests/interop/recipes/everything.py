@@ -31,6 +31,8 @@ APPLICATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     "VGG16": (32, {}),
     "Xception": (71, {}),
 }
+# Keras 3's `.h5` loses where an op's class is, so that not even Keras loads it; and Keras 2 has no `hard_silu`.
+OPS_AS_LAYERS = ("MobileNetV3Large", "MobileNetV3Small")
 # Deep stacks of normalizations amplify what single precision rounds.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 SEED = 3
@@ -38,9 +40,11 @@ SEED = 3
 
 def checks(world: World) -> Iterator[Check]:
     for name in APPLICATIONS:
+        yield Check(10, OURS, f"{name}: to SavedModel", functools.partial(saved_model, world, name))
+        if world.environment.keras_major == 3 and name in OPS_AS_LAYERS:
+            continue
         yield Check(10, OURS, f"{name}: .keras to .h5", functools.partial(same_keras, world, name, ".h5"))
         yield Check(10, OURS, f"{name}: .h5 to .keras", functools.partial(same_keras, world, name, ".keras"))
-        yield Check(10, OURS, f"{name}: to SavedModel", functools.partial(saved_model, world, name))
         if world.other_keras is not None:
             yield Check(10, OURS, f"{name}: to the other Keras", functools.partial(other_keras, world, name))
 
