@@ -137,26 +137,25 @@ impl PathWalk<'_> {
     /// What is reachable twice lies where it is found first.
     fn object(&mut self, id: ObjectId, path: &str) {
         let Some(object) = self.objects.get(id).filter(|_| self.seen.insert(id)) else { return };
-        let role = match &object.kind {
+        let (role, class) = match &object.kind {
             Kind::Layer(layer) => {
                 self.found.push(Holder {
                     path: path.to_owned(),
                     name: layer.name.clone(),
                     variables: own_variables(self.objects, id),
                 });
-                layer.role
+                (layer.role, layer.class.as_str())
             }
             // A model that was never described by an architecture has no layers to name.
             _ => return,
         };
         let mut attributes: Vec<(String, ObjectId)> = object.children.clone();
         attributes.retain(|(_, child)| self.objects.variable(*child).is_none());
-        if self.dialect == Dialect::Keras3 {
-            for (name, _) in &mut attributes {
-                // Keras 3 made these attributes public.
-                if let Some(public) = name.strip_prefix('_').filter(|n| n.ends_with("_dense")) {
-                    *name = public.to_owned();
-                }
+        if self.dialect == Dialect::Keras3 && class == "MultiHeadAttention" {
+            // Keras 3 has these attributes as properties too, which come first.
+            const PUBLIC: [&str; 4] = ["_query_dense", "_key_dense", "_value_dense", "_output_dense"];
+            for (name, _) in attributes.iter_mut().filter(|(n, _)| PUBLIC.contains(&n.as_str())) {
+                name.remove(0);
             }
         }
         const LAYERS: &str = "layers";

@@ -1,7 +1,7 @@
 //! Attention by heads of which several queries share keys and values: GroupQueryAttention.
 
 use modelark_artifact::graph::Sym;
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
 
 use super::Entry;
 use super::einsum_dense::einsum;
@@ -13,8 +13,8 @@ use crate::{Call, Inputs, Layer, Spec};
 pub(super) const LAYERS: &[Entry] =
     &[Entry::of::<GroupedQueryAttention>(&["GroupedQueryAttention", "GroupQueryAttention"])];
 
-/// Attention by heads of which several queries share keys and values (Keras: `GroupQueryAttention`, in files
-/// `GroupedQueryAttention`). It takes what [`MultiHeadAttention`](super::MultiHeadAttention) takes.
+/// Attention by heads of which several queries share keys and values (Keras: `GroupQueryAttention`, in `.h5`
+/// files `GroupedQueryAttention`). It takes what [`MultiHeadAttention`](super::MultiHeadAttention) takes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupedQueryAttention {
     head_dim: usize,
@@ -96,6 +96,9 @@ impl Layer for GroupedQueryAttention {
         f.required("num_query_heads", &mut self.num_query_heads);
         f.required("num_key_value_heads", &mut self.num_key_value_heads);
         self.options.visit(f);
+        if f.dialect() != Dialect::Keras3 {
+            f.note(format!("Keras 2 has no class {:?}", self.class_name()));
+        }
     }
 
     fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {

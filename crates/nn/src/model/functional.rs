@@ -506,6 +506,14 @@ impl Spelling<'_> {
             })?;
             keywords.insert(name.clone(), nested(argument, &|e| self.triple(*e)));
         }
+        // The first argument goes by position, always.
+        let mut first = args.first();
+        if first.is_none()
+            && let Some((name, argument)) = named.iter().find(|(k, _)| names.first() == Some(k))
+        {
+            keywords.shift_remove(name);
+            first = Some(argument);
+        }
         if operation.is_some_and(|o| o.class_name() == "TFOpLambda") && !keywords.contains_key("name") {
             keywords.insert("name".to_owned(), Value::Null);
         }
@@ -513,7 +521,7 @@ impl Spelling<'_> {
             let (layer, node, output) = self.parts(*e);
             json!([layer, node, output, keywords])
         };
-        Ok(match args.first() {
+        Ok(match first {
             // An op's call stands alone, without a list around it.
             Some(Argument::Tensor(edge)) if operation.is_some() => spell(edge),
             Some(Argument::Tensor(edge)) => json!([spell(edge)]),
