@@ -329,7 +329,7 @@ impl<P: Pool, const N: usize> Layer for AdaptivePooling<P, N> {
         let spec = call.spec(x);
         for (axis, parts) in (self.first()..).zip(self.output_size) {
             let extent = spec.known(axis as i64)?;
-            if parts == 0 || extent == 0 {
+            if parts == 0 || extent == 0 || parts > 1 << 12 {
                 return Err(Error::mismatch(format!("{extent} values in {parts} parts")));
             }
             let mut pooled = Vec::with_capacity(parts);

@@ -97,13 +97,13 @@ impl TextVectorization {
             Some("whitespace") => {
                 let separator = super::categories::token(call, &json!(""), DType::String)?;
                 let parts = call.op("StringSplitV2").inputs(&[x, separator]).attr("maxsplit", -1i64).all()?;
-                crate::layer::inputs(&parts)
+                inputs(&parts)
             }
             Some("character") => {
                 // One byte sequence a character: split by nothing, empty pieces left out.
                 let separator = super::categories::token(call, &json!(""), DType::String)?;
                 let parts = call.op("StringSplit").inputs(&[x, separator]).attr("skip_empty", true).all()?;
-                crate::layer::inputs(&parts)
+                inputs(&parts)
             }
             _ => Err(Error::unsupported(format!("splitting by {}", self.split))),
         }

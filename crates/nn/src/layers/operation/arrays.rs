@@ -153,6 +153,10 @@ fn repeat(args: &mut Args<'_, '_>) -> Result<Sym> {
         let count = usize::try_from(count).map_err(|_| Error::mismatch("a negative count"))?;
         return super::super::upsampling::repeat(args.call, x, axis, count, rank);
     }
+    let total = counts.iter().try_fold(0i64, |sum, &n| sum.checked_add(n));
+    if total.is_none_or(|t| t > 1 << 24) {
+        return Err(Error::limit("too many repetitions"));
+    }
     let indices: Vec<i64> = counts
         .iter()
         .enumerate()
@@ -442,7 +446,11 @@ fn difference(args: &mut Args<'_, '_>) -> Result<Sym> {
     let mut x = args.tensor("a")?;
     let rank = rank(args, "a", x)?;
     let axis = args.axis("axis", -1, rank)?;
-    for _ in 0..args.int("n").unwrap_or(1) {
+    let times = args.int("n").unwrap_or(1);
+    if times > 64 {
+        return Err(Error::limit(format!("{times} differences of differences")));
+    }
+    for _ in 0..times {
         let mut slices = vec![(None, None, 1); axis];
         slices.push((Some(1), None, 1));
         let after = args.call.slice(x, &slices)?;

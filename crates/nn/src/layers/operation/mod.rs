@@ -51,8 +51,11 @@ pub struct Operation {
     /// Arguments that Keras 3 has in the op's config: `axis`, `keepdims`.
     options: Object,
     /// What was found out of the outputs of calls.
-    seen: Arc<Mutex<Vec<(Inputs, Vec<Spec>)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
 }
+
+/// A call's inputs with what it gives.
+type Seen = (Inputs, Vec<Spec>);
 
 /// A call as a dialect has it: positional arguments, keywords, and what the config says.
 pub(crate) type Spelled<T> = (Vec<Argument<T>>, Vec<(String, Argument<T>)>, Object);

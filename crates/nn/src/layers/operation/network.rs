@@ -76,7 +76,7 @@ fn pool(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
     let size = args.ints("pool_size")?.ok_or_else(|| Error::missing("the op has no window"))?;
     let size = match size.len() {
         1 => vec![size[0]; rank.saturating_sub(2)],
-        n if n == rank => if first { size[2..].to_vec() } else { size[1..n - 1].to_vec() },
+        n if n == rank && n > 2 => if first { size[2..].to_vec() } else { size[1..n - 1].to_vec() },
         _ => size,
     };
     let window = Window::read(args, rank, &size)?;

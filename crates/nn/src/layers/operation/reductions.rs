@@ -170,11 +170,11 @@ fn norm(args: &mut Args<'_, '_>) -> Result<Sym> {
     let text = order.as_ref().and_then(serde_json::Value::as_str).unwrap_or("");
     let size = args.call.apply("Abs", &[x])?;
     match (text, number) {
-        ("euclidean" | "fro" | "", None) => return args.call.reduce("EuclideanNorm", x, &axes, keep),
-        ("inf" | "Infinity", _) if axes.len() == 1 => return args.call.reduce("Max", size, &axes, keep),
-        ("-inf" | "-Infinity", _) if axes.len() == 1 => return args.call.reduce("Min", size, &axes, keep),
-        (_, Some(2.0)) if axes.len() == 1 => return args.call.reduce("EuclideanNorm", x, &axes, keep),
-        (_, Some(1.0)) if axes.len() == 1 => return args.call.reduce("Sum", size, &axes, keep),
+        ("euclidean" | "fro" | "", None) => args.call.reduce("EuclideanNorm", x, &axes, keep),
+        ("inf" | "Infinity", _) if axes.len() == 1 => args.call.reduce("Max", size, &axes, keep),
+        ("-inf" | "-Infinity", _) if axes.len() == 1 => args.call.reduce("Min", size, &axes, keep),
+        (_, Some(2.0)) if axes.len() == 1 => args.call.reduce("EuclideanNorm", x, &axes, keep),
+        (_, Some(1.0)) if axes.len() == 1 => args.call.reduce("Sum", size, &axes, keep),
         (_, Some(order)) if axes.len() == 1 && order > 0.0 => {
             let (order, root) = (args.call.scalar(order, x)?, args.call.scalar(1.0 / order, x)?);
             let y = args.call.apply("Pow", &[size, order])?;
