@@ -58,6 +58,7 @@ families! {
     pictures
     products
     protos
+    quantize
     ragged
     random
     recurrent
