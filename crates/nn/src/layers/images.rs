@@ -203,8 +203,11 @@ macro_rules! crops {
                 if !$cuts {
                     f.field("seed", &mut self.seed);
                 }
+                let keras2 = f.dialect() != Dialect::Keras3;
                 if f.is_reading() {
-                    self.keras2 = f.dialect() != Dialect::Keras3;
+                    self.keras2 = keras2;
+                } else if !$cuts && self.keras2 != keras2 {
+                    f.note("at inference Keras 2 resizes images here and Keras 3 passes them on: outputs will differ");
                 }
             }
 
