@@ -182,13 +182,11 @@ impl Found {
         for (i, result) in body.fetches.iter().enumerate() {
             if counts(&body, body.feeds[i], *result) {
                 counters.push(i as i64);
-            } else if body
-                .made_by(*result, "TensorListSetItem")
-                .is_some_and(|n| n.inputs.first() == Some(&body.feeds[i]))
-            {
-                if written.replace(i).is_some() {
-                    return None;
-                }
+                continue;
+            }
+            let list = body.made_by(*result, "TensorListSetItem").and_then(|n| n.inputs.first());
+            if list == Some(&body.feeds[i]) && written.replace(i).is_some() {
+                return None;
             }
         }
         let written = written?;

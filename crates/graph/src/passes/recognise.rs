@@ -15,10 +15,11 @@ struct Spelling {
     /// Attributes of its ops that may have any value.
     free: &'static [&'static str],
     /// The attributes of the op, from where the spelling was found.
-    attrs: Box<dyn Fn(&Part, &Match) -> Option<Attrs> + Send + Sync>,
+    attrs: Taken,
     trace: Trace,
 }
 
+type Taken = Box<dyn Fn(&Part, &Match) -> Option<Attrs> + Send + Sync>;
 type Trace = Box<dyn Fn(&mut Builder, &[Sym]) -> Result<Sym> + Send + Sync>;
 
 struct Rule {
