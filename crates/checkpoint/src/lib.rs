@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | read any checkpoint's tensors by key | [`Reader`] | `tf.train.load_checkpoint` |
 //! | save and restore variables by name | [`Saver`], [`latest_checkpoint`] | `tf.compat.v1.train.Saver` |
+//! | keep the latest checkpoints of a training | [`CheckpointManager`] | `tf.train.CheckpointManager` |
 //! | read and write models | [`Checkpoint`], a [`Format`](modelark_artifact::Format) | `save_weights`, `tf.train.Checkpoint` |
 //! | write one tensor after another | [`BundleWriter`], [`v1::write`] | `SaveV2`, `SaveSlices` |
 //! | write the checkpoint inside of another format | [`Named`], [`write_objects`] | |
@@ -23,6 +24,7 @@ mod bundle;
 mod crc;
 mod format;
 mod keras;
+mod manager;
 mod named;
 mod object_graph;
 mod optimizer;
@@ -40,6 +42,7 @@ pub mod wire;
 
 pub use bundle::{Bundle, BundleWriter, OBJECT_GRAPH_KEY};
 pub use format::Checkpoint;
+pub use manager::CheckpointManager;
 pub use named::{Named, NamedSlot, write_objects};
 pub use reader::Reader;
 pub use saver::{Saver, WriteVersion, latest_checkpoint};

@@ -259,17 +259,13 @@ impl Saver {
             all_model_checkpoint_paths: self.kept.iter().map(|(path, _)| relative(path)).collect(),
             ..CheckpointState::default()
         };
-        let target = Target::new(folder.join(&self.state_file))?;
-        target.write(&target.name(), state::to_text(&state).as_bytes())?;
-        target.commit()?;
+        state::write(&folder.join(&self.state_file), &state)?;
         if let Some((path, saved)) = old {
             if saved > self.next_kept {
                 self.next_kept = later(self.next_kept, self.every);
                 return Ok(());
             }
-            for file in files_of(&path) {
-                std::fs::remove_file(&file).map_err(|e| Error::from(e).in_file(file))?;
-            }
+            delete(&path)?;
         }
         Ok(())
     }
@@ -307,6 +303,16 @@ fn by_full_name(reader: &Reader) -> Result<HashMap<String, String>> {
     let graph = reader.object_graph()?.unwrap_or_default();
     let attributes = graph.nodes.into_iter().flat_map(|n| n.attributes).filter(|a| a.name == VALUE);
     Ok(attributes.filter(|a| !a.full_name.is_empty()).map(|a| (a.full_name, a.checkpoint_key)).collect())
+}
+
+/// Deletes the checkpoint of this prefix: the index first, without which the rest is no checkpoint.
+pub(crate) fn delete(prefix: &Path) -> Result<()> {
+    let mut files = files_of(prefix);
+    files.sort_by_key(|f| f.extension().is_none_or(|e| e != "index"));
+    for file in files {
+        std::fs::remove_file(&file).map_err(|e| Error::from(e).in_file(file))?;
+    }
+    Ok(())
 }
 
 /// The files of the checkpoint of this prefix that are there.

@@ -2,7 +2,9 @@
 //!
 //! It is the text form of the message `CheckpointState`.
 
-use modelark_artifact::{Error, Result};
+use std::path::Path;
+
+use modelark_artifact::{Error, Result, Target};
 pub use modelark_proto::CheckpointState;
 
 /// What the file is called.
@@ -47,6 +49,16 @@ pub fn to_text(state: &CheckpointState) -> String {
         line("last_preserved_timestamp", &format!("{:?}", state.last_preserved_timestamp));
     }
     text
+}
+
+/// Writes the state file at `path`, whole or not at all.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write(path: &Path, state: &CheckpointState) -> Result<()> {
+    let target = Target::new(path)?;
+    target.write(&target.name(), to_text(state).as_bytes())?;
+    target.commit()
 }
 
 fn quoted(text: &str) -> String {
