@@ -41,6 +41,7 @@ families! {
     einsum
     encodings
     examples
+    fake_quant
     functions
     fused
     gather
