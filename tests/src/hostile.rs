@@ -64,6 +64,9 @@ pub fn limits() -> Limits {
     limits.text_bytes = 4 << 20;
     limits.items = 100_000;
     limits.depth = 64;
+    limits.run_bytes = 64 << 20;
+    limits.run_time = Some(Duration::from_secs(2));
+    limits.run_steps = Some(100_000);
     limits
 }
 

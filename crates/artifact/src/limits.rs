@@ -1,6 +1,10 @@
 //! How much a file may ask for.
 
-/// Bounds on what reading a file may use, set by the caller and checked before anything is allocated.
+use std::time::Duration;
+
+use modelark_graph::engine::RunOptions;
+
+/// Bounds on what reading a file, and running what it holds, may use, set by the caller and checked before anything is allocated.
 ///
 /// The defaults are safe for files from strangers and generous for real models.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,23 @@ pub struct Limits {
     pub items: usize,
     /// Whether checksums are compared while reading.
     pub verify: bool,
+    /// Bytes that the values of one run of a function may take at any one time, variables not counted.
+    pub run_bytes: u64,
+    /// How long one run of a function may take.
+    pub run_time: Option<Duration>,
+    /// How many loop iterations and calls of functions one run may make.
+    pub run_steps: Option<u64>,
+}
+
+impl Limits {
+    /// The bounds on a run.
+    pub fn run_options(&self) -> RunOptions {
+        let mut options = RunOptions::default();
+        options.max_bytes = usize::try_from(self.run_bytes).unwrap_or(usize::MAX);
+        options.time = self.run_time;
+        options.max_steps = self.run_steps;
+        options
+    }
 }
 
 impl Default for Limits {
@@ -29,6 +50,9 @@ impl Default for Limits {
             depth: 128,
             items: 10_000_000,
             verify: true,
+            run_bytes: 16 << 30,
+            run_time: None,
+            run_steps: None,
         }
     }
 }

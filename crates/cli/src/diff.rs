@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::Verdict;
 use crate::output::{self, Style, Text};
 use crate::progress::Progress;
-use crate::tensors;
+use crate::{restore, tensors};
 
 /// Compare two models, of the same format or not: layers, variables, functions, training config
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub(crate) struct Diff {
     /// Compare variables alone
     #[arg(long)]
     variables: bool,
+    /// Tell why the first, a checkpoint or another file of weights, can't be restored into the second, a model
+    #[arg(long, conflicts_with_all = ["tolerance", "variables"])]
+    why_not_restore: bool,
     /// Print the differences as JSON
     #[arg(long)]
     json: bool,
@@ -53,6 +56,9 @@ struct Side {
 
 impl Diff {
     pub(crate) fn run(&self) -> Result<Verdict> {
+        if self.why_not_restore {
+            return restore::explain(&self.a, &self.b, self.json);
+        }
         let (mut a, mut b) = (layered(&self.a)?, layered(&self.b)?);
         if a.canonical != b.canonical || !a.canonical {
             (a, b) = (raw(&self.a)?, raw(&self.b)?);
@@ -119,11 +125,13 @@ impl Diff {
         if a.bit_eq(&b) {
             return Ok(None);
         }
-        let Some((max, mean)) = distance(&a, &b)? else { return Ok(Some("strings differ".to_owned())) };
+        let Some(Distance { max, mean, cosine }) = distance(&a, &b)? else {
+            return Ok(Some("strings differ".to_owned()));
+        };
         if self.tolerance > 0.0 && max <= self.tolerance {
             return Ok(None);
         }
-        Ok(Some(format!("max difference {max:.3e}, mean {mean:.3e}")))
+        Ok(Some(format!("max difference {max:.3e}, mean {mean:.3e}, cosine {cosine:.6}")))
     }
 
     fn print(&self, found: &[Difference], compared: usize) -> Result<()> {
@@ -181,8 +189,19 @@ fn raw(path: &PathBuf) -> Result<Side> {
     Ok(Side { artifact, variables, canonical: false })
 }
 
-/// The greatest and the mean distance of two numeric tensors of one shape; NaN beside NaN is no distance.
-fn distance(a: &Tensor, b: &Tensor) -> Result<Option<(f64, f64)>> {
+/// How far two numeric tensors of one shape lie apart; NaN beside NaN is no distance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Distance {
+    /// The greatest difference of two elements.
+    max: f64,
+    /// The mean of the differences.
+    mean: f64,
+    /// The cosine of the angle between them: 1 for tensors that differ by a positive factor; NaN beside zeros.
+    cosine: f64,
+}
+
+/// The distance of two tensors; none of strings.
+fn distance(a: &Tensor, b: &Tensor) -> Result<Option<Distance>> {
     if a.dtype() == DType::String {
         return Ok(None);
     }
@@ -198,7 +217,7 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<Option<(f64, f64)>> {
     };
     let (a, b) = (numbers(a)?, numbers(b)?);
     let mut max = 0f64;
-    let mut sum = 0f64;
+    let (mut sum, mut product, mut squares) = (0f64, 0f64, (0f64, 0f64));
     for (x, y) in a.iter().zip(&b) {
         let distance = match (x.is_nan(), y.is_nan()) {
             (true, true) => 0.0,
@@ -208,8 +227,11 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<Option<(f64, f64)>> {
         };
         max = max.max(distance);
         sum += distance;
+        product += x * y;
+        squares = (squares.0 + x * x, squares.1 + y * y);
     }
-    Ok(Some((max, if a.is_empty() { 0.0 } else { sum / a.len() as f64 })))
+    let mean = if a.is_empty() { 0.0 } else { sum / a.len() as f64 };
+    Ok(Some(Distance { max, mean, cosine: product / (squares.0 * squares.1).sqrt() }))
 }
 
 fn architectures(a: &Artifact, b: &Artifact, found: &mut Vec<Difference>) {
@@ -379,9 +401,11 @@ mod tests {
     fn distances_are_of_values() {
         let t = |v: &[f32]| Tensor::from_slice(v, [v.len()]).expect("tensor");
         let told = distance(&t(&[1.0, f32::NAN, 4.0]), &t(&[1.5, f32::NAN, 4.0])).expect("distance");
-        assert_eq!(told, Some((0.5, 0.5 / 3.0)));
+        assert!(told.is_some_and(|d| (d.max, d.mean) == (0.5, 0.5 / 3.0)));
+        let told = distance(&t(&[1.0, 2.0]), &t(&[2.0, 4.0])).expect("distance");
+        assert!(told.is_some_and(|d| (d.cosine - 1.0).abs() < 1e-12));
         let told = distance(&t(&[f32::NAN]), &t(&[0.0])).expect("distance");
-        assert_eq!(told, Some((f64::INFINITY, f64::INFINITY)));
+        assert!(told.is_some_and(|d| (d.max, d.mean) == (f64::INFINITY, f64::INFINITY)));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What verbs that read a model have in common.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use modelark::artifact::Format;
-use modelark::{Artifact, Load, Model, Open, Place, Result};
+use modelark::{Artifact, Limits, Load, Model, Open, Place, Result};
 
 /// How to read a model.
 #[derive(Debug, Args)]
@@ -39,11 +40,72 @@ pub(crate) struct How {
     /// Don't compare checksums
     #[arg(long)]
     pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+}
+
+/// What a file may ask for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Bounds {
+    /// Bytes of memory for one tensor, for all that a file expands to, and for a run, with K, M or G (default 64G; 16G for a run)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    /// Seconds that a run may take (default: as long as it takes)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    max_time: Option<Duration>,
+    /// Loop iterations and calls of functions that a run may make (default: any number)
+    #[arg(long, value_name = "N")]
+    max_steps: Option<u64>,
+    /// Tensors, objects or nodes that a file may list
+    #[arg(long, value_name = "N")]
+    max_items: Option<usize>,
+    /// How deep what is in a file may nest
+    #[arg(long, value_name = "N")]
+    max_depth: Option<usize>,
+}
+
+impl Bounds {
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        if let Some(bytes) = self.max_memory {
+            limits.tensor_bytes = bytes;
+            limits.expanded_bytes = bytes;
+            limits.text_bytes = limits.text_bytes.min(bytes);
+            limits.run_bytes = bytes;
+        }
+        limits.run_time = self.max_time;
+        limits.run_steps = self.max_steps;
+        limits.items = self.max_items.unwrap_or(limits.items);
+        limits.depth = self.max_depth.unwrap_or(limits.depth);
+        limits
+    }
+}
+
+/// A number of bytes, such as `500M`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().trim_end_matches("IB")
+    {
+        "" | "B" => 0,
+        "K" | "KB" => 10,
+        "M" | "MB" => 20,
+        "G" | "GB" => 30,
+        "T" | "TB" => 40,
+        _ => return Err("a size is a number, with K, M, G or T behind it".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a size begins with a whole number".to_owned())?;
+    number.checked_mul(1 << unit).ok_or_else(|| "no machine has that much".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
 impl How {
     pub(crate) fn open(&self) -> Open {
-        let mut open = Open::new().verify(!self.no_verify);
+        let mut open = Open::new().limits(self.bounds.limits()).verify(!self.no_verify);
         if let Some(format) = &self.from {
             open = open.format(format);
         }
@@ -81,5 +143,18 @@ impl Source {
     /// The model, ready to run.
     pub(crate) fn model(&self) -> Result<Model> {
         self.how.load().path(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!((size("12"), size("3k"), size("2GiB")), (Ok(12), Ok(3 << 10), Ok(2 << 30)));
+        assert!(size("lots").is_err() && size("1X").is_err() && size("99999999T").is_err());
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(seconds("-1").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! `modelark verify`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Args;
 use modelark::artifact::{ErrorKind, Kind, Objects, Value, Variable};
@@ -13,6 +14,7 @@ use crate::Verdict;
 use crate::open::Source;
 use crate::output::{self, Style, Text};
 use crate::progress::Progress;
+use crate::salvage::Salvage;
 use crate::tensors;
 
 /// Read every byte of a model and check it: checksums, shapes, structure, values that aren't numbers
@@ -20,6 +22,9 @@ use crate::tensors;
 pub(crate) struct Verify {
     #[command(flatten)]
     source: Source,
+    /// Write every tensor that is intact into this folder, as .npy files and an index.json with their names
+    #[arg(long, value_name = "FOLDER")]
+    salvage: Option<PathBuf>,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -39,10 +44,11 @@ struct Findings {
 impl Verify {
     pub(crate) fn run(&self) -> Result<Verdict> {
         let mut findings = Findings::default();
+        let mut salvage = self.salvage.as_ref().map(Salvage::new).transpose()?;
         match self.source.artifact() {
             Ok((artifact, format)) => {
                 findings.checked.push(format!("it is a {} ({})", format.name(), format.description()));
-                findings.tensors(&self.source, &artifact, format);
+                findings.tensors(&self.source, &artifact, format, salvage.as_mut())?;
                 findings.structure(&artifact);
                 findings.runs(&self.source, artifact);
             }
@@ -52,6 +58,14 @@ impl Verify {
             }
             Err(e) => findings.faults.push(e.to_string()),
         }
+        if let (Some(salvage), Some(folder)) = (salvage, &self.salvage) {
+            let kept = salvage.finish()?;
+            findings.checked.push(format!(
+                "{} kept in {}",
+                output::count(kept, "intact tensor"),
+                folder.display()
+            ));
+        }
         findings.print(self.json)?;
         Ok(if findings.faults.is_empty() { Verdict::Good } else { Verdict::Bad })
     }
@@ -59,10 +73,19 @@ impl Verify {
 
 impl Findings {
     /// Reads every tensor, which compares its checksum where the format has one.
-    fn tensors(&mut self, source: &Source, artifact: &Artifact, format: &dyn modelark::artifact::Format) {
+    fn tensors(
+        &mut self,
+        source: &Source,
+        artifact: &Artifact,
+        format: &dyn modelark::artifact::Format,
+        mut salvage: Option<&mut Salvage>,
+    ) -> Result<()> {
         let found = match tensors::of_file(artifact, format, &source.place(), &Limits::default()) {
             Ok(found) => found,
-            Err(e) => return self.faults.push(e.to_string()),
+            Err(e) => {
+                self.faults.push(e.to_string());
+                return Ok(());
+            }
         };
         let total = tensors::total_bytes(&found);
         let progress = Progress::new("verifying", total);
@@ -72,8 +95,16 @@ impl Findings {
                 Ok(tensor) => {
                     read += 1;
                     self.warnings.extend(odd_values(name, &tensor));
+                    if let Some(salvage) = &mut salvage {
+                        salvage.keep(name, &tensor)?;
+                    }
                 }
-                Err(e) => self.faults.push(e.to_string()),
+                Err(e) => {
+                    if let Some(salvage) = &mut salvage {
+                        salvage.lose(name, e.to_string());
+                    }
+                    self.faults.push(e.to_string());
+                }
             }
             progress.advance(variable.nbytes().unwrap_or(0));
         }
@@ -85,6 +116,7 @@ impl Findings {
             let what = output::count(absent.len(), "variable");
             self.warnings.push(format!("{what} without a value, such as {first:?}"));
         }
+        Ok(())
     }
 
     /// Checks that the parts refer to what is there.

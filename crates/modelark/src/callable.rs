@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use modelark_artifact::{Error, ErrorKind, Functions, Result, Structure};
 use modelark_graph::Output;
-use modelark_graph::engine::{Executable, Program, Resources, Value, Values};
+use modelark_graph::engine::{Executable, Program, Resources, RunOptions, Value, Values};
 use modelark_tensor::{PartialShape, Tensor};
 
 use crate::argument::Argument;
@@ -33,7 +33,7 @@ use crate::values::{Inputs, Outputs};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Callable(Arc<Inner>);
+pub struct Callable(Arc<Inner>, Option<Arc<RunOptions>>);
 
 struct Inner {
     name: String,
@@ -106,13 +106,19 @@ impl Trace {
                 .all(|(p, t)| p.dtype == t.dtype() && p.shape.matches(t.shape()))
     }
 
-    fn run(&self, inner: &Inner, tensors: impl Iterator<Item = Tensor>) -> Result<Vec<Tensor>> {
+    fn run(&self, callable: &Callable, tensors: impl Iterator<Item = Tensor>) -> Result<Vec<Tensor>> {
+        let inner = &callable.0;
         let mut args: Values = tensors.map(Value::from).collect();
         if let Code::Function { captures, .. } = &self.code {
             let captures = captures.as_ref().map_err(|(kind, why)| Error::new(*kind, why.clone()))?;
             args.extend(captures.iter().cloned());
         }
-        let values = self.executable(&inner.program)?.run(&inner.resources, args).map_err(run_error)?;
+        let executable = self.executable(&inner.program)?;
+        let values = match &callable.1 {
+            Some(options) => executable.run_with(&inner.resources, args, options),
+            None => executable.run(&inner.resources, args),
+        };
+        let values = values.map_err(run_error)?;
         let tensor = |(i, value): (usize, Value)| {
             value.into_tensor().map_err(|e| {
                 let name = self.outputs.get(i).map(|p| p.name.as_str()).unwrap_or_default();
@@ -131,7 +137,13 @@ impl Callable {
         program: Program,
         resources: Arc<Resources>,
     ) -> Self {
-        Callable(Arc::new(Inner { name, parameters, traces, program, resources }))
+        Callable(Arc::new(Inner { name, parameters, traces, program, resources }), None)
+    }
+
+    /// The same function, whose calls keep to other limits than the model was loaded with, and can be
+    /// [cancelled](RunOptions::cancel).
+    pub fn within(&self, options: RunOptions) -> Self {
+        Callable(self.0.clone(), Some(Arc::new(options)))
     }
 
     /// The signature's name or the function's path.
@@ -205,7 +217,7 @@ impl Callable {
     /// names the node).
     pub fn call(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let trace = self.choose(inputs)?;
-        trace.run(&self.0, inputs.iter().cloned()).map_err(|e| self.at(e))
+        trace.run(self, inputs.iter().cloned()).map_err(|e| self.at(e))
     }
 
     /// Calls it with tensors by position or by name.
@@ -218,7 +230,7 @@ impl Callable {
             named => self.order(named)?,
         };
         let trace = self.choose(&tensors)?;
-        let tensors = trace.run(&self.0, tensors.into_iter()).map_err(|e| self.at(e))?;
+        let tensors = trace.run(self, tensors.into_iter()).map_err(|e| self.at(e))?;
         Ok(Outputs::new(trace.names.clone(), tensors))
     }
 
@@ -242,7 +254,7 @@ impl Callable {
                 let Some(tensors) = trace.input.as_ref().and_then(|input| call.fits(input, convert)) else {
                     continue;
                 };
-                let tensors = trace.run(&self.0, tensors.into_iter()).map_err(|e| self.at(e))?;
+                let tensors = trace.run(self, tensors.into_iter()).map_err(|e| self.at(e))?;
                 return Ok(Outputs::new(trace.names.clone(), tensors));
             }
         }

@@ -49,7 +49,15 @@ impl Model {
     /// # Errors
     /// When there is nothing to run, or the parts don't fit each other.
     pub fn from_artifact(artifact: Artifact) -> Result<Self> {
-        let runtime = Runtime::new(&artifact)?;
+        Model::within(artifact, &Limits::default())
+    }
+
+    /// The same, whose functions run within these limits.
+    ///
+    /// # Errors
+    /// As [`Model::from_artifact`].
+    pub fn within(artifact: Artifact, limits: &Limits) -> Result<Self> {
+        let runtime = Runtime::new(&artifact, limits)?;
         let variables = artifact.objects.variables().into_iter().map(|(id, path, _)| (path, id)).collect();
         Ok(Model { artifact, layers: None, runtime, variables })
     }
@@ -59,9 +67,13 @@ impl Model {
     /// # Errors
     /// When a layer's call can't be traced.
     pub fn from_layers(layers: nn::Model) -> Result<Self> {
+        Model::layers_within(layers, &Limits::default())
+    }
+
+    fn layers_within(layers: nn::Model, limits: &Limits) -> Result<Self> {
         layers.inputs()?;
         let artifact = layers.to_artifact(layers.dialect())?;
-        let mut model = Model::from_artifact(artifact)?;
+        let mut model = Model::within(artifact, limits)?;
         model.layers = Some(layers);
         Ok(model)
     }
@@ -379,7 +391,7 @@ impl Load {
     pub fn place(&self, place: &Place) -> Result<Model> {
         let (artifact, format) = self.open.place(place)?;
         if artifact.functions.is_some() && self.weights.is_none() {
-            return Model::from_artifact(artifact).map_err(|e| e.in_file(place.label()));
+            return Model::within(artifact, self.open.bounds()).map_err(|e| e.in_file(place.label()));
         }
         if artifact.architecture.is_none() {
             return Err(Error::missing("this holds weights alone, no architecture and no functions to run")
@@ -389,7 +401,7 @@ impl Load {
                 ));
         }
         let layers = self.layers(artifact, format).map_err(|e| e.in_file(place.label()))?;
-        let mut model = Model::from_layers(layers)?;
+        let mut model = Model::layers_within(layers, self.open.bounds())?;
         model.artifact.source.path = place.label();
         model.artifact.source.format = format.name();
         Ok(model)

@@ -40,6 +40,10 @@ impl Open {
         self
     }
 
+    pub(crate) fn bounds(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether checksums are compared; they are by default.
     pub fn verify(mut self, verify: bool) -> Self {
         self.limits.verify = verify;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use modelark_artifact::{
-    Artifact, Error, ErrorKind, FunctionObject, Functions, Kind, ObjectId, Objects, Result, Session,
+    Artifact, Error, ErrorKind, FunctionObject, Functions, Kind, Limits, ObjectId, Objects, Result, Session,
     Signature, Structure, TensorInfo, nearest,
 };
 use modelark_graph::Output;
@@ -36,8 +36,9 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Makes variables (not read yet), tables and constants for what the functions close over.
-    pub(crate) fn new(artifact: &Artifact) -> Result<Self> {
+    /// Makes variables (not read yet), tables and constants for what the functions close over; whatever runs, now or
+    /// later, does so within these limits.
+    pub(crate) fn new(artifact: &Artifact, limits: &Limits) -> Result<Self> {
         let functions = Arc::new(artifact.functions.clone().unwrap_or_default());
         let mut resources = Resources::new();
         for asset in &artifact.assets {
@@ -52,7 +53,7 @@ impl Runtime {
             })
             .collect();
         let mut runtime = Runtime {
-            program: Program::new(functions.library.clone()),
+            program: Program::new(functions.library.clone()).within(limits.run_options()),
             resources: Arc::new(resources),
             captured: HashMap::new(),
             failed: HashMap::new(),

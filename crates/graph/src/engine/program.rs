@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use modelark_tensor::DType;
 use modelark_tensor::memory::Budget;
@@ -15,9 +16,9 @@ use super::run::{Run, RunOptions};
 use super::{Resources, Values};
 use crate::{Error, FuncRef, Graph, Library, Output, Result};
 
-/// A library of functions and what was compiled of them so far; cloning shares.
+/// A library of functions, what was compiled of them so far, and what their runs may spend; cloning shares.
 #[derive(Clone)]
-pub struct Program(Arc<Shared>);
+pub struct Program(Arc<Shared>, RunOptions);
 
 /// What all runs of a program share.
 pub(super) struct Shared {
@@ -80,7 +81,13 @@ impl Program {
     /// A program of these functions whose graphs passes rewrite before they run, or that run as they are written: to settle
     /// a doubt, and for tests.
     pub fn with_passes(library: Library, passes: bool) -> Self {
-        Program(Arc::new(Shared { library, plans: RwLock::default(), plain: !passes }))
+        Program(Arc::new(Shared { library, plans: RwLock::default(), plain: !passes }), RunOptions::default())
+    }
+
+    /// The same program, whose executables [run](Executable::run) within these limits.
+    pub fn within(mut self, options: RunOptions) -> Self {
+        self.1 = options;
+        self
     }
 
     /// The functions.
@@ -149,23 +156,26 @@ impl Executable {
         Program::new(library.clone()).graph(graph, feeds, fetches, targets)
     }
 
-    /// Runs on these inputs, one for each feed, and gives the fetches.
+    /// Runs on these inputs, one for each feed, and gives the fetches, within the program's limits.
     ///
     /// # Errors
     /// When the inputs aren't what was fed at compile time, or an op refuses what it gets; the message names the
     /// functions and the node.
     pub fn run(&self, resources: &Resources, inputs: Values) -> Result<Values> {
-        self.run_with(resources, inputs, &RunOptions::default())
+        self.run_with(resources, inputs, &self.program.1)
     }
 
-    /// As [`Executable::run`], within limits.
+    /// As [`Executable::run`], within other limits.
     ///
     /// # Errors
     /// As [`Executable::run`], and when a limit is reached or the run is cancelled.
     pub fn run_with(&self, resources: &Resources, inputs: Values, options: &RunOptions) -> Result<Values> {
         let steps = AtomicU64::new(0);
         let _within = Budget::new(options.max_bytes).enter();
-        let run = Run { shared: &self.program.0, resources, options, steps: &steps, depth: 0, node: "" };
+        // A time that no clock reaches is no limit.
+        let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
+        let shared = &self.program.0;
+        let run = Run { shared, resources, options, steps: &steps, deadline, depth: 0, node: "" };
         self.plan.run(run, inputs).map_err(|e| match &self.name {
             Some(name) => e.at(format!("function {name:?}")),
             None => e,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use modelark_tensor::{Bool, DType, PartialShape, Shape, Tensor, memory};
 use smallvec::SmallVec;
@@ -15,8 +15,8 @@ use crate::{Error, ErrorKind, FuncRef, Result};
 /// What a run may spend, and how it is stopped.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// When to give up.
-    pub deadline: Option<Instant>,
+    /// How long the run may take; it is asked between kernels.
+    pub time: Option<Duration>,
     /// Set by another thread to stop the run.
     pub cancel: Option<Arc<AtomicBool>>,
     /// How many loop iterations and function calls the run may make in all.
@@ -30,7 +30,7 @@ pub struct RunOptions {
 impl Default for RunOptions {
     /// No time limit, no step limit, calls as deep as a thread's usual stack holds, and 16 GiB.
     fn default() -> Self {
-        RunOptions { deadline: None, cancel: None, max_steps: None, max_depth: 128, max_bytes: 16 << 30 }
+        RunOptions { time: None, cancel: None, max_steps: None, max_depth: 128, max_bytes: 16 << 30 }
     }
 }
 
@@ -43,6 +43,8 @@ pub(super) struct Run<'a> {
     pub(super) resources: &'a Resources,
     pub(super) options: &'a RunOptions,
     pub(super) steps: &'a AtomicU64,
+    /// When to give up.
+    pub(super) deadline: Option<Instant>,
     pub(super) depth: usize,
     pub(super) node: &'a str,
 }
@@ -77,7 +79,7 @@ impl Context for Run<'_> {
         if self.options.cancel.as_ref().is_some_and(|c| c.load(Ordering::Relaxed)) {
             return Err(Error::new(ErrorKind::Cancelled, "the run was cancelled"));
         }
-        if self.options.deadline.is_some_and(|d| Instant::now() >= d) {
+        if self.deadline.is_some_and(|d| Instant::now() >= d) {
             return Err(Error::new(ErrorKind::Limit, "the run is over its time limit"));
         }
         Ok(())
@@ -104,7 +106,7 @@ impl<'a> Run<'a> {
             let dead = || Error::compute("a result is on a branch that wasn't taken");
             return run.branches(plan, slots)?.into_iter().map(|v| v.ok_or_else(dead)).collect();
         }
-        let timed = run.options.deadline.is_some() || run.options.cancel.is_some();
+        let timed = run.deadline.is_some() || run.options.cancel.is_some();
         for step in &plan.steps {
             let mut inputs = Values::new();
             for source in &step.inputs {
