@@ -32,6 +32,10 @@ pub enum Variant {
     },
     /// A value that may be absent (TensorFlow: `Optional`).
     Optional(Option<Arc<Vec<Value>>>),
+    /// The tensors that a composite value consists of, such as a ragged tensor's row splits and then its values.
+    Composite(Arc<Vec<Value>>),
+    /// A tensor of rank 1 of structured values.
+    Vector(Arc<Vec<Value>>),
 }
 
 impl Value {

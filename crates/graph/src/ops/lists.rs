@@ -66,18 +66,24 @@ impl List {
     }
 
     /// `items` as one tensor.
-    fn stack(&self, items: &[Option<Value>], wanted: &PartialShape) -> Result<Tensor> {
+    fn stack(&self, items: &[Option<Value>], wanted: &PartialShape) -> Result<Value> {
+        if self.dtype == DType::Variant {
+            let set = |item: &Option<Value>| {
+                item.clone().ok_or_else(|| Error::compute("an element of a list of variants isn't set"))
+            };
+            return Ok(Variant::Vector(Arc::new(items.iter().map(set).collect::<Result<_>>()?)).into());
+        }
         if items.is_empty() {
             let mut shape = self.element_shape(wanted)?;
             shape.insert(0, 0);
-            return Ok(Tensor::zeros(self.dtype, shape)?);
+            return Ok(Tensor::zeros(self.dtype, shape)?.into());
         }
         let tensors = self.tensors(items, wanted)?;
         let shape = merge(&self.shape, wanted)?;
         if let Some(odd) = tensors.iter().find(|t| !shape.matches(t.shape())) {
             return Err(Error::compute(format!("an element has the shape {:?}, not {shape}", odd.shape())));
         }
-        Ok(array::stack(&tensors.iter().collect::<Vec<_>>(), 0)?)
+        Ok(array::stack(&tensors.iter().collect::<Vec<_>>(), 0)?.into())
     }
 }
 
@@ -138,7 +144,11 @@ fn from_tensor(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("element_dtype")?;
     Ok(kernel(move |_, inputs| {
         let [x, shape] = take(inputs)?;
-        let (x, shape) = (x.into_tensor()?, partial(shape.tensor()?)?);
+        let shape = partial(shape.tensor()?)?;
+        if let Value::Variant(Variant::Vector(items)) = x {
+            return one(List::new(dtype, shape, items.iter().cloned().map(Some).collect()).value());
+        }
+        let x = x.into_tensor()?;
         if x.rank() == 0 {
             return Err(Error::compute("a scalar has no elements to list"));
         }
@@ -281,7 +291,65 @@ fn split(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// `change` of a list and something that goes with it, or of each list of two vectors.
+fn with_each(a: Value, b: Vec<Value>, change: fn(List, Value) -> Result<List>) -> Result<Value> {
+    let (Value::Variant(Variant::Vector(lists)), many) = (&a, b.len()) else {
+        let other = b.into_iter().next().ok_or_else(|| Error::compute("nothing to add to a list"))?;
+        return Ok(change(List::of(a)?, other)?.value());
+    };
+    if lists.len() != many {
+        return Err(Error::compute(format!("{many} don't go with {} lists", lists.len())));
+    }
+    let changed = lists.iter().zip(b).map(|(list, other)| Ok(change(List::of(list.clone())?, other)?.value()));
+    Ok(Variant::Vector(Arc::new(changed.collect::<Result<_>>()?)).into())
+}
+
+fn concat_lists(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, inputs| {
+        let [a, b] = take(inputs)?;
+        let b = match b {
+            Value::Variant(Variant::Vector(lists)) => lists.to_vec(),
+            list => vec![list],
+        };
+        one(with_each(a, b, |mut a, b| {
+            let b = List::of(b)?;
+            if a.dtype != b.dtype {
+                return Err(Error::compute(format!("lists of {} and {} can't be joined", a.dtype, b.dtype)));
+            }
+            a.shape = merge(&a.shape, &b.shape)?;
+            room(a.items.len().saturating_add(b.items.len()))?;
+            Arc::make_mut(&mut a.items).extend(b.items.iter().cloned());
+            Ok(a)
+        })?)
+    }))
+}
+
+fn push_back_batch(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, inputs| {
+        let [lists, x] = take(inputs)?;
+        if !matches!(lists, Value::Variant(Variant::Vector(_))) {
+            return Err(Error::compute("takes a vector of lists"));
+        }
+        let parts = array::unstack(x.tensor()?, 0)?.into_iter().map(Value::from).collect();
+        one(with_each(lists, parts, |mut list, item| {
+            if item.dtype() != list.dtype || !list.shape.matches(item.tensor()?.shape()) {
+                return Err(Error::compute(format!(
+                    "a list of {}{} can't hold {}{:?}",
+                    list.dtype,
+                    list.shape,
+                    item.dtype(),
+                    item.tensor()?.shape()
+                )));
+            }
+            Arc::make_mut(&mut list.items).push(Some(item));
+            Ok(list)
+        })?)
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
+    Op::new("TensorListConcatLists(input_a: variant, input_b: variant) -> (output: variant); element_dtype: type", concat_lists),
+    Op::new("TensorListPushBackBatch(input_handles: variant, tensor: element_dtype) -> (output_handles: variant); element_dtype: type", push_back_batch),
     Op::new("EmptyTensorList(element_shape: shape_type, max_num_elements: int32) -> (handle: variant); element_dtype: type; shape_type: type", empty),
     Op::new("TensorListReserve(element_shape: shape_type, num_elements: int32) -> (handle: variant); element_dtype: type; shape_type: type", reserve),
     Op::new("TensorListFromTensor(tensor: element_dtype, element_shape: shape_type) -> (output_handle: variant); element_dtype: type; shape_type: type", from_tensor),

@@ -34,6 +34,7 @@ families! {
     checkpoint
     colours
     compare
+    composites
     counts
     crosses
     diagonals

@@ -2,7 +2,7 @@
 
 use super::args::{axis, int, ints, map1, one, tensors};
 use super::{NodeAttrs, Op};
-use crate::engine::{Kernel, Value, Values, kernel};
+use crate::engine::{Kernel, Value, Values, Variant, kernel};
 use crate::tensor::kernels::{array, broadcast_shape};
 use crate::tensor::{DType, Shape, Tensor, checked_elements};
 use crate::{Error, Result};
@@ -78,10 +78,11 @@ fn squeeze(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-/// The shape of a value: a resource or a variant is a scalar.
+/// The shape of a value: a resource is a scalar, a variant is unless it is a vector of them.
 fn shape_of(value: &Value) -> Shape {
     match value {
         Value::Tensor(t) => t.shape().into(),
+        Value::Variant(Variant::Vector(items)) => [items.len()][..].into(),
         _ => Shape::new(),
     }
 }

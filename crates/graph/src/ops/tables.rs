@@ -1,12 +1,12 @@
-//! Lookup tables: static ones that are initialised once, and mutable ones.
+//! Lookup tables: static ones that are initialised once, and mutable ones, whose keys and values may be tensors.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::args::{one, take};
+use super::args::{all_tensors, many, one, take};
 use super::{NodeAttrs, Op};
 use crate::engine::{Context, Kernel, Resource, Value, Values, kernel};
-use crate::tensor::{Bool, ByteString, DType, Tensor, checked_elements};
+use crate::tensor::{Bool, ByteString, DType, Shape, Tensor, checked_elements};
 use crate::{Error, Result};
 
 /// A key or a value of a table.
@@ -16,9 +16,35 @@ enum Item {
     /// A float by its bits as `float64`, which holds every `float32`.
     Float(u64),
     Text(ByteString),
+    /// The elements of a tensor, where the table's keys or values aren't scalars.
+    Row(Vec<Item>),
 }
 
 impl Item {
+    /// What it consists of: a scalar of itself.
+    fn parts(&self) -> &[Item] {
+        match self {
+            Item::Row(parts) => parts,
+            scalar => std::slice::from_ref(scalar),
+        }
+    }
+
+    /// The parts of shape `row` of a tensor, whose last dimensions these are, and the shape of the others.
+    fn rows(t: &Tensor, row: &[usize]) -> Result<(Vec<Item>, Shape)> {
+        let items = Item::all(t)?;
+        let outer = t.shape().strip_suffix(row).ok_or_else(|| {
+            Error::compute(format!("a tensor of shape {:?} has no parts of shape {row:?}", t.shape()))
+        })?;
+        if row.is_empty() {
+            return Ok((items, outer.into()));
+        }
+        let len: usize = row.iter().product();
+        if len == 0 {
+            return Err(Error::unsupported("a table of tensors without elements"));
+        }
+        Ok((items.chunks(len).map(|part| Item::Row(part.to_vec())).collect(), outer.into()))
+    }
+
     /// The elements of a tensor.
     fn all(t: &Tensor) -> Result<Vec<Item>> {
         Ok(match t.dtype() {
@@ -36,20 +62,21 @@ impl Item {
         let int = |i: &Item| if let Item::Int(v) = i { Ok(*v) } else { Err(wrong()) };
         let float = |i: &Item| if let Item::Float(v) = i { Ok(f64::from_bits(*v)) } else { Err(wrong()) };
         let text = |i: &Item| if let Item::Text(v) = i { Ok(v.clone()) } else { Err(wrong()) };
+        let items = || items.iter().flat_map(Item::parts);
         Ok(match dtype {
-            DType::String => Tensor::from_strings(items.iter().map(text).collect::<Result<Vec<_>>>()?, shape)?,
+            DType::String => Tensor::from_strings(items().map(text).collect::<Result<Vec<_>>>()?, shape)?,
             DType::F32 => {
-                let values = items.iter().map(|i| float(i).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
+                let values = items().map(|i| float(i).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
                 Tensor::from_vec(values, shape)?
             }
-            DType::F64 => Tensor::from_vec(items.iter().map(float).collect::<Result<Vec<_>>>()?, shape)?,
-            DType::I64 => Tensor::from_vec(items.iter().map(int).collect::<Result<Vec<_>>>()?, shape)?,
+            DType::F64 => Tensor::from_vec(items().map(float).collect::<Result<Vec<_>>>()?, shape)?,
+            DType::I64 => Tensor::from_vec(items().map(int).collect::<Result<Vec<_>>>()?, shape)?,
             DType::Bool => {
-                let values = items.iter().map(|i| int(i).map(|v| Bool::from(v != 0)));
+                let values = items().map(|i| int(i).map(|v| Bool::from(v != 0)));
                 Tensor::from_vec(values.collect::<Result<Vec<_>>>()?, shape)?
             }
             DType::I32 => {
-                let values = items.iter().map(|i| i32::try_from(int(i)?).map_err(|_| wrong()));
+                let values = items().map(|i| i32::try_from(int(i)?).map_err(|_| wrong()));
                 Tensor::from_vec(values.collect::<Result<Vec<_>>>()?, shape)?
             }
             other => return Err(Error::unsupported(format!("a table of {other}"))),
@@ -91,6 +118,10 @@ struct Table {
     name: String,
     key: DType,
     value: DType,
+    key_shape: Shape,
+    value_shape: Shape,
+    /// Keys that mean no key.
+    reserved: Vec<Item>,
     mutable: bool,
     entries: RwLock<Entries>,
 }
@@ -130,6 +161,15 @@ impl Table {
         }
         Ok(())
     }
+
+    /// The keys that a tensor holds, and its dimensions before those of a key.
+    fn keys(&self, keys: &Tensor) -> Result<(Vec<Item>, Shape)> {
+        let (keys, outer) = Item::rows(keys, &self.key_shape)?;
+        if keys.iter().any(|key| self.reserved.contains(key)) {
+            return Err(Error::compute(format!("table {:?} can't have its empty or deleted key", self.name)));
+        }
+        Ok((keys, outer))
+    }
 }
 
 fn table(handle: &Value) -> Result<Arc<Table>> {
@@ -140,10 +180,36 @@ fn handle(a: &NodeAttrs<'_>, mutable: bool) -> Result<Box<dyn Kernel>> {
     let (key, value) = (a.dtype("key_dtype")?, a.dtype("value_dtype")?);
     let shared_name = a.get("shared_name").and_then(|n| n.as_str()).unwrap_or_default().to_owned();
     let anonymous = a.get("shared_name").is_none();
-    Ok(kernel(move |context, _| {
+    let value_shape = match a.get("value_shape").and_then(|s| s.as_shape()) {
+        None => Shape::default(),
+        Some(shape) => {
+            shape.known().ok_or_else(|| Error::graph(format!("a table's values have the shape {shape}")))?
+        }
+    };
+    Ok(kernel(move |context, inputs| {
         let name = if shared_name.is_empty() { context.node() } else { &shared_name };
+        // A dense table is told which keys mean that there is none; their shape is a key's.
+        let reserved = all_tensors(inputs)?;
         let make = || {
-            let table = Table { name: name.to_owned(), key, value, mutable, entries: RwLock::default() };
+            let key_shape: Shape = reserved.first().map(|t| t.shape().into()).unwrap_or_default();
+            let mut keys = Vec::new();
+            for t in &reserved {
+                let (found, outer) = Item::rows(t, &key_shape)?;
+                if t.dtype() != key || !outer.is_empty() || found.iter().any(|k| keys.contains(k)) {
+                    return Err(Error::compute("the empty and the deleted key must be two keys of one shape"));
+                }
+                keys.extend(found);
+            }
+            let table = Table {
+                name: name.to_owned(),
+                key,
+                value,
+                key_shape,
+                value_shape: value_shape.clone(),
+                reserved: keys,
+                mutable,
+                entries: RwLock::default(),
+            };
             Ok(Resource::Other(Arc::new(table)))
         };
         one(if anonymous { make()? } else { context.resources().get_or_insert("table", name, make)? })
@@ -163,7 +229,8 @@ fn find(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let [handle, keys, default] = take(inputs)?;
         let (table, keys, default) = (table(&handle)?, keys.into_tensor()?, default.into_tensor()?);
         table.check(&keys, Some(&default))?;
-        let defaults = Item::all(&default)?;
+        let (keys, mut shape) = table.keys(&keys)?;
+        let (defaults, _) = Item::rows(&default, &table.value_shape)?;
         if defaults.len() != 1 && defaults.len() != keys.len() {
             return Err(Error::compute("the default must be one value, or one for each key"));
         }
@@ -172,23 +239,29 @@ fn find(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
                 Some(&at) => entries.items[at].1.clone(),
                 None => defaults[if defaults.len() == 1 { 0 } else { i }].clone(),
             };
-            Ok(Item::all(&keys)?.iter().enumerate().map(value).collect())
+            Ok(keys.iter().enumerate().map(value).collect())
         })?;
-        one(Item::tensor(&found, table.value, keys.shape())?)
+        shape.extend(table.value_shape.iter().copied());
+        one(Item::tensor(&found, table.value, &shape)?)
     }))
 }
 
-/// Adds keys and values; an import into a mutable table replaces what it had.
+/// Adds keys and values; an import into a mutable table replaces what it had, and leaves keys out that mean none.
 fn insert(replaces: bool) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [handle, keys, values] = take(inputs)?;
         let (table, keys, values) = (table(&handle)?, keys.into_tensor()?, values.into_tensor()?);
         table.check(&keys, Some(&values))?;
-        let (keys, values) = (Item::all(&keys)?, Item::all(&values)?);
-        if replaces && table.mutable {
-            *table.entries.write().unwrap_or_else(PoisonError::into_inner) = Entries::default();
+        let (values, _) = Item::rows(&values, &table.value_shape)?;
+        if !(replaces && table.mutable) {
+            table.fill(table.keys(&keys)?.0, values)?;
+            return Ok(Values::new());
         }
+        let (keys, _) = Item::rows(&keys, &table.key_shape)?;
+        *table.entries.write().unwrap_or_else(PoisonError::into_inner) = Entries::default();
         table.fill(keys, values)?;
+        let mut entries = table.entries.write().unwrap_or_else(PoisonError::into_inner);
+        table.reserved.iter().for_each(|key| entries.remove(key));
         Ok(Values::new())
     }))
 }
@@ -202,8 +275,9 @@ fn remove(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let [handle, keys] = take(inputs)?;
         let (table, keys) = (table(&handle)?, keys.into_tensor()?);
         table.check(&keys, None)?;
+        let (keys, _) = table.keys(&keys)?;
         let mut entries = table.entries.write().unwrap_or_else(PoisonError::into_inner);
-        Item::all(&keys)?.iter().for_each(|key| entries.remove(key));
+        keys.iter().for_each(|key| entries.remove(key));
         Ok(Values::new())
     }))
 }
@@ -220,9 +294,9 @@ fn export(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let [handle] = take(inputs)?;
         let table = table(&handle)?;
         let (keys, values): (Vec<Item>, Vec<Item>) = table.read(|e| Ok(e.items.iter().cloned().unzip()))?;
-        let shape = [keys.len()];
-        let keys = Item::tensor(&keys, table.key, &shape)?;
-        super::args::many([keys, Item::tensor(&values, table.value, &shape)?])
+        let shape = |row: &Shape| -> Shape { std::iter::once(keys.len()).chain(row.iter().copied()).collect() };
+        let values = Item::tensor(&values, table.value, &shape(&table.value_shape))?;
+        many([Item::tensor(&keys, table.key, &shape(&table.key_shape))?, values])
     }))
 }
 
@@ -306,6 +380,12 @@ pub(super) const OPS: &[Op] = &[
     Op::new("MutableHashTableV2() -> (table_handle: resource); container: string = \"\"; shared_name: string = \"\"; use_node_name_sharing: bool = false; key_dtype: type; value_dtype: type; stateful", mutable),
     Op::new("MutableHashTable() -> (table_handle: &string); container: string = \"\"; shared_name: string = \"\"; use_node_name_sharing: bool = false; key_dtype: type; value_dtype: type; stateful", mutable),
     Op::new("AnonymousMutableHashTable() -> (table_handle: resource); key_dtype: type; value_dtype: type; stateful", mutable),
+    Op::new("MutableHashTableOfTensorsV2() -> (table_handle: resource); container: string = \"\"; shared_name: string = \"\"; use_node_name_sharing: bool = false; key_dtype: type; value_dtype: type; value_shape: shape = (); stateful", mutable),
+    Op::new("MutableHashTableOfTensors() -> (table_handle: &string); container: string = \"\"; shared_name: string = \"\"; use_node_name_sharing: bool = false; key_dtype: type; value_dtype: type; value_shape: shape = (); stateful", mutable),
+    Op::new("AnonymousMutableHashTableOfTensors() -> (table_handle: resource); key_dtype: type; value_dtype: type; value_shape: shape = (); stateful", mutable),
+    Op::new("MutableDenseHashTableV2(empty_key: key_dtype, deleted_key: key_dtype) -> (table_handle: resource); container: string = \"\"; shared_name: string = \"\"; use_node_name_sharing: bool = false; key_dtype: type; value_dtype: type; value_shape: shape = (); initial_num_buckets: int = 131072; max_load_factor: float = 0.8; stateful", mutable),
+    Op::new("MutableDenseHashTable(empty_key: key_dtype) -> (table_handle: &string); container: string = \"\"; shared_name: string = \"\"; use_node_name_sharing: bool = false; key_dtype: type; value_dtype: type; value_shape: shape = (); initial_num_buckets: int = 131072; max_load_factor: float = 0.8; stateful", mutable),
+    Op::new("AnonymousMutableDenseHashTable(empty_key: key_dtype, deleted_key: key_dtype) -> (table_handle: resource); key_dtype: type; value_dtype: type; value_shape: shape = (); initial_num_buckets: int = 131072; max_load_factor: float = 0.8; stateful", mutable),
     Op::new("LookupTableFindV2(table_handle: resource, keys: Tin, default_value: Tout) -> (values: Tout); Tin: type; Tout: type; stateful", find),
     Op::new("LookupTableFind(table_handle: &string, keys: Tin, default_value: Tout) -> (values: Tout); Tin: type; Tout: type", find),
     Op::new("LookupTableImportV2(table_handle: resource, keys: Tin, values: Tout) -> (); Tin: type; Tout: type; stateful", import),
@@ -358,5 +438,33 @@ mod tests {
         assert_eq!(look_up(b"", &["cat"]).expect("found"), [-1]);
         let error = look_up(b"cat\ncat\n", &["cat"]).expect_err("two values").to_string();
         assert!(error.contains("two values"), "{error}");
+    }
+
+    #[test]
+    fn a_dense_table_maps_vectors() {
+        let ints = |v: &[i64], shape: &[usize]| Tensor::from_slice(v, shape).expect("tensor");
+        let run = |keys: Tensor| -> Result<(Vec<i64>, Vec<usize>)> {
+            let mut b = Builder::new("f");
+            let empty = b.constant(ints(&[-1, -1], &[2]))?;
+            let deleted = b.constant(ints(&[-2, -2], &[2]))?;
+            let table = b.op("AnonymousMutableDenseHashTable").inputs(&[empty, deleted]);
+            let table = table.attr("key_dtype", DType::I64).attr("value_dtype", DType::I64);
+            let handle = table.attr("value_shape", crate::tensor::PartialShape::from(&[3][..])).one()?;
+            let known = b.constant(ints(&[1, 2, 3, 4], &[2, 2]))?;
+            let values = b.constant(ints(&[1, 2, 3, 4, 5, 6], &[2, 3]))?;
+            b.op("LookupTableInsertV2").inputs(&[handle, known, values]).run()?;
+            let (keys, default) = (b.constant(keys)?, b.constant(ints(&[0, 0, 0], &[3]))?);
+            let found = b.op("LookupTableFindV2").inputs(&[handle, keys, default]).one()?;
+            let (f, library) = b.finish(&[("found", found)])?;
+            let run = Executable::new(&f.graph, &library, &[], &[f.results[0].output], &[])?;
+            let found = run.run(&Resources::new(), Values::new())?;
+            let found = found[0].tensor()?;
+            Ok((found.to_i64_vec()?, found.shape().to_vec()))
+        };
+        let found = run(ints(&[3, 4, 4, 3], &[2, 2])).expect("found");
+        assert_eq!(found, (vec![4, 5, 6, 0, 0, 0], vec![2, 3]));
+        assert_eq!(run(ints(&[1, 2], &[2])).expect("found"), (vec![1, 2, 3], vec![3]));
+        assert!(run(ints(&[-1, -1], &[2])).expect_err("means no key").to_string().contains("empty"));
+        assert!(run(ints(&[1, 2, 3], &[3])).is_err());
     }
 }

@@ -72,7 +72,7 @@ pub fn cumulative_product(x: &Tensor, axis: usize, order: Order) -> Result<Tenso
 }
 
 /// The running logarithm of the sum of exponentials along `axis` (`tf.math.cumulative_logsumexp`). Exclusive, it
-/// begins with the least finite number.
+/// begins with negative infinity.
 ///
 /// # Errors
 /// When `axis` is out of range or the dtype isn't a float.
@@ -80,7 +80,7 @@ pub fn cumulative_log_sum_exp(x: &Tensor, axis: usize, order: Order) -> Result<T
     if matches!(x.dtype(), DType::F16 | DType::BF16) {
         return cast(&cumulative_log_sum_exp(&cast(x, DType::F32)?, axis, order)?, x.dtype());
     }
-    dispatch!(wide_float x.dtype(), T => scan::<T>(x, axis, order, T::MIN, |a: T, b: T| {
+    dispatch!(wide_float x.dtype(), T => scan::<T>(x, axis, order, T::NEG_INFINITY, |a: T, b: T| {
         let (low, high) = if a < b { (a, b) } else { (b, a) };
         // Equal infinities have no difference.
         if low == high { high + (2.0 as T).ln() } else { high + (low - high).exp().ln_1p() }
