@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::{config, weights};
+use crate::{config, vocabulary, weights};
 
 const METADATA: &str = "metadata.json";
 const CONFIG: &str = "config.json";
@@ -113,7 +113,7 @@ impl Format for KerasArchive {
 fn read_members(
     place: &Place,
     open: impl Fn(&str) -> Result<SharedBytes>,
-    assets: Vec<Asset>,
+    mut assets: Vec<Asset>,
     limits: &Limits,
 ) -> Result<Artifact> {
     let mut config = config::parse(&open(CONFIG)?, limits).map_err(|e| e.at(CONFIG))?;
@@ -137,6 +137,7 @@ fn read_members(
     let mut tree = weights::Tree::default();
     tree.merge(hdf5::File::open(weights, label, limits)?.root())?;
     let training = tree.training(compile, Some(dialect));
+    vocabulary::read(&mut config, &mut assets, &mut tree.objects, dialect)?;
     Ok(Artifact {
         source: Source {
             format: KerasArchive.name(),
@@ -255,6 +256,7 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
     let mut report = weights::write_tree(artifact, dialect, options, &mut writer)?;
 
     let mut config = config::archive_form(&architecture.config, dialect);
+    vocabulary::write(&config, dialect, &mut writer)?;
     let compile =
         artifact.training.as_ref().filter(|_| !options.without_training).and_then(|t| t.compile.as_ref());
     if let (Some(node), Some(compile)) = (config.as_object_mut(), compile) {

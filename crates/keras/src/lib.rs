@@ -14,6 +14,7 @@ mod naming;
 mod optimizer;
 #[cfg(test)]
 mod testing;
+mod vocabulary;
 mod weights;
 
 pub use archive::KerasArchive;

@@ -269,12 +269,12 @@ pub(crate) fn layer(objects: &Objects, id: ObjectId) -> Option<&Layer> {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
 /// A class's name as Keras (`to_snake_case`) spells it in paths: `Conv2DTranspose` is `conv2d_transpose`.
-fn snake_case(class: &str, dialect: Dialect) -> String {
+pub(crate) fn snake_case(class: &str, dialect: Dialect) -> String {
     // The package of a registered class isn't part of its name.
     let class = class.rsplit('>').next().unwrap_or(class);
     let chars: Vec<char> = class.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect();

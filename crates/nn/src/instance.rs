@@ -383,8 +383,14 @@ impl Instance {
         }));
         tree.known.insert(self.key(), id);
         tree.attached.push((id, self.clone()));
-        if let (Some(object), Some((_, name))) = (tree.objects.get_mut(id), &self.0.custom) {
-            object.registered_name.clone_from(name);
+        if let Some(object) = tree.objects.get_mut(id) {
+            // Keras builds a layer by its call's first argument alone, sublayers too.
+            let first = inputs.arguments.first().map(|(_, a)| a.tensors()).unwrap_or_default();
+            let shapes = first.iter().filter_map(|&i| inputs.tensors.get(i));
+            object.input_shapes = shapes.map(|s| s.shape.clone()).collect();
+            if let Some((_, name)) = &self.0.custom {
+                object.registered_name.clone_from(name);
+            }
         }
         tree.frozen += usize::from(!self.0.trainable);
         match &self.0.body {

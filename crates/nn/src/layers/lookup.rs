@@ -197,8 +197,10 @@ impl Vocabulary {
             return Ok(y);
         }
         let idf = self.idf_weights.as_ref().ok_or_else(|| Error::missing("it has no idf_weights"))?;
-        // What stands for unknown tokens weighs as an average one.
-        let mut weights = vec![idf.iter().sum::<f64>() / (idf.len().max(1)) as f64; self.num_oov_indices];
+        // What stands for unknown tokens weighs as an average one, unless the vocabulary has it with a weight of its own.
+        let own = self.tokens.as_ref().is_some_and(|all| all.len() > self.words().map_or(0, <[Value]>::len));
+        let mean = idf.iter().sum::<f64>() / (idf.len().max(1)) as f64;
+        let mut weights = vec![mean; if own { 0 } else { self.num_oov_indices }];
         weights.extend(idf);
         weights.resize(depth, 0.0);
         let weights = call.constant(numbers(&weights, &[depth], dtype)?)?;

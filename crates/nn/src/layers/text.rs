@@ -70,6 +70,9 @@ impl TextVectorization {
             && !words.encoding.is_int()
             && tokens.first() == Some(&json!(""))
         {
+            if words.idf_weights.as_ref().is_some_and(|w| w.len() == tokens.len()) {
+                words.idf_weights.as_mut().map(|w| w.remove(0));
+            }
             tokens.remove(0);
         }
         words

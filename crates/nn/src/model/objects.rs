@@ -162,9 +162,6 @@ impl Model {
             let step = self.graph.steps.iter().position(|s| s.layer == i);
             let given = step.and_then(|s| given.get(s)).cloned().unwrap_or_default();
             let child = layer.attach(tree, &given)?;
-            if let Some(object) = tree.objects.get_mut(child) {
-                object.input_shapes = given.tensors.iter().map(|s| s.shape.clone()).collect();
-            }
             tree.objects.link(list, place.to_string(), child);
         }
         Ok(())
