@@ -33,11 +33,12 @@ pub struct Limits {
 impl Limits {
     /// The bounds on a run.
     pub fn run_options(&self) -> RunOptions {
-        let mut options = RunOptions::default();
-        options.max_bytes = usize::try_from(self.run_bytes).unwrap_or(usize::MAX);
-        options.time = self.run_time;
-        options.max_steps = self.run_steps;
-        options
+        RunOptions {
+            max_bytes: usize::try_from(self.run_bytes).unwrap_or(usize::MAX),
+            time: self.run_time,
+            max_steps: self.run_steps,
+            ..RunOptions::default()
+        }
     }
 }
 

@@ -80,7 +80,8 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Value> {
         return Err(Error::limit(format!("the text has {} bytes", bytes.len())));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Error::corrupt("this isn't UTF-8"))?;
-    let mut reader = Reader { anchors: HashMap::new(), left: limits.items.min(MOST_VALUES), open: Vec::new(), root: None };
+    let mut reader =
+        Reader { anchors: HashMap::new(), left: limits.items.min(MOST_VALUES), open: Vec::new(), root: None };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|e| Error::corrupt("this isn't YAML").because(e))?;
         let here = |e: Error| e.at(format!("line {}", span.start.line()));

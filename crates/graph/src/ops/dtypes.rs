@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 /// A set a line (`@0 float32 float64`), then an op a line (`AddN T=@0`); written by `tests/fixtures/ops/dtypes.py`.
 const TABLE: &str = include_str!("dtypes.txt");
 
-static DTYPES: LazyLock<HashMap<&str, Vec<(&str, Vec<&str>)>>> = LazyLock::new(|| {
+/// By op: the attributes that are dtypes, and the dtypes that each can be.
+type Table = HashMap<&'static str, Vec<(&'static str, Vec<&'static str>)>>;
+
+static DTYPES: LazyLock<Table> = LazyLock::new(|| {
     let mut sets: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut ops = HashMap::new();
     for line in TABLE.lines().filter(|l| !l.starts_with('#')) {

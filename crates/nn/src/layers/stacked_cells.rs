@@ -17,6 +17,9 @@ pub struct StackedRNNCells {
     cells: Vec<Instance>,
 }
 
+/// What a cell takes, and its states.
+type Walked = (Spec, Vec<Spec>);
+
 impl StackedRNNCells {
     /// A stack of these cells, the first one taking the input.
     pub fn new(cells: impl IntoIterator<Item = Instance>) -> Self {
@@ -24,7 +27,7 @@ impl StackedRNNCells {
     }
 
     /// For each cell what it takes and what its states are; then what the last one gives.
-    fn walk(&self, inputs: &Inputs) -> Result<(Vec<(Spec, Vec<Spec>)>, Spec)> {
+    fn walk(&self, inputs: &Inputs) -> Result<(Vec<Walked>, Spec)> {
         let mut input = inputs.first()?.clone();
         let mut cells = Vec::with_capacity(self.cells.len());
         for cell in &self.cells {
