@@ -28,6 +28,7 @@ families! {
     arithmetic
     arrays
     basic
+    blocks
     boxes
     branches
     calls
