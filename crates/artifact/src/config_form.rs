@@ -21,6 +21,16 @@ pub fn dialect_of(config: &Value, version: Option<&str>) -> Dialect {
     }
 }
 
+/// The class that Keras 3 exports under another name than its own: archives know it by the first, other files by the
+/// second.
+const EXPORTED: (&str, &str) = ("GroupQueryAttention", "GroupedQueryAttention");
+
+fn rename(layer: &mut Map<String, Value>, from: &str, to: &str) {
+    if layer.get("class_name").and_then(Value::as_str) == Some(from) {
+        layer.insert("class_name".to_owned(), Value::from(to));
+    }
+}
+
 fn has_key(value: &Value, keys: &[&str]) -> bool {
     match value {
         Value::Object(map) => map.iter().any(|(k, v)| keys.contains(&k.as_str()) || has_key(v, keys)),
@@ -42,6 +52,7 @@ pub fn legacy_form(node: &Value) -> Value {
         for key in ["module", "registered_name", "build_config", "compile_config", "shared_object_id"] {
             layer.shift_remove(key);
         }
+        rename(layer, EXPORTED.0, EXPORTED.1);
     });
     node
 }
@@ -50,6 +61,7 @@ pub fn legacy_form(node: &Value) -> Value {
 pub fn archive_form(node: &Value, dialect: Dialect) -> Value {
     let mut node = node.clone();
     each_layer(&mut node, true, &mut |layer| {
+        rename(layer, EXPORTED.1, EXPORTED.0);
         if layer.contains_key("module") {
             return;
         }
@@ -127,10 +139,12 @@ mod tests {
     #[test]
     fn both_forms_say_the_same() {
         let legacy = json!({"class_name": "Sequential", "config": {"layers": [
-            {"class_name": "Dense", "config": {"units": 3}}, {"class_name": "Pkg>Own", "config": {}}]}});
+            {"class_name": "Dense", "config": {"units": 3}}, {"class_name": "Pkg>Own", "config": {}},
+            {"class_name": "GroupedQueryAttention", "config": {}}]}});
         let archive = archive_form(&legacy, Dialect::Keras3);
         assert_eq!(archive.get("module"), Some(&json!("keras")));
         assert_eq!(archive.pointer("/config/layers/1/registered_name"), Some(&json!("Pkg>Own")));
+        assert_eq!(archive.pointer("/config/layers/2/class_name"), Some(&json!("GroupQueryAttention")));
         assert_eq!(legacy_form(&archive), legacy);
     }
 }
