@@ -117,10 +117,7 @@ mod tests {
         assert_eq!(number(&value["a"][1]), Some(f64::NEG_INFINITY));
         assert!(number(&value["a"][0]).is_some_and(f64::is_nan));
         assert_eq!((number(&value["NaN"]), number(&json!("NaN"))), (None, None));
-        assert_eq!(
-            json_text(&value),
-            text.replace(": ", ":").replace(", ", ",").replace("Infinity \\\" NaN", "Infinity \\\" NaN")
-        );
+        assert_eq!(json_text(&value), text.replace(": ", ":").replace(", ", ","));
         assert_eq!(number_value(f64::INFINITY), value["b"]);
         assert_eq!(number_value(0.5), json!(0.5));
     }

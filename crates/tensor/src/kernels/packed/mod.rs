@@ -167,6 +167,8 @@ fn multiply(
         (most, 1)
     };
     let per_group = panels.div_ceil(groups);
+    // Rounded up, so many panels a group may leave the last groups none.
+    let groups = panels.div_ceil(per_group);
     let job = Job {
         xs,
         offsets,
@@ -246,6 +248,20 @@ mod tests {
                 want.as_slice::<f32>().expect("f32"),
                 "{m} {k} {n}"
             );
+        }
+    }
+
+    /// As many panels as don't divide evenly among threads.
+    #[test]
+    fn wide_rows_are_shared_out() {
+        for n in [1088, 1100, 1280] {
+            let (x, w, row) = (numbers(&[9, 400], 1), numbers(&[400, n], 2), numbers(&[n], 3));
+            let row = row.as_slice::<f32>().expect("f32");
+            let packed = Packed::new(&w, 1, false).expect("memory").expect("f32");
+            let got = product_after(&x, &packed, 1, &[After::AddRow(row)]).expect("product");
+            let want = matmul(&x, Form::Plain, &w, Form::Plain).expect("product");
+            let want = want.as_slice::<f32>().expect("f32").iter().enumerate().map(|(i, v)| v + row[i % n]);
+            assert_eq!(got.as_slice::<f32>().expect("f32"), want.collect::<Vec<_>>());
         }
     }
 
