@@ -18,7 +18,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 sys.dont_write_bytecode = True
 
 from checks import run_all  # noqa: E402
-from recipes import ALL  # noqa: E402
+from recipes import RECIPES, WIDE  # noqa: E402
 from world import World  # noqa: E402
 from zoo import environment  # noqa: E402
 
@@ -30,7 +30,8 @@ def main() -> int:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     world = World(here, arguments.program.resolve(), arguments.examples.resolve(), work)
-    checks = [check for recipe in ALL for check in recipe(world)]
+    recipes = RECIPES + WIDE if arguments.wide else RECIPES
+    checks = [check for recipe in recipes for check in recipe(world)]
     if arguments.only:
         checks = [c for c in checks if any(word in f"recipe {c.recipe} {c.direction} {c.name}" for word in arguments.only)]
     failed = run_all(checks, here.name, arguments.results)
@@ -45,6 +46,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="a folder for models and results")
     parser.add_argument("--results", type=Path, required=True, help="where the lines of JSON go")
     parser.add_argument("--keras2", action="store_true", help="Keras 2's API (tf_keras) where Keras is 3")
+    parser.add_argument("--wide", action="store_true", help="hundreds of models and ops more")
     parser.add_argument("--only", action="append", metavar="TEXT", help="checks whose name has this; may be repeated")
     return parser.parse_args()
 

@@ -17,6 +17,7 @@ cargo xtask interop [OPTIONS]
 Makes virtual environments with pinned TensorFlow and Keras, and checks every recipe of saving and
 loading in both directions. What was installed before is used again while the pins are the same.
 
+  --wide                hundreds of models and ops more: Keras's applications and layers, modules, graphs, ops
   --only TEXT           only checks whose name contains TEXT, e.g. \"recipe 5\" (may be repeated)
   --environment NAME    only tf215, tf221 or tf221-keras2 (may be repeated)
   --skip-missing        leave out an environment for which no fitting Python is found
@@ -41,6 +42,7 @@ const EXAMPLES: &[&str] = &[
 
 #[derive(Debug, Default)]
 struct Options {
+    wide: bool,
     only: Vec<String>,
     environments: Vec<String>,
     skip_missing: bool,
@@ -55,6 +57,7 @@ impl Options {
         while let Some(arg) = args.next() {
             let mut value = || args.next().cloned().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {
+                "--wide" => options.wide = true,
                 "--only" => options.only.push(value()?),
                 "--environment" => {
                     options.environments.push(environment(&value()?)?.name.to_owned());
@@ -203,6 +206,9 @@ fn check<'a>(
             command.arg("--program").arg(program).arg("--examples").arg(examples);
             command.arg("--work").arg(work.join("work")).arg("--results").arg(&out);
             command.args(environment.arguments);
+            if options.wide {
+                command.arg("--wide");
+            }
             for text in &options.only {
                 command.arg("--only").arg(text);
             }
