@@ -323,7 +323,9 @@ impl<'a> Draft<'a> {
         };
         let feeds: Vec<Output> = l.enters.iter().chain(&l.nexts).map(|&n| Output::new(n, 0)).collect();
         let fetches = l.nexts.iter().chain(&l.exits).map(moved).collect::<Result<Vec<_>>>()?;
-        let request = Request { feeds: &feeds, fetches: &fetches, targets: &[], ..self.request };
+        // What the next iteration waits for runs too, though nothing takes its value: it may be put on a stack.
+        let targets: Vec<usize> = l.nexts.iter().flat_map(|&n| nodes[n].controls.iter().copied()).collect();
+        let request = Request { feeds: &feeds, fetches: &fetches, targets: &targets, ..self.request };
         let plan = Plan::compile(&request).map_err(|e| e.at(format!("the loop entered at {name:?}")))?;
         let constant = l.enters.iter().map(|&n| frames::is_constant(&nodes[n])).collect();
         let inputs = l.enters.iter().map(|&n| self.value(Output::new(n, 0))).collect::<Result<Vec<_>>>()?;
