@@ -59,7 +59,8 @@ pub(crate) fn explain(weights: &Path, model: &Path, as_json: bool) -> Result<Ver
 
 fn listing(tensors: Vec<(String, Variable)>) -> Listing {
     let numeric = tensors.into_iter().filter(|(name, _)| name != modelark::checkpoint::OBJECT_GRAPH_KEY);
-    numeric.map(|(name, v)| (name, format!("{} {}", v.dtype, output::shape(&v.shape)))).collect()
+    let plain = |name: String| name.trim_end_matches("/.ATTRIBUTES/VARIABLE_VALUE").to_owned();
+    numeric.map(|(name, v)| (plain(name), format!("{} {}", v.dtype, output::shape(&v.shape)))).collect()
 }
 
 /// The tensors that the model has when it is saved in that format.
@@ -146,12 +147,7 @@ impl Gap {
 /// The names nearest to this one: those that end alike first, for the front of a name is what objects around it are called.
 fn candidates<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Vec<String> {
     const SHOWN: usize = 3;
-    let plain = |n: &str| n.trim_end_matches("/.ATTRIBUTES/VARIABLE_VALUE").to_owned();
-    let wanted = plain(name);
-    let common = |n: &str| {
-        let (a, b) = (wanted.rsplit('/'), plain(n));
-        a.zip(b.rsplit('/').map(str::to_owned).collect::<Vec<_>>()).take_while(|(x, y)| *x == y).count()
-    };
+    let common = |n: &str| name.rsplit('/').zip(n.rsplit('/')).take_while(|(x, y)| x == y).count();
     let mut found: Vec<&str> = among.collect();
     let near = nearest(name, found.iter().copied()).unwrap_or_default();
     found.sort_by_key(|n| (!near.contains(&format!("{n:?}")), std::cmp::Reverse(common(n))));
