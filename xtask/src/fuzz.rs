@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::workspace::{Outcome, cargo, root};
+use crate::workspace::{Outcome, root, test_program};
 
 const HELP: &str = "fuzz [--seconds N] [--only TARGET]...: N seconds for each parser (default 60); needs a nightly \
                     toolchain and cargo-fuzz";
@@ -39,21 +39,7 @@ pub fn run(args: &[String]) -> Outcome {
     for (target, dictionary) in TARGETS.iter().filter(|(t, _)| only.is_empty() || only.contains(t)) {
         let corpus = fuzz.join("corpus").join(target);
         let folder = corpus.to_str().ok_or("the path isn't UTF-8")?;
-        cargo(
-            &[
-                "run",
-                "--quiet",
-                "--package",
-                "modelark-tests",
-                "--bin",
-                "hostile",
-                "--",
-                "--seeds",
-                target,
-                folder,
-            ],
-            &[],
-        )?;
+        test_program("hostile", &["--seeds", target, folder])?;
         if !one(&fuzz, target, dictionary, seconds)? {
             finds.push(*target);
         }

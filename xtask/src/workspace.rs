@@ -25,6 +25,13 @@ pub fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("`{shown}` failed: {status}").into()) }
 }
 
+/// Builds a program of the package of tests and runs it with these arguments.
+pub fn test_program(name: &str, args: &[impl AsRef<str>]) -> Outcome {
+    let mut command = vec!["run", "--quiet", "--package", "modelark-tests", "--bin", name, "--"];
+    command.extend(args.iter().map(AsRef::as_ref));
+    cargo(&command, &[])
+}
+
 /// The packages of the workspace as `cargo metadata` describes them.
 pub fn packages() -> Outcome<Vec<Value>> {
     let output = cargo_command().args(["metadata", "--no-deps", "--format-version", "1"]).output()?;

@@ -103,6 +103,13 @@ impl Encoding {
     }
 }
 
+/// What a layer that hashes into so many bins gives.
+fn hashed(encoding: &Encoding, num_bins: usize, inputs: &Inputs) -> Result<Vec<Spec>> {
+    let compute = inputs.compute_dtype();
+    let dtype = if encoding.is_int() && compute.is_integer() { compute } else { encoded(encoding, compute) };
+    Ok(vec![encoding.output(inputs.first()?, num_bins, dtype)?])
+}
+
 /// The dtype of encoded categories: the policy's, where that is of floats.
 pub(crate) fn encoded(encoding: &Encoding, compute: DType) -> DType {
     match encoding.is_int() {
@@ -304,9 +311,7 @@ impl Layer for Hashing {
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
-        let compute = inputs.compute_dtype();
-        let dtype = if self.encoding.is_int() && compute.is_integer() { compute } else { encoded(&self.encoding, compute) };
-        Ok(vec![self.encoding.output(inputs.first()?, self.num_bins, dtype)?])
+        hashed(&self.encoding, self.num_bins, inputs)
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
@@ -362,9 +367,7 @@ impl Layer for HashedCrossing {
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
-        let compute = inputs.compute_dtype();
-        let dtype = if self.encoding.is_int() && compute.is_integer() { compute } else { encoded(&self.encoding, compute) };
-        Ok(vec![self.encoding.output(inputs.first()?, self.num_bins, dtype)?])
+        hashed(&self.encoding, self.num_bins, inputs)
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
