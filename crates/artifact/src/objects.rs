@@ -156,6 +156,12 @@ impl Objects {
     /// The root's id.
     pub const ROOT: ObjectId = 0;
 
+    /// The child of a layer that holds what Keras 2 puts beside its weights in a SavedModel.
+    const API: &str = "keras_api";
+
+    /// The list of a layer's states among that.
+    const STATES: &str = "states";
+
     /// Adds an object that nothing holds yet.
     pub fn push(&mut self, kind: Kind) -> ObjectId {
         self.nodes.push(Object::new(kind));
@@ -252,6 +258,54 @@ impl Objects {
             .collect()
     }
 
+    /// Every variable but those of [`Objects::states`], as [`Objects::variables`] gives them.
+    pub fn weights(&self) -> Vec<(ObjectId, String, &Variable)> {
+        let states: HashSet<ObjectId> = self.states().into_iter().collect();
+        self.variables().into_iter().filter(|(id, ..)| !states.contains(id)).collect()
+    }
+
+    /// The variables that stateful layers keep from one call to the next (Keras: the `states` of a recurrent layer). They
+    /// belong to a running model and to a SavedModel; no file of weights has them.
+    pub fn states(&self) -> Vec<ObjectId> {
+        let holders = self.nodes.iter().filter_map(|o| self.get(o.child(Self::API)?)?.child(Self::STATES));
+        let mut stack: Vec<ObjectId> = holders.collect();
+        let (mut seen, mut found) = (HashSet::new(), Vec::new());
+        while let Some(id) = stack.pop() {
+            let Some(object) = self.get(id).filter(|_| seen.insert(id)) else { continue };
+            if matches!(object.kind, Kind::Variable(_)) {
+                found.push(id);
+            }
+            stack.extend(object.children.iter().rev().map(|(_, child)| *child));
+        }
+        found
+    }
+
+    /// Adds a variable to those that a layer keeps from one call to the next.
+    pub fn add_state(&mut self, layer: ObjectId, state: Variable) -> ObjectId {
+        let held = |o: &Self, parent: ObjectId, name| o.get(parent).and_then(|o| o.child(name));
+        let api = held(self, layer, Self::API).unwrap_or_else(|| self.add(layer, Self::API, Kind::object()));
+        let list = held(self, api, Self::STATES).unwrap_or_else(|| self.add(api, Self::STATES, Kind::List));
+        let index = self.get(list).map_or(0, |l| l.children.len());
+        self.add(list, index.to_string(), Kind::Variable(state))
+    }
+
+    /// The variable of this index that a layer keeps from one call to the next.
+    pub fn state(&self, layer: ObjectId, index: usize) -> Option<ObjectId> {
+        let list = self.get(self.get(layer)?.child(Self::API)?)?.child(Self::STATES)?;
+        self.get(list)?.child(&index.to_string())
+    }
+
+    /// The same objects, of which no layer holds states.
+    pub fn without_states(&self) -> Objects {
+        let mut objects = self.clone();
+        for object in &mut objects.nodes {
+            if matches!(object.kind, Kind::Layer(_)) {
+                object.children.retain(|(name, _)| name != Self::API);
+            }
+        }
+        objects
+    }
+
     /// The first path of every object, for messages and for naming.
     pub fn paths(&self) -> HashMap<ObjectId, String> {
         self.walk().into_iter().map(|(id, path)| (id, path.join("/"))).collect()
@@ -261,6 +315,18 @@ impl Objects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn states_stand_beside_the_weights() {
+        let mut o = Objects::new(Kind::Layer(Layer::default()));
+        o.add(Objects::ROOT, "kernel", Kind::Variable(Variable::new("kernel", Tensor::scalar(1.0f32))));
+        let states = [0, 1].map(|_| o.add_state(Objects::ROOT, Variable::new("state", Tensor::scalar(0f32))));
+        assert_eq!(o.states(), states);
+        assert_eq!(o.state(Objects::ROOT, 1), Some(states[1]));
+        assert_eq!(o.find("keras_api/states/0"), Some(states[0]));
+        assert_eq!((o.variables().len(), o.weights().len()), (3, 1));
+        assert_eq!(o.without_states().variables().len(), 1);
+    }
 
     #[test]
     fn walking_gives_first_paths_even_in_cycles() {

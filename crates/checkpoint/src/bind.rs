@@ -135,7 +135,7 @@ fn check(
             .collect()
     };
     let mut without = Vec::new();
-    for (id, path, variable) in model.variables() {
+    for (id, path, variable) in model.weights() {
         let Some(value) = found.get(&id).and_then(|source| file.variable(*source)) else {
             without.push(path);
             continue;

@@ -139,7 +139,7 @@ impl Format for Json {
         target.write(&name, architecture::write(&architecture).as_bytes())?;
         let valued = artifact
             .objects
-            .variables()
+            .weights()
             .iter()
             .any(|(_, _, v)| !matches!(v.value, modelark_artifact::Value::None));
         match self.weights {

@@ -190,6 +190,21 @@ impl Model {
         self.run_time(path)?.assign(value).map_err(|e| Error::mismatch(e.to_string()))
     }
 
+    /// Makes the states that stateful layers keep from one call to the next zeros again (Keras: `reset_states`).
+    ///
+    /// # Errors
+    /// When one has a value that can't be set.
+    pub fn reset_states(&self) -> Result<()> {
+        for id in self.artifact.objects.states() {
+            let (Some(state), Some(variable)) = (self.runtime.variable(id), self.artifact.objects.variable(id)) else {
+                continue;
+            };
+            let zeros = Tensor::zeros(variable.dtype, &variable.shape)?;
+            state.assign(zeros).map_err(|e| Error::mismatch(e.to_string()))?;
+        }
+        Ok(())
+    }
+
     fn run_time(&self, path: &str) -> Result<&Arc<modelark_graph::engine::Variable>> {
         let found =
             self.variables.iter().find(|(p, _)| p == path).and_then(|(_, id)| self.runtime.variable(*id));

@@ -95,6 +95,39 @@ impl<'a> Call<'a> {
         self.read_variable(id)
     }
 
+    /// Reads what the layer kept from the call before ([`Layer::kept`](crate::Layer::kept)), cast as its weights are.
+    ///
+    /// # Errors
+    /// When it keeps nothing of this index, since the batch's size isn't known.
+    pub fn kept(&mut self, index: usize) -> Result<Sym> {
+        let id = self.state(index)?;
+        let value = self.read_variable(id)?;
+        let compute = self.frame.inputs.compute_dtype();
+        if self.dtype(value).is_float() { self.cast(value, compute) } else { Ok(value) }
+    }
+
+    /// Keeps a value for the next call.
+    ///
+    /// # Errors
+    /// As [`Call::kept`], and within a loop, where variables have values alone.
+    pub fn keep(&mut self, index: usize, value: Sym) -> Result<()> {
+        let id = self.state(index)?;
+        let variable = self.objects.variable(id).zip(self.variables.get(&id).copied());
+        let (variable, handle) = variable.ok_or_else(|| Error::missing("a variable that isn't there"))?;
+        if self.dtype(handle) != DType::Resource {
+            return Err(Error::unsupported("a layer that another one runs in a loop can't be stateful"));
+        }
+        let value = self.cast(value, variable.dtype)?;
+        Ok(self.builder.op("AssignVariableOp").inputs(&[handle, value]).run()?)
+    }
+
+    fn state(&self, index: usize) -> Result<ObjectId> {
+        self.objects.state(self.frame.object, index).ok_or_else(|| {
+            Error::mismatch("a stateful layer keeps states of a batch whose size isn't known")
+                .help("give the model's input a shape with its batch, or make the layer not stateful")
+        })
+    }
+
     fn read_variable(&mut self, id: ObjectId) -> Result<Sym> {
         let variable = self.objects.variable(id).zip(self.variables.get(&id));
         let (variable, &held) = variable.ok_or_else(|| Error::missing("a variable that isn't there"))?;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use modelark_artifact::graph::Sym;
+use modelark_artifact::tensor::Tensor;
 use modelark_artifact::{Dialect, Error, Kind, ObjectId, Result, Role, Variable};
 use serde_json::{Value, json};
 
@@ -438,6 +439,13 @@ impl Instance {
                 shape: weight.shape,
             };
             tree.objects.add(id, weight.name, Kind::Variable(variable));
+        }
+        for kept in layer.kept(&inputs)? {
+            let known: Option<Vec<usize>> = kept.dims()?.iter().copied().collect();
+            // What a batch of any size would leave can't be kept; the call says so.
+            let Some(shape) = known else { continue };
+            let zeros = Tensor::zeros(kept.dtype, &shape)?;
+            tree.objects.add_state(id, Variable::new("rnn_state", zeros).trainable(false));
         }
         for sublayer in layer.sublayers(&inputs)? {
             let mut parent = id;

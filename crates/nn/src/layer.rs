@@ -260,6 +260,16 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
         Ok(None)
     }
 
+    /// What the layer keeps from one call to the next, zeros at first (Keras: the `states` of a stateful recurrent layer).
+    /// Its call reads it by [`Call::kept`] and changes it by [`Call::keep`].
+    ///
+    /// # Errors
+    /// When the inputs don't fit, or don't say enough.
+    fn kept(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        let _ = inputs;
+        Ok(Vec::new())
+    }
+
     /// The layers that this one holds, in the order in which Keras makes them.
     ///
     /// # Errors

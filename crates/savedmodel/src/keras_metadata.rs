@@ -143,7 +143,8 @@ pub(crate) fn prepare(plan: &mut Plan) -> Result<()> {
         });
         if let Some(function) = function {
             let function = with_losses(plan, &function)?;
-            let api = plan.objects.add(id, "keras_api", Kind::object());
+            let held = plan.objects.get(id).and_then(|o| o.child("keras_api"));
+            let api = held.unwrap_or_else(|| plan.objects.add(id, "keras_api", Kind::object()));
             let call = plan.objects.add(api, CALL_AND_LOSSES, Kind::Function(function));
             plan.objects.link(id, "call_and_return_all_conditional_losses", call);
         }

@@ -129,7 +129,7 @@ impl Plan {
     /// The variables of the model itself in the order of its objects, those of the optimizer left out.
     fn model_variables(&self) -> Vec<ObjectId> {
         let optimizer = self.root_child("optimizer");
-        let mut seen: HashSet<ObjectId> = optimizer.into_iter().collect();
+        let mut seen: HashSet<ObjectId> = optimizer.into_iter().chain(self.objects.states()).collect();
         let mut found = Vec::new();
         let mut stack = vec![Objects::ROOT];
         while let Some(id) = stack.pop() {

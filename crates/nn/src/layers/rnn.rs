@@ -69,7 +69,7 @@ pub type RNN = Recurrent<AnyCell>;
 /// A recurrent layer over a cell (Keras: `RNN`, `LSTM`, `GRU`, `SimpleRNN`, `ConvLSTM2D` and its relations).
 ///
 /// It takes the sequence, `[batch, steps, ..]`, and the states to begin with where they are given. A stateful layer
-/// begins each call with zeros: nothing is kept from one call to the next.
+/// begins each call with the states that the call before ended with; `Model::reset_states` makes them zeros again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recurrent<C> {
     pub(super) cell: C,
@@ -104,6 +104,13 @@ impl<C: Cell + Default> Recurrent<C> {
     /// The same, running from the end to the beginning, or not.
     pub fn go_backwards(mut self, go_backwards: bool) -> Self {
         self.go_backwards = go_backwards;
+        self
+    }
+
+    /// The same, beginning each call with the states that the one before ended with, or not. The size of the batch must be
+    /// known.
+    pub fn stateful(mut self, stateful: bool) -> Self {
+        self.stateful = stateful;
         self
     }
 
@@ -153,6 +160,15 @@ impl<C: Cell> Layer for Recurrent<C> {
         }
     }
 
+    fn kept(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        if !self.stateful {
+            return Ok(Vec::new());
+        }
+        let dtype = inputs.policy().variable()?;
+        let states = self.cell.instance(inputs.policy()).states(&self.step(inputs.first()?)?)?;
+        Ok(states.into_iter().map(|state| Spec { dtype, ..state }).collect())
+    }
+
     fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {
         let step = self.step(inputs.first()?)?;
         Ok(vec![Sublayer::new("cell", &self.cell.instance(inputs.policy()), vec![step])])
@@ -186,7 +202,9 @@ impl<C: Cell> Layer for Recurrent<C> {
         let step = self.step(call.inputs().first()?)?;
         let specs = cell.states(&step)?;
         let mut initial = initial.to_vec();
-        if initial.is_empty() {
+        if initial.is_empty() && self.stateful {
+            initial = (0..specs.len()).map(|i| call.kept(i)).collect::<Result<_>>()?;
+        } else if initial.is_empty() {
             let batch = call.extent(x, usize::from(self.time_major))?;
             for spec in &specs {
                 initial.push(zeros(call, batch, spec, x)?);
@@ -205,6 +223,11 @@ impl<C: Cell> Layer for Recurrent<C> {
         }[..] else {
             return Err(Error::mismatch("a recurrent op gives an output and states"));
         };
+        if self.stateful {
+            for (i, &state) in states.iter().enumerate() {
+                call.keep(i, state)?;
+            }
+        }
         let mut out = vec![if self.return_sequences { *sequence } else { *last }];
         if self.return_state {
             out.extend(states);

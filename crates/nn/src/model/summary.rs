@@ -33,7 +33,7 @@ impl Model {
     /// When the model isn't built, or its layers don't fit each other.
     pub fn summary(&self) -> Result<Vec<Row>> {
         let inputs = self.inputs()?;
-        let objects = self.skeleton()?;
+        let objects = self.skeleton()?.without_states();
         let mut rows: Vec<Row> = self
             .layers
             .iter()
