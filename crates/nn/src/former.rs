@@ -22,9 +22,9 @@ const COMMON: &[Former] = &[
     ("data_format", &["dim_ordering"]),
     ("depthwise_initializer", &["depthwise_init"]),
     ("dropout", &["dropout_W"]),
-    ("dtype", &["input_dtype"]),
     ("filters", &["nb_filter"]),
     ("gamma_initializer", &["gamma_init"]),
+    ("implementation", &["consume_less"]),
     ("kernel_constraint", &["W_constraint"]),
     ("kernel_initializer", &["init"]),
     ("kernel_regularizer", &["W_regularizer"]),
@@ -41,6 +41,12 @@ const COMMON: &[Former] = &[
     ("use_bias", &["bias"]),
 ];
 
+/// What recurrent layers of Keras 1 could save; the position is the number that Keras 2 has for it.
+const CONSUME_LESS: [&str; 3] = ["cpu", "mem", "gpu"];
+
+/// The number of the implementation whose weights Keras 1 keeps as they are today, all gates in one.
+pub(crate) const JOINED: usize = 2;
+
 /// A layer's config of Keras 1 in the words of Keras 2. `own` are the names that this class alone had.
 pub(crate) fn modern(config: &Object, own: &[Former]) -> Object {
     let mut config = config.clone();
@@ -56,6 +62,7 @@ pub(crate) fn modern(config: &Object, own: &[Former]) -> Object {
         match (key.as_str(), value.as_str()) {
             ("data_format", Some("th")) => *value = json!("channels_first"),
             ("data_format", Some("tf" | "default")) => *value = json!("channels_last"),
+            ("implementation", Some(less)) => *value = json!(CONSUME_LESS.iter().position(|&l| l == less)),
             ("unit_forget_bias", Some(initializer)) => *value = json!(matches!(initializer, "one" | "ones")),
             _ if key.ends_with("_regularizer") || key.ends_with("_constraint") => named(value),
             _ => {}
@@ -204,18 +211,24 @@ pub(crate) fn convolution(
     }))
 }
 
-/// The weights of a recurrent cell: kernel `[in, gates * units]`, recurrent kernel `[units, gates * units]`, and perhaps
-/// a bias, where an older file has them otherwise.
+/// The weights of a recurrent cell: kernel `[.., in, gates * units]`, recurrent kernel `[.., units, gates * units]`, and
+/// perhaps a bias, where an older file has them otherwise.
 ///
-/// `order` says which of Keras 1's gates each of today's is.
+/// `order` says which of Keras 1's gates each of today's is; of convolutions with `channels_first` Keras 1 had the
+/// kernels as `[units, in, ..]`.
 pub(crate) fn recurrent(
     weights: &[WeightSpec],
     origin: &Origin,
     order: &'static [usize],
+    channels_first: bool,
 ) -> Option<FormerWeights> {
     let [kernel, recurrent, rest @ ..] = weights else { return None };
-    let units = *recurrent.shape.first()?;
     let gates = order.len();
+    let units = recurrent.shape.last()?.checked_div(gates)?;
+    let rank = kernel.shape.len();
+    // Where each of today's axes is in the file.
+    let axes: Vec<usize> =
+        if channels_first { (2..rank).chain([1, 0]).collect() } else { (0..rank).collect() };
     match origin.layout? {
         Layout::Keras1 | Layout::EarlyKeras1 if gates > 1 => {
             let bias = rest.first()?;
@@ -225,20 +238,36 @@ pub(crate) fn recurrent(
                     shape,
                     ..of.clone()
                 };
-                let width = kernel.shape.first().copied().unwrap_or_default();
+                let alone = |of: &WeightSpec| {
+                    let mut today = of.shape.clone();
+                    today.pop();
+                    today.push(units);
+                    let mut shape = today.clone();
+                    for (&axis, extent) in axes.iter().zip(today) {
+                        if let Some(place) = shape.get_mut(axis) {
+                            *place = extent;
+                        }
+                    }
+                    shape
+                };
                 [
-                    spec(kernel, "W", vec![width, units]),
-                    spec(recurrent, "U", vec![units, units]),
+                    spec(kernel, "W", alone(kernel)),
+                    spec(recurrent, "U", alone(recurrent)),
                     spec(bias, "b", vec![units]),
                 ]
             };
             let rows = bias.shape.len();
-            Some(FormerWeights::new((0..gates).flat_map(of).collect(), move |weights| {
+            let specs = (0..gates).flat_map(of).collect();
+            Some(FormerWeights::new(specs, move |weights| {
                 let join = |kind: usize| -> Result<Tensor> {
-                    let parts: Option<Vec<&Tensor>> =
-                        order.iter().map(|g| weights.get(3 * g + kind)).collect();
-                    let parts = parts.ok_or_else(|| Error::missing("a gate has no weights"))?;
-                    Ok(array::concat(&parts, usize::from(kind < 2))?)
+                    let part = |gate: &usize| {
+                        let part = weights.get(3 * gate + kind);
+                        let part = part.ok_or_else(|| Error::missing("a gate has no weights"))?;
+                        Ok(if kind < 2 { array::transpose(part, &axes)? } else { part.clone() })
+                    };
+                    let parts = order.iter().map(part).collect::<Result<Vec<Tensor>>>()?;
+                    let last = if kind < 2 { rank - 1 } else { 0 };
+                    Ok(array::concat(&parts.iter().collect::<Vec<_>>(), last)?)
                 };
                 let bias = join(2)?;
                 // A bias of two rows has the state's apart, which Keras 1 hadn't.
@@ -362,7 +391,7 @@ mod tests {
     fn gates_are_joined_in_todays_order() {
         let weights = [spec("kernel", &[2, 12]), spec("recurrent_kernel", &[3, 12]), spec("bias", &[12])];
         let origin = Origin { layout: Some(Layout::Keras1), flipped: false };
-        let former = recurrent(&weights, &origin, &[0, 2, 1, 3]).expect("differs");
+        let former = recurrent(&weights, &origin, &[0, 2, 1, 3], false).expect("differs");
         assert_eq!(former.weights.len(), 12);
         let old: Vec<Tensor> =
             former.weights.iter().enumerate().map(|(i, w)| range(&w.shape, 100 * i)).collect();
@@ -376,7 +405,7 @@ mod tests {
     fn cudnn_keeps_gates_transposed() {
         let weights = [spec("kernel", &[2, 12]), spec("recurrent_kernel", &[3, 12]), spec("bias", &[12])];
         let origin = Origin { layout: Some(Layout::CuDnn), flipped: false };
-        let former = recurrent(&weights, &origin, &[0, 2, 1, 3]).expect("differs");
+        let former = recurrent(&weights, &origin, &[0, 2, 1, 3], false).expect("differs");
         assert_eq!(former.weights[2].shape, [24]);
         let old: Vec<Tensor> = former.weights.iter().map(|w| range(&w.shape, 0)).collect();
         let new = (former.convert)(old).expect("converts");

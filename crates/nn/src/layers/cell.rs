@@ -4,6 +4,7 @@ use modelark_artifact::{Dialect, Error, Result};
 use serde_json::Value;
 
 use crate::config::{Activation, Fields, Initializer};
+use crate::former::{self, FormerWeights, JOINED, Layout, Origin};
 use crate::layer::{WeightOptions, WeightSpec};
 
 /// Options that all of Keras's cells have.
@@ -20,6 +21,8 @@ pub(super) struct CellOptions {
     pub seed: Option<i64>,
     /// Which of several ways Keras 2 computes the same in; only the gated cells say.
     pub implementation: usize,
+    /// Whether the config is one of Keras 1 that saved time by having the weights of all gates in one.
+    keras1_joined: bool,
 }
 
 impl Default for CellOptions {
@@ -34,6 +37,7 @@ impl Default for CellOptions {
             recurrent_dropout: 0.0,
             seed: None,
             implementation: 2,
+            keras1_joined: false,
         }
     }
 }
@@ -50,10 +54,29 @@ impl CellOptions {
         f.keras3("seed", &mut self.seed);
     }
 
+    /// The weights as older files have them. `order` says which of Keras 1's gates each of today's is.
+    pub fn former_weights(
+        &self,
+        weights: Vec<WeightSpec>,
+        origin: &Origin,
+        order: &'static [usize],
+        channels_first: bool,
+    ) -> Result<Option<FormerWeights>> {
+        let is_keras1 = matches!(origin.layout, Some(Layout::Keras1 | Layout::EarlyKeras1));
+        if is_keras1 && self.keras1_joined {
+            return Ok(None);
+        }
+        Ok(former::recurrent(&weights, origin, order, channels_first))
+    }
+
     pub fn visit_implementation(&mut self, f: &mut Fields<'_>) {
         match f.dialect() {
             Dialect::Keras3 => f.constant("implementation", &[], Value::Null),
             _ => f.field("implementation", &mut self.implementation),
+        }
+        if f.is_reading() {
+            self.keras1_joined =
+                f.dialect() == Dialect::Keras1 && f.has("implementation") && self.implementation == JOINED;
         }
     }
 

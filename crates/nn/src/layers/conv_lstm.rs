@@ -9,16 +9,20 @@ use super::sliding::convolve;
 use super::lstm::gates;
 use super::rnn::{Cell, Recurrent};
 use crate::config::{Activation, DTypePolicy, DataFormat, Fields, Padding};
+use crate::former::{Former, FormerWeights, Origin};
 use crate::layer::{WeightSpec, inputs};
 use crate::spatial::Window;
 use crate::{Call, Inputs, Instance, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<ConvLSTM1D>(&["ConvLSTM1D"]),
-    Entry::of::<ConvLSTM2D>(&["ConvLSTM2D"]),
+    Entry::of::<ConvLSTM2D>(&["ConvLSTM2D"]).formerly(FORMER),
     Entry::of::<ConvLSTM3D>(&["ConvLSTM3D"]),
     Entry::of::<ConvLSTMCell<2>>(&["ConvLSTMCell", "ConvLSTM2DCell"]),
 ];
+
+const FORMER: &[Former] =
+    &[("kernel_size", &["nb_row", "nb_col"]), ("unit_forget_bias", &["forget_bias_init"])];
 
 /// One step of an LSTM whose products are convolutions over `N` spatial dimensions (Keras: `ConvLSTMCell`).
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +145,12 @@ impl<const N: usize> Layer for ConvLSTMCell<N> {
             self.options.remember(&mut weights);
         }
         Ok(weights)
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        let channels_first = self.data_format == DataFormat::ChannelsFirst;
+        // As an LSTM's.
+        self.options.former_weights(self.weights(inputs)?, origin, &[0, 2, 1, 3], channels_first)
     }
 
     fn arguments(&self) -> &[&str] {

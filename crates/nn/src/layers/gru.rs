@@ -8,7 +8,7 @@ use super::cell::{CellOptions, cell_methods, times};
 use super::lstm::state;
 use super::rnn::{Cell, Fused, Recurrent};
 use crate::config::{Activation, DTypePolicy, Fields};
-use crate::former::{self, Former, FormerWeights, Origin};
+use crate::former::{Former, FormerWeights, Origin};
 use crate::layer::{WeightSpec, inputs};
 use crate::{Call, Inputs, Instance, Layer, Spec};
 
@@ -95,7 +95,7 @@ impl Layer for GRUCell {
     }
 
     fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
-        Ok(former::recurrent(&self.weights(inputs)?, origin, &[0, 1, 2]))
+        self.options.former_weights(self.weights(inputs)?, origin, &[0, 1, 2], false)
     }
 
     fn arguments(&self) -> &[&str] {

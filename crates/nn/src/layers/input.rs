@@ -65,7 +65,8 @@ impl Layer for InputLayer {
             f.read_only("shape", &mut shape);
             self.batch_shape = std::iter::once(None).chain(shape).collect();
         }
-        f.field("dtype", &mut self.dtype);
+        // Keras 1's name.
+        f.aliased("dtype", &["input_dtype"], &mut self.dtype);
         f.field("sparse", &mut self.sparse);
         if f.dialect() == Dialect::Keras3 {
             f.sparse("ragged", &mut self.ragged);

@@ -5,14 +5,15 @@ use modelark_artifact::tensor::Tensor;
 use modelark_artifact::{Dialect, Error, Result};
 
 use super::Entry;
+use super::convolution::{FORMER_1D, FORMER_2D};
 use super::sliding::{Sliding, sliding_methods};
 use crate::config::{DataFormat, Fields, Initializer, Padding};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[
-    Entry::of::<LocallyConnected<1>>(&["LocallyConnected1D"]),
-    Entry::of::<LocallyConnected<2>>(&["LocallyConnected2D"]),
+    Entry::of::<LocallyConnected<1>>(&["LocallyConnected1D"]).formerly(FORMER_1D),
+    Entry::of::<LocallyConnected<2>>(&["LocallyConnected2D"]).formerly(FORMER_2D),
 ];
 
 /// As `Conv1D`, with weights of their own at each place (Keras 2: `LocallyConnected1D`).

@@ -7,7 +7,7 @@ use super::Entry;
 use super::cell::{CellOptions, cell_methods, times};
 use super::rnn::{Cell, Fused, Recurrent};
 use crate::config::{Activation, DTypePolicy, Fields};
-use crate::former::{self, Former, FormerWeights, Origin};
+use crate::former::{Former, FormerWeights, Origin};
 use crate::layer::{WeightSpec, inputs};
 use crate::{Call, Inputs, Instance, Layer, Spec};
 
@@ -97,7 +97,7 @@ impl Layer for LSTMCell {
 
     fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
         // Keras 1 has its gates in the order input, cell, forget, output.
-        Ok(former::recurrent(&self.weights(inputs)?, origin, &[0, 2, 1, 3]))
+        self.options.former_weights(self.weights(inputs)?, origin, &[0, 2, 1, 3], false)
     }
 
     fn arguments(&self) -> &[&str] {

@@ -150,6 +150,8 @@ pub struct BatchNormalization {
     renorm: bool,
     renorm_clipping: Value,
     renorm_momentum: f64,
+    /// What the statistics are of: see [`BatchNormalization::mode`].
+    mode: usize,
 }
 
 impl Default for BatchNormalization {
@@ -165,6 +167,7 @@ impl Default for BatchNormalization {
             renorm: false,
             renorm_clipping: Value::Null,
             renorm_momentum: 0.99,
+            mode: 0,
         }
     }
 }
@@ -178,6 +181,13 @@ impl BatchNormalization {
     /// The same for another axis.
     pub fn axis(mut self, axis: i64) -> Self {
         self.axis = Axes::one(axis);
+        self
+    }
+
+    /// The same in one of Keras 1's other modes: 1 normalizes each row along the last axis by its own mean and
+    /// variance, 2 each channel by those of the batch at hand. No later version has them.
+    pub fn mode(mut self, mode: usize) -> Self {
+        self.mode = mode;
         self
     }
 
@@ -228,7 +238,14 @@ impl Layer for BatchNormalization {
             f.field("renorm_clipping", &mut self.renorm_clipping);
             f.field("renorm_momentum", &mut self.renorm_momentum);
         }
-        for key in ["fused", "virtual_batch_size", "mode", "name_scope", "adjustment"] {
+        f.read_only("mode", &mut self.mode);
+        if !f.is_reading() && self.mode != 0 {
+            f.note(format!("mode {} of Keras 1 is left out: later versions normalize by what training saw", self.mode));
+        }
+        if self.mode > 2 {
+            f.fail(Error::unsupported(format!("BatchNormalization has no mode {}", self.mode)));
+        }
+        for key in ["fused", "virtual_batch_size", "name_scope", "adjustment"] {
             f.constant(key, &[], Value::Null);
         }
     }
@@ -266,8 +283,27 @@ impl Layer for BatchNormalization {
         let dtype = at_least_f32(spec.dtype);
         let wide = call.cast(x, dtype)?;
         let affine = self.affine.read(call, dtype, shape.as_deref())?;
-        let mean = read(call, "moving_mean", dtype, shape.as_deref())?;
-        let variance = read(call, "moving_variance", dtype, shape.as_deref())?;
+        let rank = spec.rank()?;
+        let [mean, variance] = match self.mode {
+            0 => [
+                read(call, "moving_mean", dtype, shape.as_deref())?,
+                read(call, "moving_variance", dtype, shape.as_deref())?,
+            ],
+            1 => {
+                let [mean, variance] = moments(call, wide, &[-1])?;
+                // Keras 1 adds epsilon to the deviation once more.
+                let epsilon = call.scalar(self.epsilon, wide)?;
+                let sum = call.apply("AddV2", &[variance, epsilon])?;
+                let deviation = call.apply("Sqrt", &[sum])?;
+                let deviation = call.apply("AddV2", &[deviation, epsilon])?;
+                let square = call.apply("Square", &[deviation])?;
+                [mean, call.apply("Sub", &[square, epsilon])?]
+            }
+            _ => {
+                let others: Vec<i64> = (0..rank).filter(|a| !axes.contains(a)).map(|a| a as i64).collect();
+                moments(call, wide, &others)?
+            }
+        };
         let y = normalize(call, wide, [mean, variance], affine, self.epsilon)?;
         Ok(vec![call.cast(y, spec.dtype)?])
     }
