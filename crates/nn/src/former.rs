@@ -71,6 +71,52 @@ pub(crate) fn modern(config: &Object, own: &[Former]) -> Object {
     config
 }
 
+/// The layers of Keras 1 that don't say how their images lie, but go by Keras's own settings.
+const SILENT: &[&str] =
+    &["Cropping2D", "Cropping3D", "UpSampling2D", "UpSampling3D", "ZeroPadding2D", "ZeroPadding3D"];
+
+/// Gives layers that go by Keras 1's settings the order of dimensions of the layers around them that do say it.
+pub(crate) fn spread_data_format(config: &mut Value) {
+    fn any(config: &Value, found: &impl Fn(&Object) -> bool) -> bool {
+        match config {
+            Value::Object(object) => found(object) || object.values().any(|v| any(v, found)),
+            Value::Array(items) => items.iter().any(|v| any(v, found)),
+            _ => false,
+        }
+    }
+    if any(config, &|o| o.get("dim_ordering").is_some_and(|d| d == "th")) {
+        each_layer(config, &mut |class, config| {
+            if SILENT.contains(&class) && !config.contains_key("data_format") {
+                config.entry("dim_ordering").or_insert_with(|| json!("th"));
+            }
+        });
+    }
+}
+
+/// Says what later versions of Keras 2 would take otherwise: a GRU from before there was a choice resets before.
+pub(crate) fn complete(config: &mut Value) {
+    each_layer(config, &mut |class, config| {
+        // CuDNN's have no choice, and no activation.
+        if matches!(class, "GRU" | "GRUCell") && config.contains_key("activation") {
+            config.entry("reset_after").or_insert(Value::Bool(false));
+        }
+    });
+}
+
+fn each_layer(config: &mut Value, change: &mut impl FnMut(&str, &mut Object)) {
+    match config {
+        Value::Object(object) => {
+            let class = object.get("class_name").and_then(Value::as_str).map(str::to_owned);
+            if let (Some(class), Some(Value::Object(config))) = (class, object.get_mut("config")) {
+                change(&class, config);
+            }
+            object.values_mut().for_each(|v| each_layer(v, change));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| each_layer(v, change)),
+        _ => {}
+    }
+}
+
 /// Keras 1 put the name of a penalty or a constraint among its options: `{"name": "L2", "l2": 0.01}`.
 fn named(value: &mut Value) {
     if let Value::Object(node) = value
@@ -350,6 +396,32 @@ mod tests {
             "kernel_regularizer": {"class_name": "WeightRegularizer", "config": {"l1": 0.0, "l2": 0.5}},
             "bias_constraint": null, "unit_forget_bias": true, "use_bias": true, "strides": [1, 1]});
         assert_eq!(modern, wanted);
+    }
+
+    #[test]
+    fn what_older_versions_leave_unsaid_is_said() {
+        let layer = |class: &str, config: Value| json!({"class_name": class, "config": config});
+        let mut first = json!([
+            layer("ZeroPadding2D", json!({"padding": [1, 1]})),
+            layer("Convolution2D", json!({"dim_ordering": "th"})),
+        ]);
+        let mut last =
+            json!([layer("ZeroPadding2D", json!({})), layer("Convolution2D", json!({"dim_ordering": "tf"}))]);
+        let as_it_was = last.clone();
+        spread_data_format(&mut first);
+        spread_data_format(&mut last);
+        assert_eq!((first.pointer("/0/config/dim_ordering"), last), (Some(&json!("th")), as_it_was));
+
+        let mut model = json!({"config": {"layers": [
+            layer("GRU", json!({"activation": "tanh"})),
+            layer("GRU", json!({"activation": "tanh", "reset_after": true})),
+            layer("CuDNNGRU", json!({})),
+        ]}});
+        complete(&mut model);
+        let said = |i: usize| {
+            model.pointer(&format!("/config/layers/{i}/config/reset_after")).and_then(Value::as_bool)
+        };
+        assert_eq!([said(0), said(1), said(2)], [Some(false), Some(true), None]);
     }
 
     #[test]

@@ -257,7 +257,9 @@ impl Instance {
             return operation.write(&self.0.name, writer);
         }
         let mut inner = (*self.0).clone();
-        let mut layer = layer.clone();
+        let stand_in = layer.written_as(writer.dialect);
+        let class = stand_in.as_ref().map_or(self.class_name(), |s| s.class_name()).to_owned();
+        let mut layer = stand_in.unwrap_or_else(|| layer.clone());
         let mut fields = Fields::writing(writer);
         inner.visit_base(&mut fields);
         layer.visit(&mut fields);
@@ -273,7 +275,7 @@ impl Instance {
         let custom = self.0.custom.as_ref();
         Ok(json!({
             "module": if custom.is_some() { Value::Null } else { json!("keras.layers") },
-            "class_name": self.class_name(),
+            "class_name": class,
             "config": config,
             "registered_name": custom.map(|(_, registered)| registered),
         }))

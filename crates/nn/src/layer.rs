@@ -5,7 +5,7 @@ use std::fmt;
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::{DType, PartialShape};
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
 
 use crate::config::DTypePolicy;
 use crate::former::{FormerWeights, Origin};
@@ -304,6 +304,11 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
     /// The names of the call's arguments that take tensors, in order; they sort tensors given by keyword.
     fn arguments(&self) -> &[&str] {
         &["inputs"]
+    }
+
+    /// The layer of another class that computes the same, for a dialect that lacks this one.
+    fn written_as(&self, _dialect: Dialect) -> Option<Box<dyn Layer>> {
+        None
     }
 
     /// Whether a mask goes through to the output (Keras: `supports_masking`).

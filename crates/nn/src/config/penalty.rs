@@ -47,7 +47,10 @@ macro_rules! kept {
 
 kept! {
     /// A penalty on weights or outputs (Keras: `keras.regularizers`). It is a weight's attribute in training alone.
-    Regularizer, "keras.regularizers", ["l1" => "L1", "l2" => "L2", "l1_l2" => "L1L2", "WeightRegularizer" => "L1L2"]
+    Regularizer, "keras.regularizers", [
+        "l1" => "L1", "l2" => "L2", "l1_l2" => "L1L2",
+        "WeightRegularizer" => "L1L2", "ActivityRegularizer" => "L1L2", "L1L2Regularizer" => "L1L2",
+    ]
 }
 
 kept! {

@@ -1,6 +1,6 @@
 //! Activation functions that have layers of their own, with parameters.
 
-use modelark_artifact::Result;
+use modelark_artifact::{Dialect, Result};
 use modelark_artifact::graph::Sym;
 
 use super::Entry;
@@ -262,7 +262,11 @@ impl Layer for ThresholdedReLU {
 
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.field("theta", &mut self.theta);
-        f.only_in(modelark_artifact::Dialect::Keras2);
+    }
+
+    fn written_as(&self, dialect: Dialect) -> Option<Box<dyn Layer>> {
+        let like = ReLU { threshold: self.theta, ..ReLU::default() };
+        (dialect == Dialect::Keras3).then(|| Box::new(like) as Box<dyn Layer>)
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {

@@ -25,6 +25,7 @@ pub use summary::Row;
 pub use trace::Traced;
 
 use crate::config::{Object, Reader, Writer, expected, plain};
+use crate::former;
 use crate::layers::InputLayer;
 use crate::{Call, Instance, Registry, Spec};
 
@@ -68,7 +69,10 @@ impl Model {
     /// When a class isn't known, a config isn't what its class takes, or the layers don't connect.
     pub fn from_architecture(architecture: &Architecture, registry: &Registry) -> Result<Self> {
         let reader = Reader { dialect: architecture.dialect, registry };
-        let node = plain(&architecture.config);
+        let mut node = plain(&architecture.config);
+        if architecture.dialect == Dialect::Keras1 {
+            former::spread_data_format(&mut node);
+        }
         let class = node.get("class_name").and_then(Value::as_str).unwrap_or_default();
         if !Model::is_class(class) && !node.is_array() {
             let registered = node.get("registered_name").and_then(Value::as_str).unwrap_or(class);
@@ -242,7 +246,9 @@ impl Model {
             && source.dialect == dialect
             && source.dialect != Dialect::Keras1
         {
-            return Ok((source.clone(), Report::default()));
+            let mut source = source.clone();
+            former::complete(&mut source.config);
+            return Ok((source, Report::default()));
         }
         // What Keras 1 wrote, Keras 2 writes: the weights, too, lie as Keras 2 has them.
         let dialect = dialect.max(Dialect::Keras2);

@@ -216,6 +216,8 @@ impl Optimizer {
         } else if self.decay.is_some_and(|d| d != 0.0) {
             f.note("the \"decay\" of the learning rate has no place in later optimizers");
         }
+        // Nadam's of before 2.11.
+        f.constant("schedule_decay", &[], Value::Null);
         for (key, value) in &mut self.options {
             f.field(key, value);
         }
