@@ -22,6 +22,9 @@ pub trait Context {
     /// When there is no such function, or it fails.
     fn call(&mut self, function: &FuncRef, args: Values) -> Result<Values>;
 
+    /// Hands over what a graph prints: `stderr`, `stdout` or whatever else `tf.print` was told, and the text.
+    fn print(&self, _stream: &str, _text: &[u8]) {}
+
     /// To be asked now and then by whatever runs long.
     ///
     /// # Errors

@@ -14,5 +14,5 @@ pub use frames::fetchable;
 pub use kernel::{Context, Kernel, Values, kernel};
 pub use program::{Executable, Program};
 pub use resource::{Loader, Resource, Resources, Variable};
-pub use run::RunOptions;
+pub use run::{Printer, RunOptions};
 pub use value::{Value, Variant};

@@ -1,5 +1,6 @@
 //! Running a plan: what a run may use and spend, and the loop over the steps.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,26 @@ use super::program::Shared;
 use super::{Context, Resources, Value, Values};
 use crate::{Error, ErrorKind, FuncRef, Result};
 
-/// What a run may spend, and how it is stopped.
+/// Called with what graphs print: where it is to go, such as `stderr`, and the text.
+#[derive(Clone)]
+pub struct Printer(Arc<Listener>);
+
+type Listener = dyn Fn(&str, &[u8]) + Send + Sync;
+
+impl Printer {
+    /// A printer that calls `listener` with the stream's name and the text, with whatever ends it.
+    pub fn new(listener: impl Fn(&str, &[u8]) + Send + Sync + 'static) -> Self {
+        Printer(Arc::new(listener))
+    }
+}
+
+impl fmt::Debug for Printer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Printer")
+    }
+}
+
+/// What a run may spend, how it is stopped, and who hears what it prints.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// How long the run may take; it is asked between kernels.
@@ -25,12 +45,21 @@ pub struct RunOptions {
     pub max_depth: usize,
     /// How many bytes the values that the run makes may take at any one time; variables aren't counted.
     pub max_bytes: usize,
+    /// Who hears what the graph prints (`tf.print`); nobody, where it is `None`.
+    pub print: Option<Printer>,
 }
 
 impl Default for RunOptions {
     /// No time limit, no step limit, calls as deep as a thread's usual stack holds, and 16 GiB.
     fn default() -> Self {
-        RunOptions { time: None, cancel: None, max_steps: None, max_depth: 128, max_bytes: 16 << 30 }
+        RunOptions {
+            time: None,
+            cancel: None,
+            max_steps: None,
+            max_depth: 128,
+            max_bytes: 16 << 30,
+            print: None,
+        }
     }
 }
 
@@ -56,6 +85,12 @@ impl Context for Run<'_> {
 
     fn node(&self) -> &str {
         self.node
+    }
+
+    fn print(&self, stream: &str, text: &[u8]) {
+        if let Some(printer) = &self.options.print {
+            (printer.0)(stream, text);
+        }
     }
 
     fn call(&mut self, function: &FuncRef, args: Values) -> Result<Values> {

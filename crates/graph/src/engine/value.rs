@@ -34,6 +34,8 @@ pub enum Variant {
     Optional(Option<Arc<Vec<Value>>>),
     /// The tensors that a composite value consists of, such as a ragged tensor's row splits and then its values.
     Composite(Arc<Vec<Value>>),
+    /// A map from tensors to values (TensorFlow: `TensorMap`), in the order in which keys came.
+    Map(Arc<Vec<(Tensor, Value)>>),
     /// A tensor of rank 1 of structured values.
     Vector(Arc<Vec<Value>>),
 }

@@ -4,15 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::args::{map1, one};
 use super::{NodeAttrs, Op};
-use crate::engine::{Kernel, Value, Values, kernel};
+use crate::engine::{Kernel, Values, kernel};
 use crate::tensor::kernels::elementwise as e;
 use crate::tensor::{self, Bool, Tensor};
 use crate::{Error, Result};
-
-/// A kernel that prints nothing: a library has no say over its user's terminal.
-fn silent() -> Result<Box<dyn Kernel>> {
-    Ok(kernel(|_, _| Ok(Values::new())))
-}
 
 /// Passes floats on that are all finite.
 fn check_numerics(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
@@ -30,15 +25,6 @@ fn unfed(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Err(Error::argument("the placeholder must be fed"))
 }
 
-/// The values that an assertion shows, in short.
-fn shown(data: &[Value]) -> String {
-    let one = |v: &Value| match v {
-        Value::Tensor(t) => format!("{t:?}"),
-        other => other.dtype().to_string(),
-    };
-    data.iter().map(one).collect::<Vec<_>>().join(" ")
-}
-
 pub(super) const OPS: &[Op] = &[
     Op::new("Placeholder() -> (output: dtype); dtype: type; shape: shape = ?", unfed),
     Op::new("PlaceholderV2() -> (output: dtype); dtype: type; shape: shape", unfed),
@@ -46,18 +32,7 @@ pub(super) const OPS: &[Op] = &[
     Op::passing("Snapshot(input: T) -> (output: T); T: type"),
     Op::passing("GuaranteeConst(input: T) -> (output: T); T: type; stateful"),
     Op::passing("RefIdentity(input: &T) -> (output: &T); T: type"),
-    Op::new("ControlTrigger() -> ()", |_| silent()),
-    Op::new("PrintV2(input: string) -> (); output_stream: string = \"stderr\"; end: string = \"\\n\"; stateful", |_| silent()),
-    Op::passing("Print(input: T, data: [U]) -> (output: T); T: type; U: list(type); message: string = \"\"; first_n: int = -1; summarize: int = 3; stateful"),
-    Op::new("Assert(condition: bool, data: [T]) -> (); T: list(type); summarize: int = 3; stateful", |_| {
-        Ok(kernel(|_, inputs| {
-            let condition = inputs.first().ok_or_else(|| Error::graph("takes a condition"))?.tensor()?;
-            if condition.elements::<Bool>()?.iter().all(|b| b.get()) {
-                return Ok(Values::new());
-            }
-            Err(Error::compute(format!("assertion failed: {}", shown(&inputs[1..]))))
-        }))
-    }),
+    Op::new("ControlTrigger() -> ()", |_| Ok(kernel(|_, _| Ok(Values::new())))),
     Op::new("EnsureShape(input: T) -> (output: T); shape: shape; T: type", |a| {
         let shape = a.get("shape").and_then(|s| s.as_shape()).cloned().unwrap_or_default();
         map1(move |x| {

@@ -21,13 +21,16 @@ macro_rules! families {
 mod args;
 mod coordinates;
 mod dtypes;
+mod kept;
 mod wire;
 
 families! {
+    accumulators
     activations
     arithmetic
     arrays
     basic
+    block_gradients
     blocks
     boxes
     branches
@@ -37,6 +40,7 @@ families! {
     compare
     composites
     counts
+    crops
     crosses
     diagonals
     distinct
@@ -44,12 +48,14 @@ families! {
     encodings
     examples
     fake_quant
+    fractional
     functions
     fused
     gather
     gradients
     hashes
     images
+    keyed_maps
     layouts
     linalg
     lists
@@ -59,9 +65,12 @@ families! {
     normalise
     numbers
     pictures
+    prints
     products
     protos
     quantize
+    quantized
+    queues
     ragged
     random
     recurrent
@@ -69,12 +78,14 @@ families! {
     regex
     sampling
     segments
+    sequences
     sets
     shapes
     signal
     slices
     sparse
     sparse_math
+    sparse_wire
     statistics
     strings
     tables

@@ -39,6 +39,49 @@ const DTYPES: &[(u64, DType)] = &[
 const LARGEST: usize = 1 << 30;
 
 fn write(t: &Tensor) -> Result<Vec<u8>> {
+    let mut m = head(t)?;
+    if t.dtype() == DType::String {
+        for s in t.strings()? {
+            m.bytes(8, s);
+        }
+    } else if !t.is_empty() {
+        m.bytes(4, t.bytes()?);
+    }
+    Ok(m.finish())
+}
+
+/// A message with all elements in one field (`Tensor::AsProtoTensorContent`): of strings, their lengths go before.
+pub(super) fn packed(t: &Tensor) -> Result<Vec<u8>> {
+    let mut m = head(t)?;
+    if t.dtype() == DType::String {
+        let mut content = Message::default();
+        t.strings()?.iter().for_each(|s| content.plain(s.len() as u64));
+        let content = [content.finish(), t.strings()?.concat()].concat();
+        if !content.is_empty() {
+            m.bytes(4, &content);
+        }
+    } else if !t.is_empty() {
+        m.bytes(4, t.bytes()?);
+    }
+    Ok(m.finish())
+}
+
+/// The tensor that a message holds.
+pub(super) fn unpacked(message: &[u8]) -> Result<Tensor> {
+    let parts = Parts::read(message).ok_or_else(|| Error::compute("the input isn't a serialized TensorProto"))?;
+    parts.tensor()
+}
+
+/// The only string of a tensor.
+pub(super) fn one_string(t: &Tensor) -> Result<ByteString> {
+    match t.strings()? {
+        [one] => Ok(one.clone()),
+        _ => Err(Error::compute(format!("one string is taken, got shape {:?}", t.shape()))),
+    }
+}
+
+/// A message that says a tensor's dtype and shape.
+fn head(t: &Tensor) -> Result<Message> {
     let number = DTYPES.iter().find(|(_, d)| *d == t.dtype()).map(|(n, _)| *n);
     let number = number.ok_or_else(|| Error::unsupported(format!("{} in a message", t.dtype())))?;
     let mut shape = Message::default();
@@ -51,14 +94,7 @@ fn write(t: &Tensor) -> Result<Vec<u8>> {
     }
     let mut m = Message::default();
     m.varint(1, number).bytes(2, &shape.finish());
-    if t.dtype() == DType::String {
-        for s in t.strings()? {
-            m.bytes(8, s);
-        }
-    } else if !t.is_empty() {
-        m.bytes(4, t.bytes()?);
-    }
-    Ok(m.finish())
+    Ok(m)
 }
 
 /// What a message holds, before it is known to fit together.
@@ -117,6 +153,19 @@ impl<'a> Parts<'a> {
         let size = dtype.size().unwrap_or(size_of::<ByteString>());
         let total = n.checked_mul(size).filter(|t| *t <= LARGEST || *t == self.content.len());
         let total = total.ok_or_else(|| Error::compute(format!("a message of {n} values of {dtype} is too large")))?;
+        if dtype == DType::String && !self.content.is_empty() {
+            let broken = || Error::compute(format!("a message's content isn't {n} strings"));
+            let mut content = Fields(self.content);
+            // A length takes a byte at least.
+            if n > self.content.len() {
+                return Err(broken());
+            }
+            let lengths: Option<Vec<u64>> = (0..n).map(|_| content.varint()).collect();
+            let strings = lengths.ok_or_else(broken)?.into_iter();
+            let strings: Option<Vec<ByteString>> =
+                strings.map(|n| Some(content.take(usize::try_from(n).ok()?)?.into())).collect();
+            return Ok(Tensor::from_strings(strings.ok_or_else(broken)?, &self.shape)?);
+        }
         if dtype == DType::String {
             let mut strings = self.strings;
             strings.truncate(n);
@@ -146,11 +195,7 @@ fn parse(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("out_type")?;
     Ok(kernel(move |_, inputs| {
         let [x] = tensors(inputs)?;
-        let [bytes] = x.strings()? else {
-            return Err(Error::compute(format!("one message is taken, got shape {:?}", x.shape())));
-        };
-        let parts = Parts::read(bytes).ok_or_else(|| Error::compute("the input isn't a serialized TensorProto"))?;
-        let t = parts.tensor()?;
+        let t = unpacked(&one_string(&x)?)?;
         if t.dtype() != dtype {
             return Err(Error::compute(format!("the message holds {}, not {dtype}", t.dtype())));
         }

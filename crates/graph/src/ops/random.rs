@@ -5,28 +5,31 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args::{extents, int, one};
+use super::kept::Kept;
 use super::{NodeAttrs, Op};
 use crate::engine::{Context, Kernel, Value, Values, Variable, kernel};
 use crate::tensor::kernels::random::fill::{self, RESERVED};
-use crate::tensor::kernels::random::{Philox, pick, sample};
+use crate::tensor::kernels::random::{Philox, ThreeFry, pick, sample};
 use crate::tensor::kernels::{array, broadcast_shape};
 use crate::tensor::{self, DType, Tensor, checked_elements};
 use crate::{Error, Result};
 
 /// The number that TensorFlow has for Philox.
 const PHILOX: i64 = 1;
+/// The number for ThreeFry, which TensorFlow runs where XLA compiles.
+const THREEFRY: i64 = 2;
 /// The number for "whatever suits", which is Philox here.
 const AUTO: i64 = 3;
 
 /// A number that nobody can know before.
-fn entropy() -> u64 {
+pub(super) fn entropy() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
 /// Where an op's random numbers come from.
 pub(super) enum Source {
     /// A generator that the node keeps, seeded by its attributes.
-    Node(Mutex<Philox>),
+    Node(Kept<Philox>),
     /// A seed of two numbers, the second input.
     Seed,
     /// A key, a counter and an algorithm, from the second input on.
@@ -38,35 +41,36 @@ pub(super) enum Source {
 }
 
 /// A generator that is about to draw.
-pub(super) enum Ready<'a> {
-    Node(&'a Mutex<Philox>),
+pub(super) enum Ready {
+    Node(Arc<Mutex<Philox>>),
     Fixed(Philox),
+    Other(ThreeFry),
     Variable(Arc<Variable>, bool),
 }
 
 impl Source {
     /// A generator seeded by the node's attributes `seed` and `seed2`, or by chance where both are 0.
     pub(super) fn node(a: &NodeAttrs<'_>) -> Result<Source> {
-        let seeds = match (a.int("seed")?, a.int("seed2")?) {
-            (0, 0) => (entropy(), entropy()),
-            (a, b) => (a as u64, b as u64),
-        };
-        Ok(Source::Node(Mutex::new(Philox::from_seeds(seeds.0, seeds.1))))
+        let seeds = (a.int("seed")?, a.int("seed2")?);
+        Ok(Source::Node(Kept::new(move || match seeds {
+            (0, 0) => Philox::from_seeds(entropy(), entropy()),
+            (a, b) => Philox::from_seeds(a as u64, b as u64),
+        })))
     }
 
     /// The generator, the first of the other inputs, and the rest.
-    fn split(&self, inputs: Values) -> Result<(Ready<'_>, Tensor, Vec<Tensor>)> {
+    fn split(&self, context: &dyn Context, inputs: Values) -> Result<(Ready, Tensor, Vec<Tensor>)> {
         let mut inputs = inputs.into_vec();
         let too_few = || Error::graph("there are too few inputs");
         let ready = match self {
-            Source::Node(state) => Ready::Node(state),
+            Source::Node(state) => Ready::Node(state.among(context.resources())?),
             Source::Seed => {
                 let [seed] = drain(&mut inputs, 1)?;
                 Ready::Fixed(Philox::from_seed_pair(seed_pair(seed.tensor()?)?))
             }
             Source::Key => {
                 let [key, counter, algorithm] = drain(&mut inputs, 1)?;
-                Ready::Fixed(keyed(key.tensor()?, counter.tensor()?, algorithm.tensor()?)?)
+                keyed(key.tensor()?, counter.tensor()?, algorithm.tensor()?)?
             }
             Source::Variable => {
                 let [handle, algorithm] = drain(&mut inputs, 0)?;
@@ -92,11 +96,26 @@ fn drain<const N: usize>(values: &mut Vec<Value>, at: usize) -> Result<[Value; N
     super::args::take(values.drain(at..at + N).collect())
 }
 
-impl Ready<'_> {
+/// What numbers are drawn with.
+enum Generator {
+    Philox(Philox),
+    ThreeFry(ThreeFry),
+}
+
+impl Ready {
+    /// As [`Ready::reserve`], whichever the algorithm.
+    fn draw(self, samples: u128) -> Result<Generator> {
+        match self {
+            Ready::Other(generator) => Ok(Generator::ThreeFry(generator)),
+            ready => ready.reserve(samples).map(Generator::Philox),
+        }
+    }
+
     /// The generator as it is, and the state behind it `samples` further on.
     pub(super) fn reserve(self, samples: u128) -> Result<Philox> {
         match self {
             Ready::Fixed(generator) => Ok(generator),
+            Ready::Other(_) => Err(Error::compute("the op draws by Philox alone, not by ThreeFry")),
             Ready::Node(state) => {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = *state;
@@ -132,10 +151,10 @@ fn check_algorithm(algorithm: i64) -> Result<()> {
     if algorithm == PHILOX || algorithm == AUTO {
         return Ok(());
     }
-    Err(Error::compute(format!("there are no random numbers by algorithm {algorithm}; Philox is {PHILOX}")))
+    Err(Error::compute(format!("the op has no random numbers by algorithm {algorithm}; Philox is {PHILOX}")))
 }
 
-fn seed_pair(seed: &Tensor) -> Result<[u64; 2]> {
+pub(super) fn seed_pair(seed: &Tensor) -> Result<[u64; 2]> {
     match seed.to_i64_vec()?[..] {
         [a, b] if seed.rank() == 1 => Ok([a as u64, b as u64]),
         _ => Err(Error::compute(format!("a seed has two numbers, got shape {:?}", seed.shape()))),
@@ -150,51 +169,54 @@ fn words_of(t: &Tensor, what: &str) -> Result<Vec<u64>> {
 }
 
 /// The generator with this key and counter.
-fn keyed(key: &Tensor, counter: &Tensor, algorithm: &Tensor) -> Result<Philox> {
-    check_algorithm(int(algorithm, "the algorithm")?)?;
-    match (&words_of(key, "the key")?[..], &words_of(counter, "the counter")?[..]) {
-        ([key], [low, high, ..]) => Ok(Philox::new(u128::from(*low) | u128::from(*high) << 64, *key)),
-        (key, counter) => Err(Error::compute(format!(
-            "Philox takes a key of 1 number and a counter of 2, got {} and {}",
+fn keyed(key: &Tensor, counter: &Tensor, algorithm: &Tensor) -> Result<Ready> {
+    let algorithm = int(algorithm, "the algorithm")?;
+    let (key, counter) = (words_of(key, "the key")?, words_of(counter, "the counter")?);
+    match (algorithm, &key[..], &counter[..]) {
+        (THREEFRY, [key], [counter, ..]) => Ok(Ready::Other(ThreeFry::new(*counter, *key))),
+        (PHILOX | AUTO, [key], [low, high, ..]) => {
+            Ok(Ready::Fixed(Philox::new(u128::from(*low) | u128::from(*high) << 64, *key)))
+        }
+        (PHILOX | AUTO | THREEFRY, ..) => Err(Error::compute(format!(
+            "a key has 1 number, a counter 2 for Philox and 1 for ThreeFry; got {} and {}",
             key.len(),
             counter.len()
         ))),
+        _ => Err(Error::compute(format!("there is no algorithm {algorithm}; Philox is {PHILOX}, ThreeFry {THREEFRY}"))),
     }
 }
 
 /// A distribution that is drawn from in tensors: from a generator, a dtype, a shape and bounds.
-type Fill = fn(&Philox, DType, &[usize], &[Tensor]) -> tensor::Result<Tensor>;
+type Fill = fn(&Generator, DType, &[usize], &[Tensor]) -> tensor::Result<Tensor>;
 
-fn uniform(g: &Philox, dtype: DType, shape: &[usize], _: &[Tensor]) -> tensor::Result<Tensor> {
-    fill::uniform(g, dtype, shape)
+macro_rules! fills {
+    ($($name:ident)*) => {
+        $(fn $name(g: &Generator, dtype: DType, shape: &[usize], _: &[Tensor]) -> tensor::Result<Tensor> {
+            match g {
+                Generator::Philox(g) => fill::$name(g, dtype, shape),
+                Generator::ThreeFry(g) => g.$name(dtype, shape),
+            }
+        })*
+    };
 }
 
-fn normal(g: &Philox, dtype: DType, shape: &[usize], _: &[Tensor]) -> tensor::Result<Tensor> {
-    fill::normal(g, dtype, shape)
-}
+fills!(bits normal truncated_normal uniform);
 
-fn truncated_normal(g: &Philox, dtype: DType, shape: &[usize], _: &[Tensor]) -> tensor::Result<Tensor> {
-    fill::truncated_normal(g, dtype, shape)
-}
-
-fn bits(g: &Philox, dtype: DType, shape: &[usize], _: &[Tensor]) -> tensor::Result<Tensor> {
-    fill::bits(g, dtype, shape)
-}
-
-fn uniform_int(g: &Philox, _: DType, shape: &[usize], bounds: &[Tensor]) -> tensor::Result<Tensor> {
-    match bounds {
-        [low, high] => fill::uniform_int(g, low, high, shape),
+fn uniform_int(g: &Generator, _: DType, shape: &[usize], bounds: &[Tensor]) -> tensor::Result<Tensor> {
+    match (g, bounds) {
+        (Generator::Philox(g), [low, high]) => fill::uniform_int(g, low, high, shape),
+        (Generator::ThreeFry(g), [low, high]) => g.uniform_int(low, high, shape),
         _ => Err(tensor::Error::value("the least number and the end are missing")),
     }
 }
 
 fn drawing(a: &NodeAttrs<'_>, source: Source, f: Fill) -> Result<Box<dyn Kernel>> {
     let dtype = if a.get("dtype").is_some() { a.dtype("dtype")? } else { a.dtype("Tout")? };
-    Ok(kernel(move |_, inputs| {
-        let (ready, shape, rest) = source.split(inputs)?;
+    Ok(kernel(move |context, inputs| {
+        let (ready, shape, rest) = source.split(context, inputs)?;
         let shape = extents(&shape, "the shape")?;
         let count = checked_elements(&shape)? as u128;
-        one(f(&ready.reserve(count * RESERVED)?, dtype, &shape, &rest)?)
+        one(f(&ready.draw(count * RESERVED)?, dtype, &shape, &rest)?)
     }))
 }
 
@@ -229,7 +251,7 @@ pub(super) fn checked<T>(
 
 fn gamma(source: Source, whole: bool) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |context, inputs| {
-        let (ready, shape, rest) = source.split(inputs)?;
+        let (ready, shape, rest) = source.split(context, inputs)?;
         let [alpha] = &rest[..] else { return Err(Error::graph("takes alpha")) };
         let shape = whole_shape(&shape, alpha, whole)?;
         let generator = ready.reserve(checked_elements(&shape)? as u128 * RESERVED)?;
@@ -240,7 +262,7 @@ fn gamma(source: Source, whole: bool) -> Result<Box<dyn Kernel>> {
 fn poisson(a: &NodeAttrs<'_>, source: Source, whole: bool) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("dtype")?;
     Ok(kernel(move |context, inputs| {
-        let (ready, shape, rest) = source.split(inputs)?;
+        let (ready, shape, rest) = source.split(context, inputs)?;
         let [rate] = &rest[..] else { return Err(Error::graph("takes a rate")) };
         let shape = whole_shape(&shape, rate, whole)?;
         let generator = ready.reserve(checked_elements(&shape)? as u128 * RESERVED)?;
@@ -260,7 +282,7 @@ fn whole_shape(shape: &Tensor, parameter: &Tensor, whole: bool) -> Result<Vec<us
 fn binomial(a: &NodeAttrs<'_>, source: Source) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("dtype")?;
     Ok(kernel(move |context, inputs| {
-        let (ready, shape, rest) = source.split(inputs)?;
+        let (ready, shape, rest) = source.split(context, inputs)?;
         let [counts, probabilities] = &rest[..] else { return Err(Error::graph("takes counts and probabilities")) };
         let shape = extents(&shape, "the shape")?;
         let total = checked_elements(&shape)?;
@@ -276,7 +298,7 @@ fn binomial(a: &NodeAttrs<'_>, source: Source) -> Result<Box<dyn Kernel>> {
 fn multinomial(a: &NodeAttrs<'_>, seeded: bool) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("output_dtype")?;
     let node = if seeded { None } else { Some(Source::node(a)?) };
-    Ok(kernel(move |_, inputs| {
+    Ok(kernel(move |context, inputs| {
         let mut inputs = inputs.into_vec();
         let [logits, count] = drain(&mut inputs, 0)?;
         let (logits, count) = (logits.into_tensor()?, int(count.tensor()?, "the number of samples")?);
@@ -286,7 +308,7 @@ fn multinomial(a: &NodeAttrs<'_>, seeded: bool) -> Result<Box<dyn Kernel>> {
         // A number takes two words.
         let reserved = rows as u128 * (count.div_ceil(4) * 8) as u128 * RESERVED;
         let ready = match &node {
-            Some(Source::Node(state)) => Ready::Node(state),
+            Some(Source::Node(state)) => Ready::Node(state.among(context.resources())?),
             _ => {
                 let [seed] = drain(&mut inputs, 0)?;
                 Ready::Fixed(Philox::from_seed_pair(seed_pair(seed.tensor()?)?))
@@ -299,8 +321,8 @@ fn multinomial(a: &NodeAttrs<'_>, seeded: bool) -> Result<Box<dyn Kernel>> {
 
 /// The rows of a tensor in random order.
 fn shuffle(source: Source) -> Result<Box<dyn Kernel>> {
-    Ok(kernel(move |_, inputs| {
-        let (ready, value, _) = source.split(inputs)?;
+    Ok(kernel(move |context, inputs| {
+        let (ready, value, _) = source.split(context, inputs)?;
         let rows = value.shape().first().copied().unwrap_or_default();
         if value.len() <= 1 || rows <= 1 {
             return one(value);
@@ -347,12 +369,12 @@ fn index_shuffle(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 }
 
 /// Numbers between bounds of their own for each row.
-fn parameterized(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    let (dtype, source) = (a.dtype("dtype")?, Source::node(a)?);
+fn parameterized(a: &NodeAttrs<'_>, source: Source) -> Result<Box<dyn Kernel>> {
+    let dtype = a.dtype("dtype")?;
     /// Rows of one distribution are drawn in parts of so many.
     const PART: usize = 100;
-    Ok(kernel(move |_, inputs| {
-        let (ready, shape, rest) = source.split(inputs)?;
+    Ok(kernel(move |context, inputs| {
+        let (ready, shape, rest) = source.split(context, inputs)?;
         let [means, deviations, least, greatest] = &rest[..] else {
             return Err(Error::graph("takes means, deviations and bounds"));
         };
@@ -397,11 +419,19 @@ fn key_and_counter(with_algorithm: bool) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// The counter and the key that ThreeFry's state is.
+fn pair(state: &Tensor) -> Result<(i64, i64)> {
+    match state.elements::<i64>()?[..] {
+        [counter, key] => Ok((counter, key)),
+        _ => Err(Error::compute(format!("ThreeFry's state has 2 numbers, not {}", state.len()))),
+    }
+}
+
 /// Moves a generator's state on.
 fn skip(gives: bool) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [handle, algorithm, delta] = super::args::take(inputs)?;
-        check_algorithm(int(algorithm.tensor()?, "the algorithm")?)?;
+        let algorithm = int(algorithm.tensor()?, "the algorithm")?;
         let delta = delta.tensor()?;
         let by = match delta.dtype() {
             DType::U64 => u128::from(delta.item::<u64>()?),
@@ -409,12 +439,17 @@ fn skip(gives: bool) -> Result<Box<dyn Kernel>> {
             _ => int(delta, "the number to skip")? as i128 as u128,
         };
         let variable = handle.resource()?.variable()?.clone();
-        let before = if gives { Some(variable.read()?) } else { None };
-        Ready::Variable(variable, false).reserve(by.wrapping_mul(RESERVED))?;
-        match before {
-            Some(state) => one(state),
-            None => Ok(Values::new()),
+        let before = variable.read()?;
+        let by = by.wrapping_mul(RESERVED);
+        if algorithm == THREEFRY {
+            let (counter, key) = pair(&before)?;
+            variable.assign(Tensor::from_vec(vec![counter.wrapping_add(by as i64), key], [2])?)?;
+            // What is read has the length of Philox's state all the same.
+            return if gives { one(Tensor::from_vec(vec![counter, key, 0], [3])?) } else { Ok(Values::new()) };
         }
+        check_algorithm(algorithm)?;
+        Ready::Variable(variable, false).reserve(by)?;
+        if gives { one(before) } else { Ok(Values::new()) }
     }))
 }
 
@@ -461,7 +496,7 @@ pub(super) const OPS: &[Op] = &[
     Op::new("RandomShuffle(value: T) -> (output: T); seed: int = 0; seed2: int = 0; T: type; stateful", |a| shuffle(Source::node(a)?)),
     Op::new("StatelessShuffle(value: T, key: uint64, counter: uint64, alg: int32) -> (output: T); T: type", |_| shuffle(Source::Key)),
     Op::new("RandomIndexShuffle(index: dtype, seed: Tseed, max_index: dtype) -> (output: dtype); rounds: int = 4; dtype: type; Tseed: type", index_shuffle),
-    Op::new("ParameterizedTruncatedNormal(shape: T, means: dtype, stdevs: dtype, minvals: dtype, maxvals: dtype) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", parameterized),
+    Op::new("ParameterizedTruncatedNormal(shape: T, means: dtype, stdevs: dtype, minvals: dtype, maxvals: dtype) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", |a| parameterized(a, Source::node(a)?)),
     Op::new("StatelessRandomGetKeyCounter(seed: Tseed) -> (key: uint64, counter: uint64); Tseed: type = int64", |_| key_and_counter(false)),
     Op::new("StatelessRandomGetKeyCounterAlg(seed: Tseed) -> (key: uint64, counter: uint64, alg: int32); Tseed: type = int64", |_| key_and_counter(true)),
     Op::new("StatelessRandomGetAlg() -> (alg: int32); stateful", |_| Ok(kernel(|_, _| one(Tensor::scalar(PHILOX as i32))))),
@@ -488,8 +523,9 @@ mod tests {
         let (f, library) = b.finish(&[("out", out)]).expect("function");
         let fetches: Vec<_> = f.results.iter().map(|r| r.output).collect();
         let run = Executable::new(&f.graph, &library, &[], &fetches, &[]).expect("plan");
+        let resources = Resources::new();
         std::array::from_fn(|_| {
-            let out = run.run(&Resources::new(), Values::new()).expect(op);
+            let out = run.run(&resources, Values::new()).expect(op);
             let wide = array::cast(out[0].tensor().expect("tensor"), DType::F64).expect("cast");
             wide.elements::<f64>().expect("f64").to_vec()
         })
@@ -532,12 +568,15 @@ mod tests {
 
     #[test]
     fn without_a_seed_nobody_knows() {
-        let draw = || {
-            let source = Source::Node(Mutex::new(Philox::from_seeds(entropy(), entropy())));
-            let Source::Node(state) = &source else { panic!("a node's") };
-            Ready::Node(state).reserve(1).expect("generator").words()
+        let attrs = crate::Attrs::default();
+        let signature = super::super::signature("RandomUniform").expect("signature");
+        let Source::Node(state) = Source::node(&NodeAttrs { signature, attrs: &attrs }).expect("source") else {
+            panic!("a node's")
         };
-        assert_ne!(draw(), draw());
+        let draw = |r: &Resources| Ready::Node(state.among(r).expect("state")).reserve(1).expect("generator").words();
+        let (one, other) = (Resources::new(), Resources::new());
+        assert_ne!(draw(&one), draw(&other));
+        assert_ne!(draw(&one), draw(&one));
     }
 
     /// What a generator of state [5, 6, 7] gives under TensorFlow.

@@ -1,9 +1,10 @@
 //! Classes chosen to compare with (candidate sampling).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::args::{many, tensors};
+use super::kept::Kept;
 use super::random::{Ready, Source, checked};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
@@ -58,7 +59,7 @@ fn sampler(a: &NodeAttrs<'_>, classes: Classes) -> Result<Box<dyn Kernel>> {
     let (count, per_row, unique) = (a.int("num_sampled")?, a.int("num_true")?, a.bool("unique")?);
     let count = usize::try_from(count).map_err(|_| Error::graph(format!("num_sampled is {count}")))?;
     let source = Source::node(a)?;
-    let classes = Mutex::new(classes);
+    let classes = Kept::new(move || classes.clone());
     Ok(kernel(move |context, inputs| {
         let [truth] = tensors(inputs)?;
         let shape = truth.shape().to_vec();
@@ -67,7 +68,8 @@ fn sampler(a: &NodeAttrs<'_>, classes: Classes) -> Result<Box<dyn Kernel>> {
         }
         let truth = truth.to_i64_vec()?;
         let Source::Node(state) = &source else { return Err(Error::graph("the op has no generator")) };
-        let generator = Ready::Node(state).reserve((RESERVED * count as u128).div_ceil(4))?;
+        let generator = Ready::Node(state.among(context.resources())?).reserve((RESERVED * count as u128).div_ceil(4))?;
+        let classes = classes.among(context.resources())?;
         let mut classes = classes.lock().unwrap_or_else(PoisonError::into_inner);
         let chosen = checked(context, |check| classes.choose(&generator, count, unique, &truth, check))?;
         classes.learn(&truth);

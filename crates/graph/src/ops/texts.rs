@@ -8,10 +8,18 @@ use crate::tensor::kernels::array;
 use crate::tensor::{Bool, ByteString, DType, Tensor, dispatch};
 use crate::{Error, Result};
 
-/// The elements of a tensor as `tf.print` shows them.
-fn elements(t: &Tensor) -> Result<Vec<Vec<u8>>> {
+/// The first `most` elements of a tensor as `tf.print` shows them, strings in quotes or not.
+pub(super) fn elements(t: &Tensor, quoted: bool, most: usize) -> Result<Vec<Vec<u8>>> {
+    let first;
+    let t = if most < t.len() {
+        first = array::slice(&t.clone().reshape([t.len()])?, &[0], &[most])?;
+        &first
+    } else {
+        t
+    };
+    let quote = if quoted { &b"\""[..] } else { b"" };
     let texts: Vec<String> = match t.dtype() {
-        DType::String => return Ok(t.strings()?.iter().map(|s| [b"\"", &escaped(s)[..], b"\""].concat()).collect()),
+        DType::String => return Ok(t.strings()?.iter().map(|s| [quote, &escaped(s)[..], quote].concat()).collect()),
         DType::Bool => t.elements::<Bool>()?.iter().map(|b| u8::from(b.get()).to_string()).collect(),
         DType::F64 => {
             let text = |v: &f64| {
@@ -84,7 +92,7 @@ fn summary(t: &Tensor, ends: Option<usize>) -> Result<Vec<u8>> {
         out.push(b']');
     }
     let mut out = Vec::new();
-    write(&mut out, &elements(t)?, t.shape(), t.rank(), ends);
+    write(&mut out, &elements(t, true, usize::MAX)?, t.shape(), t.rank(), ends);
     Ok(out)
 }
 

@@ -67,7 +67,8 @@ impl<'a> Fields<'a> {
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    fn plain(&mut self, mut value: u64) {
+    /// A bare number, of no field.
+    pub(super) fn plain(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
             value >>= 7;
