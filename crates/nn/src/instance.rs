@@ -14,7 +14,8 @@ use crate::config::{ConfigValue, DTypePolicy, Fields, Object, Reader, Writer, ex
 use crate::former::modern;
 use crate::layer::Given;
 use crate::layers::Operation;
-use crate::registry::is_built_in;
+use crate::registry::{built_in, is_built_in};
+use crate::model::{MERGE, modern_merge};
 use crate::{Argument, Call, Inputs, Layer, Model, Registry, Spec, Tree, WeightSpec};
 
 /// A layer, or a model used as one, with its name and dtype policy. Cloning an instance gives the same one: applied
@@ -189,6 +190,13 @@ impl Instance {
     /// # Errors
     /// When the class isn't known, or the config isn't what the class takes; the message names the layer.
     pub fn read(node: &Value, reader: &Reader<'_>) -> Result<Self> {
+        let merged;
+        let node = if node.get("class_name").and_then(Value::as_str) == Some(MERGE) && !reader.registry.knows(MERGE) {
+            merged = modern_merge(node)?;
+            &merged
+        } else {
+            node
+        };
         let text = |key: &str| node.get(key).and_then(Value::as_str);
         let class = text("class_name").ok_or_else(|| expected("a layer with a class_name", node))?;
         let empty = Object::new();
@@ -272,12 +280,19 @@ impl Instance {
                 writer.report.note(format!("{key:?} was left out: {} may not know it", writer.dialect));
             }
         }
-        let custom = self.0.custom.as_ref();
+        let custom = self.0.custom.as_ref().map(|(_, registered)| registered.as_str());
+        let entry = built_in(&class).filter(|_| custom.is_none());
+        // Keras 2 finds what it has registered without a module.
+        let (module, registered) = match entry {
+            Some(entry) if entry.registered.is_some() && !writer.is_keras3() => (Value::Null, entry.registered),
+            Some(entry) => (json!(entry.module), None),
+            None => (Value::Null, custom),
+        };
         Ok(json!({
-            "module": if custom.is_some() { Value::Null } else { json!("keras.layers") },
+            "module": module,
             "class_name": class,
             "config": config,
-            "registered_name": custom.map(|(_, registered)| registered),
+            "registered_name": registered,
         }))
     }
 
@@ -391,8 +406,9 @@ impl Instance {
             let first = inputs.arguments.first().map(|(_, a)| a.tensors()).unwrap_or_default();
             let shapes = first.iter().filter_map(|&i| inputs.tensors.get(i));
             object.input_shapes = shapes.map(|s| s.shape.clone()).collect();
-            if let Some((_, name)) = &self.0.custom {
-                object.registered_name.clone_from(name);
+            let own = built_in(self.class_name()).and_then(|entry| entry.registered_name());
+            if let Some(name) = self.0.custom.as_ref().map(|(_, name)| name.as_str()).or(own) {
+                name.clone_into(&mut object.registered_name);
             }
         }
         tree.frozen += usize::from(!self.0.trainable);

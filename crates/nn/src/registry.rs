@@ -86,6 +86,11 @@ impl Registry {
         if let Some(new) = custom {
             return Some((new(), true));
         }
+        // Some classes of Keras's own are registered in a package.
+        let packaged = [registered.unwrap_or_default(), class].into_iter().filter(|n| n.contains('>'));
+        if let Some(entry) = packaged.into_iter().find_map(|name| BUILT_IN.get(name)) {
+            return Some(((entry.new)(), false));
+        }
         // A class of Keras's name in somebody's package is another class.
         if registered.is_some_and(|r| r.contains('>')) || class.contains('>') {
             return None;
@@ -121,6 +126,11 @@ impl Registry {
             "{near}implement `Layer` for a type of your own and add it with `registry.register({shown:?}, ..)`"
         )))
     }
+}
+
+/// The entry of one of Keras's own classes.
+pub(crate) fn built_in(class: &str) -> Option<&'static layers::Entry> {
+    BUILT_IN.get(class).copied()
 }
 
 /// Whether a layer's type is the one that Modelark has for a class of Keras's own.

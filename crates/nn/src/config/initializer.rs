@@ -5,6 +5,7 @@ use modelark_artifact::{Dialect, Error, Result};
 use serde_json::Value;
 
 use super::{ConfigValue, Fields, Reader, Serialized, Writer};
+use super::draw::Draw;
 use crate::random::Random;
 
 /// How the scale of a [`Initializer::VarianceScaling`] follows from the shape.
@@ -18,8 +19,8 @@ pub struct Scaling {
     pub distribution: String,
 }
 
-/// What a weight starts from. Seeds are kept; values are drawn by a generator of Modelark's own, so they follow Keras's
-/// distributions but aren't Keras's numbers.
+/// What a weight starts from. With a seed the values are those that Keras draws from it, bit for bit (an orthogonal matrix
+/// but for rounding); without one they are drawn by a generator of Modelark's own.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Initializer {
@@ -44,6 +45,8 @@ pub enum Initializer {
     /// As many blocks along the first axis, each from its own initializer. No config has it: it is what an LSTM's
     /// `unit_forget_bias` means.
     Blocks(Vec<Initializer>),
+    /// These values. No config has them: they follow from a layer's options.
+    Values(Vec<f64>),
     /// A class that isn't Keras's own: kept, not computed.
     Other(Serialized),
 }
@@ -115,13 +118,14 @@ impl Initializer {
             Initializer::VarianceScaling(class, ..) => class,
             Initializer::Orthogonal(..) => "Orthogonal",
             Initializer::Identity(_) => "Identity",
-            Initializer::Blocks(_) | Initializer::Other(_) => "",
+            Initializer::Blocks(_) | Initializer::Values(_) | Initializer::Other(_) => "",
         }
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
         match self {
-            Initializer::Zeros | Initializer::Ones | Initializer::Blocks(_) | Initializer::Other(_) => {}
+            Initializer::Zeros | Initializer::Ones => {}
+            Initializer::Blocks(_) | Initializer::Values(_) | Initializer::Other(_) => {}
             Initializer::Constant(value) => f.field("value", value),
             Initializer::RandomNormal(mean, deviation, seed)
             | Initializer::TruncatedNormal(mean, deviation, seed) => {
@@ -163,6 +167,12 @@ impl Initializer {
         if matches!(self, Initializer::Zeros) {
             return Ok(Tensor::zeros(dtype, shape)?);
         }
+        if let Some((draw, seed)) = self.draw(shape)? {
+            if let Some(seed) = seed.as_i64().filter(|_| dtype.is_float() && count > 0) {
+                return draw.seeded(seed, shape, dtype);
+            }
+            return numbers(&draw.values(shape, count, random)?, shape, dtype);
+        }
         let values = match self {
             Initializer::Blocks(blocks) => {
                 let first = shape.first().copied().unwrap_or(1);
@@ -174,20 +184,10 @@ impl Initializer {
                 }
                 values
             }
+            Initializer::Values(values) => values.clone(),
             Initializer::Zeros => vec![0.0; count],
             Initializer::Ones => vec![1.0; count],
             Initializer::Constant(value) => vec![*value; count],
-            Initializer::RandomNormal(mean, deviation, _) => {
-                (0..count).map(|_| mean + deviation * random.normal()).collect()
-            }
-            Initializer::TruncatedNormal(mean, deviation, _) => {
-                (0..count).map(|_| mean + deviation * truncated(random)).collect()
-            }
-            Initializer::RandomUniform(low, high, _) => {
-                (0..count).map(|_| low + (high - low) * random.uniform()).collect()
-            }
-            Initializer::VarianceScaling(_, scaling, _) => scaling.draw(shape, count, random)?,
-            Initializer::Orthogonal(gain, _) => orthogonal(*gain, shape, count, random)?,
             Initializer::Identity(gain) => match shape {
                 &[rows, columns] => (0..rows * columns)
                     .map(|i| if i / columns == i % columns { *gain } else { 0.0 })
@@ -202,13 +202,27 @@ impl Initializer {
                 return Err(Error::unsupported(format!("the initializer {:?} isn't known", other.class))
                     .help("give the weight a value, or choose one of Keras's initializers"));
             }
+            random => return Err(Error::unsupported(format!("{random:?} isn't drawn here"))),
         };
         numbers(&values, shape, dtype)
+    }
+
+    /// The distribution that values are drawn from, with the seed.
+    fn draw(&self, shape: &[usize]) -> Result<Option<(Draw, &Value)>> {
+        Ok(Some(match self {
+            Initializer::RandomNormal(mean, deviation, seed) => (Draw::Normal(*mean, *deviation), seed),
+            Initializer::TruncatedNormal(mean, deviation, seed) => (Draw::Truncated(*mean, *deviation), seed),
+            Initializer::RandomUniform(low, high, seed) => (Draw::Uniform(*low, *high), seed),
+            Initializer::VarianceScaling(_, scaling, seed) => (scaling.draw(shape)?, seed),
+            Initializer::Orthogonal(gain, seed) => (Draw::Orthogonal(*gain), seed),
+            _ => return Ok(None),
+        }))
     }
 }
 
 impl Scaling {
-    fn draw(&self, shape: &[usize], count: usize, random: &mut Random) -> Result<Vec<f64>> {
+    /// What is drawn for a kernel of this shape.
+    fn draw(&self, shape: &[usize]) -> Result<Draw> {
         /// The deviation of a standard normal distribution cut off at two deviations.
         const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
         let (fan_in, fan_out) = fans(shape);
@@ -220,29 +234,13 @@ impl Scaling {
         };
         let variance = self.scale / fan.max(1.0);
         Ok(match self.distribution.as_str() {
-            "truncated_normal" | "normal" => {
-                let deviation = variance.sqrt() / TRUNCATED_DEVIATION;
-                (0..count).map(|_| deviation * truncated(random)).collect()
-            }
-            "untruncated_normal" => (0..count).map(|_| variance.sqrt() * random.normal()).collect(),
-            "uniform" => {
-                let limit = (3.0 * variance).sqrt();
-                (0..count).map(|_| limit * (2.0 * random.uniform() - 1.0)).collect()
-            }
+            "truncated_normal" | "normal" => Draw::Truncated(0.0, variance.sqrt() / TRUNCATED_DEVIATION),
+            "untruncated_normal" => Draw::Normal(0.0, variance.sqrt()),
+            "uniform" => Draw::Uniform(-(3.0 * variance).sqrt(), (3.0 * variance).sqrt()),
             other => {
                 return Err(Error::unsupported(format!("VarianceScaling has no distribution {other:?}")));
             }
         })
-    }
-}
-
-/// A standard normal number within two deviations.
-fn truncated(random: &mut Random) -> f64 {
-    loop {
-        let value = random.normal();
-        if value.abs() <= 2.0 {
-            return value;
-        }
     }
 }
 
@@ -256,36 +254,6 @@ fn fans(shape: &[usize]) -> (f64, f64) {
             (field * inputs as f64, field * outputs as f64)
         }
     }
-}
-
-/// A matrix of `[all but the last, last]` whose rows or columns (the fewer) are orthonormal, by Gram and Schmidt.
-fn orthogonal(gain: f64, shape: &[usize], count: usize, random: &mut Random) -> Result<Vec<f64>> {
-    let Some((&columns, _)) = shape.split_last().filter(|(_, rest)| !rest.is_empty()) else {
-        return Err(Error::mismatch(format!("an orthogonal matrix can't have the shape {shape:?}")));
-    };
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    let rows = count / columns;
-    let (vectors, length) = if rows < columns { (rows, columns) } else { (columns, rows) };
-    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(vectors);
-    while basis.len() < vectors {
-        let mut v: Vec<f64> = (0..length).map(|_| random.normal()).collect();
-        // Twice, because once leaves what rounding left.
-        for _ in 0..2 {
-            for b in &basis {
-                let along: f64 = v.iter().zip(b).map(|(x, y)| x * y).sum();
-                v.iter_mut().zip(b).for_each(|(x, y)| *x -= along * y);
-            }
-        }
-        let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
-        if norm > 1e-6 {
-            v.iter_mut().for_each(|x| *x /= norm);
-            basis.push(v);
-        }
-    }
-    let at = |row: usize, column: usize| if rows < columns { basis[row][column] } else { basis[column][row] };
-    Ok((0..count).map(|i| gain * at(i / columns, i % columns)).collect())
 }
 
 /// Numbers as a tensor of this dtype.
@@ -338,6 +306,7 @@ impl ConfigValue for Initializer {
         match self {
             Initializer::Other(node) => return node.write(writer),
             Initializer::Blocks(blocks) => return blocks.write(writer),
+            Initializer::Values(values) => return values.write(writer),
             _ => {}
         }
         let mut fields = Fields::writing(writer);
@@ -370,6 +339,39 @@ mod tests {
         assert!((variance(&he) / (2.0 / 200.0) - 1.0).abs() < 0.02);
         assert_eq!(draw("ones", &[2]), [1.0, 1.0]);
         assert_eq!(draw("identity", &[2, 2]), [1.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn seeds_give_keras_numbers() {
+        let seeded = |name: &str, config: Value, shape: &[usize]| {
+            let node = json!({"class_name": name, "config": config});
+            let registry = Registry::default();
+            let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+            let read = Initializer::read(&node, &reader).unwrap();
+            let drawn = read.tensor(shape, DType::F32, &mut Random::new(1)).unwrap();
+            drawn.as_slice::<f32>().unwrap().to_vec()
+        };
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(
+            bits(seeded("GlorotUniform", json!({"seed": 7}), &[3, 2])),
+            [0x3f0a_941c, 0x3ec1_2404, 0xbf78_06fb, 0x3ea1_c4e4, 0xbf71_0009, 0x3ebc_a014]
+        );
+        assert_eq!(
+            bits(seeded("HeNormal", json!({"seed": 7}), &[3, 2])),
+            [0xbf20_33af, 0xbeaa_7868, 0xbfdf_51ed, 0xbfae_fff7, 0xbf2c_5684, 0x3f34_ae8e]
+        );
+        let scaling = json!({"scale": 2.0, "mode": "fan_avg", "distribution": "untruncated_normal", "seed": 9});
+        assert_eq!(
+            bits(seeded("VarianceScaling", scaling, &[2, 2])),
+            [0xbf0e_19dc, 0xbefe_7b36, 0xbf3f_787e, 0xc00b_2dfd]
+        );
+        let near = |values: Vec<f32>, expected: &[f32]| {
+            values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5) && values.len() == expected.len()
+        };
+        let tall = seeded("Orthogonal", json!({"seed": 7, "gain": 1.0}), &[3, 2]);
+        assert!(near(tall, &[-0.238_171_7, 0.274_763_8, -0.664_018_5, -0.746_024_3, -0.708_769_1, 0.606_591]));
+        let wide = seeded("Orthogonal", json!({"seed": 7, "gain": 2.0}), &[2, 3]);
+        assert!(near(wide, &[-0.476_343_4, -1.328_037, -1.417_538_3, 0.549_527_5, -1.492_048_5, 1.213_182]));
     }
 
     #[test]

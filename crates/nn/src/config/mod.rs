@@ -1,6 +1,7 @@
 //! Configs: one declaration that reads and writes each, and the values within them as types.
 
 mod activation;
+mod draw;
 mod dtype;
 mod fields;
 mod initializer;

@@ -144,6 +144,16 @@ impl<T: ConfigValue> ConfigValue for Vec<T> {
 }
 
 /// One size for each of `N` spatial dimensions: a number for all of them, or a list.
+impl<const N: usize> ConfigValue for [f64; N] {
+    fn read(value: &Value, reader: &Reader<'_>) -> Result<Self> {
+        Vec::<f64>::read(value, reader)?.try_into().map_err(|_| expected(&format!("{N} numbers"), value))
+    }
+
+    fn write(&self, writer: &mut Writer) -> Value {
+        self.to_vec().write(writer)
+    }
+}
+
 impl<const N: usize> ConfigValue for [usize; N] {
     fn read(value: &Value, reader: &Reader<'_>) -> Result<Self> {
         if integer(value).is_some() {

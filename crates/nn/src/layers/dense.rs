@@ -8,7 +8,7 @@ use crate::config::{Activation, Fields, Initializer, Regularizer};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
-pub(super) const LAYERS: &[Entry] = &[Entry::of::<Dense>(&["Dense"]).formerly(&[("units", &["output_dim"])])];
+pub(super) const LAYERS: &[Entry] = &[Entry::of::<Dense>(&["Dense", "TimeDistributedDense"]).formerly(&[("units", &["output_dim"])])];
 
 /// `activation(x @ kernel + bias)` over the last axis, whatever comes before it (Keras: `Dense`).
 #[derive(Debug, Clone, PartialEq)]

@@ -307,7 +307,7 @@ macro_rules! augmentations {
                 static CLASS: Augmentation = Augmentation {
                     class: stringify!($class),
                     keys: &[$($key),*],
-                    young: &["data_format", $($young),*],
+                    young: &["bounding_box_format", "data_format", $($young),*],
                     keras2: $keras2,
                 };
                 Box::new(RandomImages { class: &CLASS, config: Object::new() })
@@ -319,6 +319,8 @@ macro_rules! augmentations {
 augmentations! {
     AugMix: false, ["value_range" "num_chains" "chain_depth" "factor" "alpha" "all_ops" "interpolation" "seed"], [];
     CutMix: false, ["factor" "seed"], [];
+    Equalization: false, ["bins" "value_range"], [];
+    MaxNumBoundingBoxes: false, ["max_number" "fill_value"], [];
     MixUp: false, ["alpha" "seed"], [];
     RandAugment: false, ["value_range" "num_ops" "factor" "interpolation" "seed"], [];
     RandomBrightness: true, ["factor" "value_range" "seed"], [];
@@ -342,4 +344,5 @@ augmentations! {
     RandomTranslation: true, ["height_factor" "width_factor" "fill_mode" "fill_value" "interpolation" "seed"], [];
     RandomWidth: true, ["factor" "interpolation" "seed"], [];
     RandomZoom: true, ["height_factor" "width_factor" "fill_mode" "fill_value" "interpolation" "seed"], [];
+    Solarization: false, ["addition_factor" "threshold_factor" "value_range" "seed"], [];
 }

@@ -19,9 +19,11 @@ macro_rules! layers {
 
 layers! {
     activation
+    applications
     attention
     bidirectional
     categories
+    contrast
     conv_lstm
     convolution
     convolution_transpose
@@ -35,6 +37,7 @@ layers! {
     gru
     images
     input
+    keras1
     leaky
     locally_connected
     lookup
@@ -44,18 +47,24 @@ layers! {
     normalization
     operation
     padding
+    pipeline
     pooling
+    random_features
     rescaling
     reshape
     rnn
     simple_rnn
     spectral_normalization
+    spectrogram
     stacked_cells
     standardization
     text
     time_distributed
     upsampling
 }
+
+/// Where Keras's layers are.
+const LAYERS_MODULE: &str = "keras.layers";
 
 /// A class of layers: its names and its constructor.
 #[derive(Debug)]
@@ -66,22 +75,42 @@ pub struct Entry {
     pub new: fn() -> Box<dyn Layer>,
     /// What Keras 1 called the options of this class alone.
     pub former: &'static [Former],
+    /// Where Python finds the class.
+    pub module: &'static str,
+    /// The name under which Keras 2 has the class registered, where it isn't one of `keras.layers`.
+    pub registered: Option<&'static str>,
 }
 
 impl Entry {
     /// A class under these names.
     pub const fn of<L: Layer + Default>(names: &'static [&'static str]) -> Self {
-        Entry { names, new: || Box::new(L::default()), former: &[] }
+        Entry::made(names, || Box::new(L::default()))
     }
 
     /// A class under these names, made so.
     pub const fn made(names: &'static [&'static str], new: fn() -> Box<dyn Layer>) -> Self {
-        Entry { names, new, former: &[] }
+        Entry { names, new, former: &[], module: LAYERS_MODULE, registered: None }
     }
 
     /// The same class with what Keras 1 called its options.
     pub const fn formerly(self, former: &'static [Former]) -> Self {
         Entry { former, ..self }
+    }
+
+    /// The same class in another module than `keras.layers`.
+    pub const fn within(self, module: &'static str) -> Self {
+        Entry { module, ..self }
+    }
+
+    /// The same class as Keras 2 has it registered.
+    pub const fn registered(self, name: &'static str) -> Self {
+        Entry { registered: Some(name), ..self }
+    }
+
+    /// The name that says where the class is, for one that isn't among `keras.layers`.
+    pub(crate) fn registered_name(&self) -> Option<&'static str> {
+        let own = (self.module != LAYERS_MODULE).then(|| self.names.first().copied().unwrap_or_default());
+        self.registered.or(own)
     }
 }
 

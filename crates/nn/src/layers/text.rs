@@ -94,23 +94,76 @@ impl TextVectorization {
         Ok(x)
     }
 
-    /// The words of each text: indices of row and place, the words, and the extents.
-    fn pieces(&self, call: &mut Call<'_>, x: Sym) -> Result<[Sym; 3]> {
-        match self.split.as_str() {
+    /// The words of each text, all in one row, and where each text's begin.
+    fn pieces(&self, call: &mut Call<'_>, x: Sym) -> Result<[Sym; 2]> {
+        let [words, splits] = match self.split.as_str() {
             Some("whitespace") => {
                 let separator = super::categories::token(call, &json!(""), DType::String)?;
                 let parts = call.op("StringSplitV2").inputs(&[x, separator]).attr("maxsplit", -1i64).all()?;
-                inputs(&parts)
+                let [places, words, shape] = inputs(&parts)?;
+                let rows = call.slice(places, &[(None, None, 1), (Some(0), Some(1), 1)])?;
+                let rows = call.reshape(rows, &[-1])?;
+                let count = call.slice(shape, &[(Some(0), Some(1), 1)])?;
+                let count = call.reshape(count, &[])?;
+                let ones = call.apply("OnesLike", &[rows])?;
+                let lengths = call.apply("UnsortedSegmentSum", &[ones, rows, count])?;
+                let axis = call.int(0)?;
+                let ends = call.apply("Cumsum", &[lengths, axis])?;
+                let begin = call.constant(numbers(&[0.0], &[1], DType::I64)?)?;
+                [words, call.concat(&[begin, ends], 0)?]
             }
             Some("character") => {
-                // One byte sequence a character: split by nothing, empty pieces left out.
-                let separator = super::categories::token(call, &json!(""), DType::String)?;
-                let parts = call.op("StringSplit").inputs(&[x, separator]).attr("skip_empty", true).all()?;
-                inputs(&parts)
+                let decode = call.op("UnicodeDecode").input(x).attr("input_encoding", "UTF-8");
+                let [splits, codes] = inputs(&decode.all()?)?;
+                let count = call.op("Size").input(codes).attr("out_type", DType::I64).one()?;
+                let (zero, one) = (call.scalar(0.0, count)?, call.scalar(1.0, count)?);
+                let end = call.apply("AddV2", &[count, one])?;
+                let each = call.apply("Range", &[zero, end, one])?;
+                let encode = call.op("UnicodeEncode").inputs(&[codes, each]).attr("output_encoding", "UTF-8");
+                [encode.one()?, splits]
             }
-            _ => Err(Error::unsupported(format!("splitting by {}", self.split))),
+            _ => return Err(Error::unsupported(format!("splitting by {}", self.split))),
+        };
+        match self.widths()? {
+            Some(widths) => self.n_grams(call, [words, splits], widths),
+            None => Ok([words, splits]),
         }
     }
+
+    /// How many words make one, where they are joined: all numbers up to one, or those of a list.
+    fn widths(&self) -> Result<Option<Vec<i64>>> {
+        /// More words in a row are no n-gram that anybody asks for.
+        const MOST: i64 = 1 << 10;
+        let widths: Vec<i64> = match &self.ngrams {
+            Value::Null => return Ok(None),
+            Value::Array(widths) => widths.iter().filter_map(Value::as_i64).collect(),
+            one => (1..=one.as_i64().filter(|n| *n <= MOST).unwrap_or_default()).collect(),
+        };
+        match widths.is_empty() || widths.iter().any(|w| !(1..=MOST).contains(w)) {
+            true => Err(Error::invalid(format!("n-grams of {} words", self.ngrams))),
+            false => Ok(Some(widths)),
+        }
+    }
+
+    fn n_grams(&self, call: &mut Call<'_>, of: [Sym; 2], widths: Vec<i64>) -> Result<[Sym; 2]> {
+        let join = call.op("StringNGrams").inputs(&of).attr("separator", " ").attr("ngram_widths", widths);
+        let join = join.attr("left_pad", "").attr("right_pad", "").attr("pad_width", 0i64);
+        inputs(&join.attr("preserve_short_sequences", false).all()?)
+    }
+}
+
+/// Rows of this length, padded or cut.
+fn fitted(call: &mut Call<'_>, dense: Sym, length: usize) -> Result<Sym> {
+    let length = length as i64;
+    let dense = call.slice(dense, &[(None, None, 1), (None, Some(length), 1)])?;
+    let shape = call.apply("Shape", &[dense])?;
+    let now = call.slice(shape, &[(Some(1), Some(2), 1)])?;
+    let wanted = call.ints(&[length])?;
+    let missing = call.apply("Sub", &[wanted, now])?;
+    let zeros = call.ints(&[0, 0, 0])?;
+    let paddings = call.concat(&[zeros, missing], 0)?;
+    let paddings = call.reshape(paddings, &[2, 2])?;
+    call.apply("Pad", &[dense, paddings])
 }
 
 impl Layer for TextVectorization {
@@ -168,13 +221,13 @@ impl Layer for TextVectorization {
         if self.ragged {
             return Err(Error::unsupported("ragged outputs"));
         }
-        if !self.ngrams.is_null() {
-            return Err(Error::unsupported("n-grams"));
-        }
         let rank = call.spec(x).rank()?;
         let words = self.words();
         let int = words.encoding.is_int();
-        let mut dense = if self.split.is_null() {
+        let dense = if self.split.is_null() {
+            if self.widths()?.is_some() {
+                return Err(Error::unsupported("n-grams of texts that aren't split"));
+            }
             x = self.standardized(call, x)?;
             words.look_up(call, x)?
         } else {
@@ -182,31 +235,24 @@ impl Layer for TextVectorization {
                 x = call.op("Squeeze").input(x).attr("squeeze_dims", vec![-1i64]).one()?;
             }
             x = self.standardized(call, x)?;
-            let [places, pieces, shape] = self.pieces(call, x)?;
+            let [pieces, splits] = self.pieces(call, x)?;
             let found = words.look_up(call, pieces)?;
             // What isn't there pads: index 0, or for vectors an index that none has.
-            let one = call.scalar(1.0, found)?;
-            let found = if int { found } else { call.apply("AddV2", &[found, one])? };
-            let dense = call.apply("ScatterNd", &[places, found, shape])?;
-            if int { dense } else { call.apply("Sub", &[dense, one])? }
+            let nothing = call.scalar(if int { 0.0 } else { -1.0 }, found)?;
+            let length = self.output_sequence_length.filter(|_| int).map_or(-1, |l| l as i64);
+            let shape = call.constant(numbers(&[-1.0, length as f64], &[2], DType::I64)?)?;
+            let pad = call.op("RaggedTensorToTensor").inputs(&[shape, found, nothing, splits]);
+            let pad = pad.attr("row_partition_types", vec!["ROW_SPLITS"]).attr("num_row_partition_tensors", 1i64);
+            pad.one()?
         };
         if !int {
             let spec = Spec::new(vec![None, None], DType::I64);
             return Ok(vec![words.encode(call, dense, &spec)?]);
         }
-        if let Some(length) = self.output_sequence_length {
-            let length = length as i64;
-            dense = call.slice(dense, &[(None, None, 1), (None, Some(length), 1)])?;
-            let shape = call.apply("Shape", &[dense])?;
-            let now = call.slice(shape, &[(Some(1), Some(2), 1)])?;
-            let wanted = call.constant(numbers(&[length as f64], &[1], DType::I32)?)?;
-            let missing = call.apply("Sub", &[wanted, now])?;
-            let zeros = call.ints(&[0, 0, 0])?;
-            let paddings = call.concat(&[zeros, missing], 0)?;
-            let paddings = call.reshape(paddings, &[2, 2])?;
-            dense = call.apply("Pad", &[dense, paddings])?;
+        match self.output_sequence_length {
+            Some(length) if self.split.is_null() => Ok(vec![fitted(call, dense, length)?]),
+            _ => Ok(vec![dense]),
         }
-        Ok(vec![dense])
     }
 
     fn autocasts(&self) -> bool {

@@ -467,10 +467,10 @@ impl Spelling<'_> {
         })
     }
 
-    /// A model's inputs or outputs: a list of triples, also of one, or a dict.
+    /// A model's inputs or outputs: a list of triples or a dict. Of one alone Keras 2 makes a list, too.
     fn structure<T>(&self, argument: &Argument<T>, triple: &impl Fn(&T) -> Value) -> Value {
         match argument {
-            Argument::Tensor(t) => json!([triple(t)]),
+            Argument::Tensor(t) if !self.keras3 => json!([triple(t)]),
             other => nested(other, triple),
         }
     }

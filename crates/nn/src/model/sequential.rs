@@ -7,6 +7,7 @@ use super::{Graph, Kind, Model};
 use crate::Instance;
 use crate::config::{ConfigValue, Object, Reader, Writer};
 use crate::layers::InputLayer;
+use crate::model::merged::branched;
 use crate::model::objects::name_layers;
 
 /// Builds a Sequential model (Keras: `Sequential`).
@@ -101,8 +102,11 @@ impl Model {
     }
 
     pub(super) fn read_sequential(config: &Object, layers: &[Value], reader: &Reader<'_>) -> Result<Self> {
-        let layers = layers.iter().map(|l| Instance::read(l, reader)).collect::<Result<Vec<_>>>()?;
         let name = config.get("name").and_then(Value::as_str).unwrap_or("sequential").to_owned();
+        if let Some(functional) = branched(&name, layers)? {
+            return Model::read_functional(&functional, reader);
+        }
+        let layers = layers.iter().map(|l| Instance::read(l, reader)).collect::<Result<Vec<_>>>()?;
         let build = config.get("build_input_shape").and_then(|v| shape(v, reader));
         const KNOWN: &[&str] = &["name", "trainable", "dtype", "layers", "build_input_shape"];
         let unknown = config.iter().filter(|(k, _)| !KNOWN.contains(&k.as_str()));

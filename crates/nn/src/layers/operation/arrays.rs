@@ -103,9 +103,9 @@ fn unstack(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
 }
 
 /// Parts along an axis. NumPy's lists say where to cut, TensorFlow's how long each part is.
-fn split(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
+fn split(args: &mut Args<'_, '_>, axis: Option<i64>) -> Result<Vec<Sym>> {
     let x = args.tensor("x")?;
-    let axis = args.int("axis").unwrap_or(0);
+    let axis = axis.or(args.int("axis")).unwrap_or(0);
     let at = args.call.int(axis)?;
     if let Some(count) = args.int("indices_or_sections") {
         return Ok(args.call.op("Split").inputs(&[at, x]).attr("num_split", count).all()?);
@@ -118,6 +118,139 @@ fn split(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
     }
     let (lengths, count) = (args.call.ints(&sizes)?, sizes.len() as i64);
     Ok(args.call.op("SplitV").inputs(&[x, lengths, at]).attr("num_split", count).all()?)
+}
+
+/// A quarter turn from one axis to another, so many times.
+fn rotated(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let x = args.tensor("array")?;
+    let rank = rank(args, "array", x)?;
+    let axes = args.ints("axes")?.unwrap_or_else(|| vec![0, 1]);
+    let &[from, to] = &axes[..] else { return Err(Error::invalid("a turn has two axes")) };
+    let (from, to) = (resolve_axis(from, rank)?, resolve_axis(to, rank)?);
+    let mut order: Vec<usize> = (0..rank).collect();
+    order.swap(from, to);
+    let flip = |args: &mut Args<'_, '_>, x: Sym, axis: usize| {
+        let axis = args.call.ints(&[axis as i64])?;
+        args.call.apply("ReverseV2", &[x, axis])
+    };
+    match args.int("k").unwrap_or(1).rem_euclid(4) {
+        0 => Ok(x),
+        1 => {
+            let x = flip(args, x, to)?;
+            args.call.transpose(x, &order)
+        }
+        2 => {
+            let x = flip(args, x, from)?;
+            flip(args, x, to)
+        }
+        _ => {
+            let x = args.call.transpose(x, &order)?;
+            flip(args, x, to)
+        }
+    }
+}
+
+/// Coordinates of a grid: each vector along an axis of its own.
+fn mesh(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
+    let all: Vec<Sym> = args.given.to_vec();
+    let swaps = args.text("indexing").as_deref() != Some("ij") && all.len() > 1;
+    let mut ones = Vec::new();
+    for (i, &x) in all.iter().enumerate() {
+        let axis = if swaps && i < 2 { 1 - i } else { i };
+        let mut shape = vec![1i64; all.len()];
+        shape[axis] = -1;
+        ones.push(args.call.reshape(x, &shape)?);
+    }
+    let mut shape: Option<Sym> = None;
+    for &x in &ones {
+        let own = args.call.apply("Shape", &[x])?;
+        shape = Some(match shape {
+            Some(shape) => args.call.apply("Maximum", &[shape, own])?,
+            None => own,
+        });
+    }
+    let shape = shape.ok_or_else(|| Error::mismatch("it takes at least one vector"))?;
+    ones.into_iter().map(|x| args.call.apply("BroadcastTo", &[x, shape])).collect()
+}
+
+/// For each axis the places of what isn't zero.
+fn nonzero(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
+    let x = args.tensor("x")?;
+    let rank = rank(args, "x", x)?;
+    let places = args.call.apply("Where", &[x])?;
+    let places = args.call.cast(places, DType::I32)?;
+    Ok(args.call.op("Unpack").input(places).attr("num", rank as i64).attr("axis", 1i64).all()?)
+}
+
+/// For each axis of a shape where places in the flat tensor are.
+fn unraveled(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
+    let x = args.indices("indices")?;
+    let shape = args.ints("shape")?.ok_or_else(|| Error::missing("the op has no shape"))?;
+    let mut rest = x;
+    let mut made = Vec::new();
+    // Of several axes of indices Keras takes the extents the other way round.
+    let turned = rank(args, "indices", x)? == 1;
+    let extents: Vec<i64> = if turned { shape.into_iter().rev().collect() } else { shape };
+    for extent in extents {
+        let extent = args.call.scalar(extent as f64, rest)?;
+        made.push(args.call.apply("FloorMod", &[rest, extent])?);
+        rest = args.call.apply("FloorDiv", &[rest, extent])?;
+    }
+    made.reverse();
+    Ok(made)
+}
+
+/// The first choice whose condition holds.
+fn selected(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let (conditions, choices) = (args.list("condlist")?, args.list("choicelist")?);
+    let first = *choices.first().ok_or_else(|| Error::mismatch("it takes at least one choice"))?;
+    let mut y = match args.find("default") {
+        Some(_) => args.like("default", first)?,
+        None => args.call.scalar(0.0, first)?,
+    };
+    for (condition, choice) in conditions.into_iter().zip(choices).rev() {
+        y = args.call.apply("SelectV2", &[condition, choice, y])?;
+    }
+    Ok(y)
+}
+
+fn scattered(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let (indices, values) = (args.indices("indices")?, args.tensor("values")?);
+    let shape = args.shape("shape")?;
+    let shape = args.call.cast(shape, args.call.dtype(indices))?;
+    args.call.apply("ScatterNd", &[indices, values, shape])
+}
+
+fn scatter_update(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let x = args.tensor("inputs")?;
+    let (indices, updates) = (args.indices("indices")?, args.like("updates", x)?);
+    let op = match args.text("reduction").as_deref() {
+        None => "TensorScatterUpdate",
+        Some("add") => "TensorScatterAdd",
+        Some("max") => "TensorScatterMax",
+        Some("min") => "TensorScatterMin",
+        Some(other) => return Err(Error::unsupported(format!("updates by {other:?}"))),
+    };
+    args.call.apply(op, &[x, indices, updates])
+}
+
+/// Writes a block into a tensor; one that would reach over its end begins before.
+fn slice_update(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let x = args.tensor("inputs")?;
+    let (updates, start) = (args.like("updates", x)?, args.shape("start_indices")?);
+    let (whole, part) = (args.call.apply("Shape", &[x])?, args.call.apply("Shape", &[updates])?);
+    let free = args.call.apply("Sub", &[whole, part])?;
+    let start = args.call.apply("Minimum", &[start, free])?;
+    let zero = args.call.int(0)?;
+    let start = args.call.apply("Maximum", &[start, zero])?;
+    let after = args.call.apply("Sub", &[free, start])?;
+    let paddings = args.call.op("Pack").inputs(&[start, after]).attr("axis", 1i64).one()?;
+    let block = args.call.apply("Pad", &[updates, paddings])?;
+    let ones = args.call.cast(updates, DType::Bool)?;
+    let ones = args.call.apply("OnesLike", &[ones])?;
+    let no = args.call.constant(crate::config::numbers(&[0.0], &[], DType::Bool)?)?;
+    let there = args.call.apply("PadV2", &[ones, paddings, no])?;
+    args.call.apply("SelectV2", &[there, block, x])
 }
 
 fn tile(args: &mut Args<'_, '_>) -> Result<Sym> {
@@ -501,8 +634,20 @@ pub(super) const ROWS: &[Row] = &[
     row("numpy.Vstack(xs)", One(|a| concatenate(a, "xs", 0))),
     row("numpy.Stack(x; axis) = stack(values:x axis)", One(stack)),
     row("core.Unstack(x; num axis) = unstack(value:x num axis)", Many(unstack)),
-    row("numpy.Split(x; indices_or_sections axis) = split(value:x num_or_size_splits:indices_or_sections axis)", Many(split)),
-    row("numpy.ArraySplit(x; indices_or_sections axis)", Many(split)),
+    row("numpy.Split(x; indices_or_sections axis) = split(value:x num_or_size_splits:indices_or_sections axis)", Many(|a| split(a, None))),
+    row("numpy.ArraySplit(x; indices_or_sections axis)", Many(|a| split(a, None))),
+    row("numpy.Hsplit(x; indices_or_sections)", Many(|a| split(a, Some(1)))),
+    row("numpy.Vsplit(x; indices_or_sections)", Many(|a| split(a, Some(0)))),
+    row("numpy.Dsplit(x; indices_or_sections)", Many(|a| split(a, Some(2)))),
+    row("numpy.Dstack(xs)", One(|a| concatenate(a, "xs", 2))),
+    row("numpy.Rot90(array; k axes)", One(rotated)),
+    row("numpy.Meshgrid(x; indexing)", Many(mesh)),
+    row("numpy.Nonzero(x)", Many(nonzero)),
+    row("numpy.UnravelIndex(indices; shape)", Many(unraveled)),
+    row("numpy.Select(condlist choicelist default)", One(selected)),
+    row("core.Scatter(indices values; shape) = scatter_nd(indices updates:values shape)", One(scattered)),
+    row("core.ScatterUpdate(inputs indices updates; reduction)", One(scatter_update)),
+    row("core.SliceUpdate(inputs start_indices updates)", One(slice_update)),
     row("numpy.Tile(x; repeats) = tile(input:x multiples:repeats)", One(tile)),
     row("numpy.Repeat(x; repeats axis) = repeat(input:x repeats axis)", One(repeat)),
     row("numpy.BroadcastTo(x; shape) = broadcast_to(input:x shape)", One(broadcast_to)),

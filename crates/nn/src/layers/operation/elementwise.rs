@@ -1,8 +1,8 @@
 //! Ops element by element.
 
-use modelark_artifact::Result;
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
+use modelark_artifact::{Error, Result};
 
 use super::arguments::Args;
 use super::table::Form::{Binary, Compare, Float, FloatBinary, Logical, One, Unary};
@@ -258,7 +258,63 @@ fn truncated(args: &mut Args<'_, '_>) -> Result<Sym> {
     args.call.apply("Mul", &[sign, size])
 }
 
+/// A cast of values that the dtype can't hold to the nearest that it can.
+fn saturating(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let x = args.tensor("x")?;
+    let dtype = args.dtype("dtype")?.ok_or_else(|| Error::missing("the op has no dtype"))?;
+    let bounds = match dtype {
+        DType::I8 => Some((-128.0, 127.0)),
+        DType::U8 => Some((0.0, 255.0)),
+        DType::I16 => Some((-32768.0, 32767.0)),
+        DType::U16 => Some((0.0, 65535.0)),
+        DType::I32 => Some((-2_147_483_648.0, 2_147_483_520.0)),
+        _ => None,
+    };
+    let Some((low, high)) = bounds else { return args.call.cast(x, dtype) };
+    let (low, high) = (args.call.scalar(low, x)?, args.call.scalar(high, x)?);
+    let x = args.call.apply("Maximum", &[x, low])?;
+    let x = args.call.apply("Minimum", &[x, high])?;
+    args.call.cast(x, dtype)
+}
+
 pub(super) const ROWS: &[Row] = &[
+    row("numpy.Heaviside(x1 x2)", One(|a| {
+        let [x, at_zero] = a.pair("x1", "x2")?;
+        let zero = a.call.scalar(0.0, x)?;
+        let (same, above) = (a.call.apply("Equal", &[x, zero])?, a.call.apply("Greater", &[x, zero])?);
+        let above = a.call.cast(above, a.call.dtype(x))?;
+        a.call.apply("SelectV2", &[same, at_zero, above])
+    })),
+    row("numpy.Ldexp(x1 x2)", One(|a| {
+        let x = a.float_tensor("x1")?;
+        let exponent = a.like("x2", x)?;
+        let two = a.call.scalar(2.0, x)?;
+        let power = a.call.apply("Pow", &[two, exponent])?;
+        a.call.apply("Mul", &[x, power])
+    })),
+    row("numpy.Isreal(x)", One(|a| {
+        let x = a.tensor("x")?;
+        let y = a.call.cast(x, DType::Bool)?;
+        a.call.apply("OnesLike", &[y])
+    })),
+    row("numpy.Array(x; dtype)", One(|a| {
+        let (x, dtype) = (a.tensor("x")?, a.dtype("dtype")?);
+        match dtype {
+            Some(dtype) => a.call.cast(x, dtype),
+            None => a.call.apply("Identity", &[x]),
+        }
+    })),
+    row("numpy.View(x; dtype) = bitcast(input:x type:dtype)", One(|a| {
+        let (x, dtype) = (a.tensor("x")?, a.dtype("dtype")?);
+        let dtype = dtype.unwrap_or(a.call.dtype(x));
+        Ok(a.call.op("Bitcast").input(x).attr("type", dtype).one()?)
+    })),
+    row("numpy.AllClose(x1 x2; rtol atol equal_nan)", One(|a| {
+        let same = is_close(a)?;
+        let axes: Vec<i64> = (0..super::reductions::rank(a, "x1", same)? as i64).collect();
+        a.call.reduce("All", same, &axes, false)
+    })),
+    row("core.SaturateCast(x; dtype) = dtypes.saturate_cast(value:x dtype)", One(saturating)),
     row("numpy.Add(x1 x2) = __operators__.add(x:x1 y:x2) | math.add(x:x1 y:x2) | add(x:x1 y:x2)", Binary("AddV2")),
     row("numpy.Subtract(x1 x2) = math.subtract(x:x1 y:x2) | subtract(x:x1 y:x2) | __operators__.sub(x:x1 y:x2)", Binary("Sub")),
     row("numpy.Multiply(x1 x2) = math.multiply(x:x1 y:x2) | multiply(x:x1 y:x2) | __operators__.mul(x:x1 y:x2)", Binary("Mul")),

@@ -177,5 +177,7 @@ pub(super) const ROWS: &[Row] = &[
     row("math.FFT2(x)", Many(|a| transform(a, "FFT2D"))),
     row("math.IFFT2(x)", Many(|a| transform(a, "IFFT2D"))),
     row("math.SegmentSum(data segment_ids; num_segments sorted) = math.unsorted_segment_sum(data segment_ids num_segments)", One(|a| segments(a, "UnsortedSegmentSum"))),
+    row("math.SegmentMin(data segment_ids; num_segments sorted) = math.unsorted_segment_min(data segment_ids num_segments)", One(|a| segments(a, "UnsortedSegmentMin"))),
+    row("math.SegmentProd(data segment_ids; num_segments sorted) = math.unsorted_segment_prod(data segment_ids num_segments)", One(|a| segments(a, "UnsortedSegmentProd"))),
     row("math.SegmentMax(data segment_ids; num_segments sorted) = math.unsorted_segment_max(data segment_ids num_segments)", One(|a| segments(a, "UnsortedSegmentMax"))),
 ];

@@ -8,10 +8,14 @@ mod arguments;
 mod arrays;
 mod elementwise;
 mod linear;
+mod losses;
+mod matrices;
 mod network;
 mod node;
 mod pictures;
+mod ranking;
 mod reductions;
+mod signals;
 mod slicing;
 mod table;
 

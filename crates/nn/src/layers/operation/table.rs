@@ -8,7 +8,9 @@ use modelark_artifact::tensor::DType;
 use modelark_artifact::{Error, Result};
 
 use super::arguments::Args;
-use super::{arrays, elementwise, linear, network, pictures, reductions, slicing};
+use super::{
+    arrays, elementwise, linear, losses, matrices, network, pictures, ranking, reductions, signals, slicing,
+};
 
 /// How an op is traced.
 pub(super) enum Form {
@@ -187,7 +189,11 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         slicing::ROWS,
         network::ROWS,
         linear::ROWS,
+        losses::ROWS,
+        matrices::ROWS,
         pictures::ROWS,
+        ranking::ROWS,
+        signals::ROWS,
     ];
     let all: Vec<Known> = kinds.into_iter().flatten().map(Known::parse).collect();
     let classes = all.iter().enumerate().filter(|(_, k)| !k.class.is_empty()).map(|(i, k)| (k.class, i)).collect();
