@@ -14,8 +14,8 @@ use crate::config::{ConfigValue, DTypePolicy, Fields, Object, Reader, Writer, ex
 use crate::former::modern;
 use crate::layer::Given;
 use crate::layers::Operation;
-use crate::registry::{built_in, is_built_in};
 use crate::model::{MERGE, modern_merge};
+use crate::registry::{built_in, is_built_in};
 use crate::{Argument, Call, Inputs, Layer, Model, Registry, Spec, Tree, WeightSpec};
 
 /// A layer, or a model used as one, with its name and dtype policy. Cloning an instance gives the same one: applied
@@ -191,7 +191,9 @@ impl Instance {
     /// When the class isn't known, or the config isn't what the class takes; the message names the layer.
     pub fn read(node: &Value, reader: &Reader<'_>) -> Result<Self> {
         let merged;
-        let node = if node.get("class_name").and_then(Value::as_str) == Some(MERGE) && !reader.registry.knows(MERGE) {
+        let node = if node.get("class_name").and_then(Value::as_str) == Some(MERGE)
+            && !reader.registry.knows(MERGE)
+        {
             merged = modern_merge(node)?;
             &merged
         } else {
@@ -284,7 +286,9 @@ impl Instance {
         let entry = built_in(&class).filter(|_| custom.is_none());
         // Keras 2 finds what it has registered without a module.
         let (module, registered) = match entry {
-            Some(entry) if entry.registered.is_some() && !writer.is_keras3() => (Value::Null, entry.registered),
+            Some(entry) if entry.registered.is_some() && !writer.is_keras3() => {
+                (Value::Null, entry.registered)
+            }
             Some(entry) => (json!(entry.module), None),
             None => (Value::Null, custom),
         };

@@ -30,7 +30,9 @@ impl Draw {
         Ok(match self {
             Draw::Uniform(low, high) => (0..count).map(|_| low + (high - low) * random.uniform()).collect(),
             Draw::Normal(mean, deviation) => (0..count).map(|_| mean + deviation * random.normal()).collect(),
-            Draw::Truncated(mean, deviation) => (0..count).map(|_| mean + deviation * truncated(random)).collect(),
+            Draw::Truncated(mean, deviation) => {
+                (0..count).map(|_| mean + deviation * truncated(random)).collect()
+            }
             Draw::Orthogonal(gain) => orthogonal(gain, shape, count, random)?,
         })
     }
@@ -43,7 +45,8 @@ impl Draw {
         let (function, mut library) = builder.finish(&[("values", values)])?;
         library.insert(function);
         let executable = Program::new(library).function("draw")?;
-        let mut made = executable.run_with(&Resources::new(), Values::new(), &RunOptions::default())?.into_iter();
+        let mut made =
+            executable.run_with(&Resources::new(), Values::new(), &RunOptions::default())?.into_iter();
         let value = made.next().ok_or_else(|| Error::invalid("nothing was drawn"))?;
         Ok(value.into_tensor()?)
     }

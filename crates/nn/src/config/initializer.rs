@@ -4,8 +4,8 @@ use modelark_artifact::tensor::{DType, Tensor, checked_elements};
 use modelark_artifact::{Dialect, Error, Result};
 use serde_json::Value;
 
-use super::{ConfigValue, Fields, Reader, Serialized, Writer};
 use super::draw::Draw;
+use super::{ConfigValue, Fields, Reader, Serialized, Writer};
 use crate::random::Random;
 
 /// How the scale of a [`Initializer::VarianceScaling`] follows from the shape.
@@ -360,7 +360,8 @@ mod tests {
             bits(seeded("HeNormal", json!({"seed": 7}), &[3, 2])),
             [0xbf20_33af, 0xbeaa_7868, 0xbfdf_51ed, 0xbfae_fff7, 0xbf2c_5684, 0x3f34_ae8e]
         );
-        let scaling = json!({"scale": 2.0, "mode": "fan_avg", "distribution": "untruncated_normal", "seed": 9});
+        let scaling =
+            json!({"scale": 2.0, "mode": "fan_avg", "distribution": "untruncated_normal", "seed": 9});
         assert_eq!(
             bits(seeded("VarianceScaling", scaling, &[2, 2])),
             [0xbf0e_19dc, 0xbefe_7b36, 0xbf3f_787e, 0xc00b_2dfd]
@@ -369,7 +370,10 @@ mod tests {
             values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5) && values.len() == expected.len()
         };
         let tall = seeded("Orthogonal", json!({"seed": 7, "gain": 1.0}), &[3, 2]);
-        assert!(near(tall, &[-0.238_171_7, 0.274_763_8, -0.664_018_5, -0.746_024_3, -0.708_769_1, 0.606_591]));
+        assert!(near(
+            tall,
+            &[-0.238_171_7, 0.274_763_8, -0.664_018_5, -0.746_024_3, -0.708_769_1, 0.606_591]
+        ));
         let wide = seeded("Orthogonal", json!({"seed": 7, "gain": 2.0}), &[2, 3]);
         assert!(near(wide, &[-0.476_343_4, -1.328_037, -1.417_538_3, 0.549_527_5, -1.492_048_5, 1.213_182]));
     }

@@ -30,13 +30,16 @@ pub(crate) fn modern(node: &Value) -> Result<Value> {
         }
         "dot" => {
             let axes = config.get("dot_axes").filter(|a| !a.is_null()).cloned().unwrap_or(json!(-1));
-            let flat = |axes: &Vec<Value>| axes.iter().map(|a| a.get(0).unwrap_or(a).clone()).collect::<Vec<_>>();
+            let flat =
+                |axes: &Vec<Value>| axes.iter().map(|a| a.get(0).unwrap_or(a).clone()).collect::<Vec<_>>();
             let axes = axes.as_array().map(flat).map_or(axes.clone(), Value::from);
             options.insert("axes".to_owned(), axes);
             "Dot"
         }
         other => {
-            return Err(Error::unsupported(format!("a Merge of mode {other:?} has no like among later layers")));
+            return Err(Error::unsupported(format!(
+                "a Merge of mode {other:?} has no like among later layers"
+            )));
         }
     };
     let known = ["name", "trainable", "dtype"].into_iter();
@@ -131,11 +134,13 @@ impl Flat {
         let config = layer.get("config").and_then(Value::as_object);
         let config = config.ok_or_else(|| expected("a layer with a config", layer))?;
         let shape = config.get("batch_input_shape").cloned();
-        let shape = shape.ok_or_else(|| Error::missing("a branch of a Merge doesn't say its input's shape"))?;
+        let shape =
+            shape.ok_or_else(|| Error::missing("a branch of a Merge doesn't say its input's shape"))?;
         let dtype = config.get("input_dtype").or(config.get("dtype")).cloned().unwrap_or(json!("float32"));
         let name = format!("{}_input", self.name(layer));
         let config = json!({"name": name, "batch_input_shape": shape, "dtype": dtype});
-        self.layers.push(json!({"class_name": "InputLayer", "name": name, "config": config, "inbound_nodes": []}));
+        self.layers
+            .push(json!({"class_name": "InputLayer", "name": name, "config": config, "inbound_nodes": []}));
         self.inputs.push(name.clone());
         Ok(name)
     }
