@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the crates' benchmarks, and whole processes beside Python with TensorFlow.
+//! `cargo xtask bench`: the crates' benchmarks, whole processes beside Python with TensorFlow, and runs beside other engines.
 
 use std::process::Command;
 
@@ -13,6 +13,8 @@ Python and TensorFlow in the environment of `cargo xtask interop`, and prints th
 
   --processes-only      leave the crates' benchmarks out
   --gigabytes N         the size of the large model, 1 by default
+  --peers [OPTIONS]     only run models beside ONNX Runtime and TensorFlow, in turns; what follows goes to
+                        tests/interop/peers.py, as `--only resnet50 --threads 2` (see its --help)
 ";
 
 /// Runs the benchmarks.
@@ -24,6 +26,7 @@ pub fn run(args: &[String]) -> Outcome {
         match arg.as_str() {
             "--processes-only" => processes_only = true,
             "--gigabytes" => gigabytes = args.next().cloned().ok_or("--gigabytes needs a number")?,
+            "--peers" => return peers(args.as_slice()),
             "--help" | "-h" => {
                 print!("{HELP}");
                 return Ok(());
@@ -35,18 +38,39 @@ pub fn run(args: &[String]) -> Outcome {
         cargo(&["bench", "--workspace", "--benches"], &[])?;
     }
     cargo(&["build", "--quiet", "--release", "--package", "modelark-cli"], &[])?;
+    compare(
+        interop::environment("tf221")?,
+        "bench.py",
+        "modelark",
+        "bench",
+        &["--gigabytes".to_owned(), gigabytes],
+    )
+}
+
+/// Runs the models of `peers.py` here and in the engines of its environment.
+fn peers(args: &[String]) -> Outcome {
+    cargo(&["build", "--quiet", "--release", "--package", "modelark-tests", "--bin", "timed"], &[])?;
+    compare(&interop::PEERS, "peers.py", "timed", "peers-models", args)
+}
+
+/// Runs a script of `tests/interop` in an environment, with a program built for speed and a folder of its own.
+fn compare(
+    environment: &interop::Environment,
+    script: &str,
+    program: &str,
+    folder: &str,
+    args: &[String],
+) -> Outcome {
     let work = root().join("target").join("interop");
     std::fs::create_dir_all(&work)?;
-    let python = interop::environment("tf221")?.python(&work)?;
-    let python =
-        python.ok_or_else(|| interop::environment("tf221").map_or_else(|e| e.to_string(), |e| e.wanted()))?;
+    let python = environment.python(&work)?.ok_or_else(|| environment.wanted())?;
     let status = Command::new(python)
-        .arg(root().join("tests/interop/bench.py"))
+        .arg(root().join("tests/interop").join(script))
         .arg("--program")
-        .arg(interop::program("release"))
+        .arg(interop::program("release", program))
         .arg("--work")
-        .arg(work.join("bench"))
-        .args(["--gigabytes", &gigabytes])
+        .arg(work.join(folder))
+        .args(args)
         .env("TF_CPP_MIN_LOG_LEVEL", "3")
         .status()?;
     if status.success() { Ok(()) } else { Err(format!("the comparison ended with {status}").into()) }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::workspace::{Outcome, cargo, root};
 use environment::ENVIRONMENTS;
-pub use environment::Environment;
+pub use environment::{Environment, PEERS};
 
 const HELP: &str = "\
 cargo xtask interop [OPTIONS]
@@ -136,9 +136,9 @@ pub fn environment(name: &str) -> Outcome<&'static Environment> {
     })
 }
 
-/// Where the built program lies.
-pub fn program(profile: &str) -> PathBuf {
-    target().join(profile).join(format!("modelark{}", std::env::consts::EXE_SUFFIX))
+/// Where a built program lies.
+pub fn program(profile: &str, name: &str) -> PathBuf {
+    target().join(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// Builds the program, whose path it returns, and the examples, of which one that doesn't build is a failure.
@@ -148,7 +148,7 @@ fn build(failures: &mut Vec<String>) -> Outcome<PathBuf> {
     if let Err(error) = cargo(&examples, &[]) {
         failures.push(error.to_string());
     }
-    let program = program("debug");
+    let program = program("debug", "modelark");
     if program.is_file() { Ok(program) } else { Err(format!("{} wasn't built", program.display()).into()) }
 }
 

@@ -1,9 +1,9 @@
-//! Small whole models as plans: what a run costs beside its kernels, with passes and without.
+//! Models, or the blocks that they repeat, as plans, with passes and without; and what a plan costs by the nodes it has.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use modelark_graph::engine::{Program, Resource, Resources, Value, Values, Variable};
 use modelark_graph::tensor::{DType, Tensor};
 use modelark_graph::{Builder, Result, Sym};
@@ -103,11 +103,68 @@ fn all(c: &mut Criterion) -> Result<()> {
         let y = b.mul(y, factor)?;
         let y = dense(b, y, w[2], w[3])?;
         b.add(y, x)
+    })?;
+    let vectors: &[&[usize]] = &[&[512, 8, 64], &[512, 8, 64], &[512, 8, 64], &[8, 64, 512]];
+    model(c, "self-attention", &[1, 128, 512], vectors, |b, x, w| {
+        let einsum = |b: &mut Builder, equation: &str, x: Sym, y: Sym| {
+            b.op("Einsum").inputs(&[x, y]).attr("equation", equation).one()
+        };
+        let q = einsum(b, "abc,cde->abde", x, w[0])?;
+        let k = einsum(b, "abc,cde->abde", x, w[1])?;
+        let v = einsum(b, "abc,cde->abde", x, w[2])?;
+        let scores = einsum(b, "BTNH,BSNH->BNTS", q, k)?;
+        let scale = b.scalar(0.125f32)?;
+        let scores = b.mul(scores, scale)?;
+        let shares = b.op("Softmax").input(scores).one()?;
+        let y = einsum(b, "BNTS,BSNH->BTNH", shares, v)?;
+        einsum(b, "abcd,cde->abe", y, w[3])
+    })?;
+    model(c, "lstm", &[32, 200, 128], &[&[32, 128], &[128, 512], &[128, 512], &[512]], |b, x, w| {
+        let call = b.op("ModelarkLSTM").inputs(&[x, w[0], w[0], w[1], w[2], w[3]]);
+        let call = call.attr("use_bias", 1i64).attr("masked", 0i64);
+        call.all()?.get(1).copied().ok_or_else(|| modelark_graph::Error::graph("an LSTM gives its output"))
+    })?;
+    let kernels: &[&[usize]] = &[&[2, 2, 32, 64], &[32], &[3, 3, 64, 32], &[32]];
+    model(c, "upward block", &[1, 64, 64, 64], kernels, |b, x, w| {
+        let shape = b.ints(&[1, 128, 128, 32])?;
+        let up = b.op("Conv2DBackpropInput").inputs(&[shape, w[0], x]).attr("padding", "SAME");
+        let up = up.attr("strides", vec![1i64, 2, 2, 1]).one()?;
+        let up = b.bias_add(up, w[1])?;
+        let both = b.concat(&[up, up], 3)?;
+        let y = conv(b, "Conv2D", both, w[2])?;
+        let y = b.bias_add(y, w[3])?;
+        b.op("Relu").input(y).one()
+    })?;
+    model(c, "dense 4096", &[1, 4096], &[&[4096, 4096], &[4096]], |b, x, w| {
+        let y = dense(b, x, w[0], w[1])?;
+        b.op("Relu").input(y).one()
     })
 }
 
+/// A graph of many nodes, from its nodes to a first run: the time a node takes must not grow with their number.
+fn many_nodes(c: &mut Criterion, nodes: usize) -> Result<()> {
+    let mut b = Builder::new("f");
+    let x = b.arg("x", DType::F32)?;
+    let mut y = x;
+    for _ in 0..nodes / 2 {
+        y = b.op("Neg").input(y).one()?;
+        y = b.add(y, x)?;
+    }
+    let (f, mut library) = b.finish(&[("y", y)])?;
+    library.insert(f);
+    let given: Values = [Value::from(Tensor::scalar(1.0f32))].into_iter().collect();
+    let mut group = c.benchmark_group("many nodes");
+    group.throughput(Throughput::Elements(nodes as u64)).sample_size(10);
+    group.bench_function(nodes.to_string(), |bench| {
+        bench.iter(|| Program::new(library.clone()).function("f")?.run(&Resources::new(), given.clone()));
+    });
+    group.finish();
+    Ok(())
+}
+
 fn models(c: &mut Criterion) {
-    if let Err(e) = all(c) {
+    let made = all(c).and_then(|()| [1_000, 10_000, 100_000].iter().try_for_each(|n| many_nodes(c, *n)));
+    if let Err(e) = made {
         unreachable!("the models are well formed: {e}");
     }
 }

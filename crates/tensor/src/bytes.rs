@@ -5,28 +5,42 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::Result;
-use crate::memory::Charge;
+use crate::memory::{Charge, Line, kept};
 
 /// One cache line; every SIMD load of an owned buffer is aligned.
-const ALIGN: usize = 64;
-
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGN]);
+const ALIGN: usize = size_of::<Line>();
 
 /// Bytes of this process, aligned to a cache line.
 struct Owned {
     lines: Vec<Line>,
     len: usize,
     /// What the bytes cost the budget under which they were made.
-    _charge: Charge,
+    charge: Charge,
 }
 
 impl Owned {
     fn zeroed(len: usize, charge: Charge) -> Self {
+        let count = len.div_ceil(ALIGN);
+        let lines = match kept::take(count, &charge) {
+            Some(mut lines) => {
+                lines[..count].fill(Line::ZERO);
+                lines
+            }
+            None => Owned::new_lines(count),
+        };
+        Owned { lines, len, charge }
+    }
+
+    /// Bytes of any value.
+    fn any(len: usize, charge: Charge) -> Self {
+        let count = len.div_ceil(ALIGN);
+        let lines = kept::take(count, &charge).unwrap_or_else(|| Owned::new_lines(count));
+        Owned { lines, len, charge }
+    }
+
+    fn new_lines(count: usize) -> Vec<Line> {
         // `vec![zero; n]` asks the allocator for zeroed pages, so a large buffer costs nothing until touched.
-        let lines = bytemuck::allocation::zeroed_slice_box(len.div_ceil(ALIGN)).into_vec();
-        Owned { lines, len, _charge: charge }
+        bytemuck::allocation::zeroed_slice_box(count).into_vec()
     }
 
     fn as_slice(&self) -> &[u8] {
@@ -35,6 +49,12 @@ impl Owned {
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        kept::give(std::mem::take(&mut self.lines), &self.charge);
     }
 }
 
@@ -76,6 +96,15 @@ impl SharedBytes {
         Ok(SharedBytes::owned(Owned::zeroed(len, Charge::take(len)?)))
     }
 
+    /// `len` bytes of any value, to be written over, within the [budget](crate::memory::Budget) of the thread: those of a
+    /// tensor that is gone, where there is one, so that no memory has to come from the system.
+    ///
+    /// # Errors
+    /// When the budget is exceeded.
+    pub fn try_any(len: usize) -> Result<Self> {
+        Ok(SharedBytes::owned(Owned::any(len, Charge::take(len)?)))
+    }
+
     /// A copy of `bytes`, aligned to a cache line.
     pub fn copy_from(bytes: &[u8]) -> Self {
         SharedBytes::copied(bytes, Charge::take_anyway(bytes.len()))
@@ -90,7 +119,7 @@ impl SharedBytes {
     }
 
     fn copied(bytes: &[u8], charge: Charge) -> Self {
-        let mut owned = Owned::zeroed(bytes.len(), charge);
+        let mut owned = Owned::any(bytes.len(), charge);
         owned.as_mut_slice().copy_from_slice(bytes);
         SharedBytes::owned(owned)
     }

@@ -61,6 +61,15 @@ impl Drop for Entered {
     }
 }
 
+/// Bytes as owned tensors hold them, a cache line at a time.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u8; 64]);
+
+impl Line {
+    pub(crate) const ZERO: Line = Line([0; 64]);
+}
+
 /// Bytes held under a budget, given back when dropped.
 pub(crate) struct Charge(Option<(Budget, usize)>);
 
@@ -98,6 +107,52 @@ impl Drop for Charge {
     }
 }
 
+/// Memory of tensors that are gone, for those that come: fresh pages from the system cost more than most kernels.
+///
+/// Only what is made under a [`Budget`], which is to say in a run, comes from here and goes back.
+pub(crate) mod kept {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::{Charge, Line};
+
+    /// Smaller buffers are the allocator's, which keeps those itself.
+    const LEAST: usize = (32 << 10) / size_of::<Line>();
+    /// So much is kept at most.
+    const MOST: usize = (128 << 20) / size_of::<Line>();
+
+    /// The oldest first.
+    static KEPT: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
+
+    /// A buffer of at least `count` lines, of any content.
+    pub(crate) fn take(count: usize, charge: &Charge) -> Option<Vec<Line>> {
+        if count < LEAST || charge.0.is_none() {
+            return None;
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |b: &Vec<Line>| b.len() >= count && b.len() / 2 <= count;
+        let best = (0..kept.len()).filter(|&i| fits(&kept[i])).min_by_key(|&i| kept[i].len())?;
+        Some(kept.remove(best))
+    }
+
+    /// Gives a buffer back.
+    pub(crate) fn give(lines: Vec<Line>, charge: &Charge) {
+        if lines.len() < LEAST || lines.len() > MOST || charge.0.is_none() {
+            return;
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(lines);
+        let sum: usize = kept.iter().map(Vec::len).sum();
+        let mut over = sum.saturating_sub(MOST);
+        let gone = kept.iter().take_while(|b| {
+            let goes = over > 0;
+            over = over.saturating_sub(b.len());
+            goes
+        });
+        let gone = gone.count();
+        kept.drain(..gone);
+    }
+}
+
 /// Refuses a size that is over the thread's whole budget: to be asked before allocating what isn't a tensor yet.
 ///
 /// # Errors
@@ -117,6 +172,30 @@ fn too_large(bytes: usize, used: usize, limit: usize) -> Error {
 mod tests {
     use super::*;
     use crate::{DType, ErrorKind, Tensor};
+
+    #[test]
+    fn zeros_are_zeros_in_memory_that_was_used() {
+        let budget = Budget::new(usize::MAX);
+        let _entered = budget.enter();
+        for round in 0..20 {
+            let shape = [(100 << 10) + round * 999];
+            assert!(
+                Tensor::zeros(DType::U8, shape)
+                    .expect("fits")
+                    .as_slice::<u8>()
+                    .expect("u8")
+                    .iter()
+                    .all(|b| *b == 0)
+            );
+            let full = Tensor::full(7u8, shape).expect("fits");
+            assert_eq!((full.len(), budget.used()), (shape[0], shape[0]));
+            assert_eq!(Tensor::for_writing::<u8>(shape).expect("fits").len(), shape[0]);
+        }
+        let large: Vec<Tensor> =
+            (0..6).map(|_| Tensor::zeros(DType::U8, [40 << 20]).expect("fits")).collect();
+        drop(large);
+        assert_eq!(budget.used(), 0);
+    }
 
     #[test]
     fn a_budget_bounds_what_is_held_at_once() {

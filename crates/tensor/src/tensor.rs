@@ -108,6 +108,16 @@ impl Tensor {
         Ok(Tensor { dtype, shape: shape.into(), storage: Storage::Bytes(SharedBytes::try_zeroed(len)?) })
     }
 
+    /// A tensor whose elements may have any value: the caller writes over all of them.
+    ///
+    /// # Errors
+    /// When the shape overflows.
+    pub(crate) fn for_writing<T: Element>(shape: impl AsRef<[usize]>) -> Result<Self> {
+        let shape = shape.as_ref();
+        let bytes = SharedBytes::try_any(byte_len(T::DTYPE, shape)?)?;
+        Ok(Tensor { dtype: T::DTYPE, shape: shape.into(), storage: Storage::Bytes(bytes) })
+    }
+
     /// A tensor with every element `value`.
     ///
     /// # Errors

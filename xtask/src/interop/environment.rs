@@ -54,6 +54,16 @@ pub const ENVIRONMENTS: &[Environment] = &[
     },
 ];
 
+/// Other engines, and the TensorFlow that makes models for them: no column of the table.
+pub const PEERS: Environment = Environment {
+    name: "peers",
+    folder: "peers",
+    variable: "MODELARK_PEERS_PYTHON",
+    versions: TF221_VERSIONS,
+    requirements: &[("requirements-peers.txt", true)],
+    arguments: &[],
+};
+
 impl Environment {
     /// What is needed, for a message.
     pub fn wanted(&self) -> String {

@@ -1,5 +1,6 @@
 //! Compiled functions: a plan, and what it needs of variables prepared once.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::plan::{Plan, Request};
@@ -57,8 +58,9 @@ impl Compiled {
         let derived = if prepared.derived.is_empty() {
             None
         } else {
+            let handles: HashSet<Output> = prepared.given.iter().copied().collect();
             let given: Vec<usize> =
-                (0..part.feeds.len()).filter(|&i| prepared.given.contains(&part.feeds[i])).collect();
+                (0..part.feeds.len()).filter(|&i| handles.contains(&part.feeds[i])).collect();
             let named = Request { feeds: &part.feeds, fetches: &prepared.named, ..of_part };
             let named = if prepared.named.is_empty() { None } else { Some(Plan::compile(&named)?) };
             let handles: Vec<Output> =

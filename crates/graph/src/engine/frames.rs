@@ -6,7 +6,7 @@
 //! own, run once an iteration, and stands in the plan around it as one step.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use super::plan::{Request, needed};
 use crate::{Attr, Error, Graph, Node, Output, Result};
@@ -55,39 +55,35 @@ pub(super) fn order(request: &Request<'_>) -> Result<Vec<Unit>> {
     let nodes = &request.graph.nodes;
     let needed = needed(request)?;
     let fed: HashSet<Output> = request.feeds.iter().copied().collect();
-    let edges = Edges { nodes, fed: &fed, needed: &needed };
+    let edges = Edges::new(nodes, &fed, &needed);
     if !needed.iter().any(|&i| is_enter(&nodes[i])) {
-        let members = needed.iter().map(|&i| (i, vec![i])).collect();
-        return Ok(edges.sort(members, |n| n, |_, _| false)?.into_iter().map(Unit::Node).collect());
+        return Ok(edges.sort(|n| n, |_, _| false)?.into_iter().map(Unit::Node).collect());
     }
 
     let frames = Frames::of(&edges)?;
-    let Frames { home, gives, .. } = &frames;
     let mut loops: HashMap<usize, Loop> = HashMap::new();
-    let mut unit_of: HashMap<usize, usize> = HashMap::new();
+    // The node that stands for all of its loop's: the first.
+    let mut unit: Vec<usize> = (0..nodes.len()).collect();
     let mut first: HashMap<usize, usize> = HashMap::new();
     for &index in &needed {
         let node = &nodes[index];
-        let at = home.get(&index).copied().unwrap_or(OUTSIDE);
+        let at = frames.home[index];
         if let Some(frame) = frames.top(at) {
-            unit_of.insert(index, *first.entry(frame).or_insert(index));
+            unit[index] = *first.entry(frame).or_insert(index);
             if is_next(node) && at == frame {
                 loops.entry(frame).or_default().nexts.push(index);
             }
         } else if is_enter(node) {
-            loops.entry(gives[&index]).or_default().enters.push(index);
+            loops.entry(frames.gives[index]).or_default().enters.push(index);
         } else if is_exit(node)
-            && let Some(from) = node.inputs.first().and_then(|i| gives.get(&i.node))
+            && let Some(from) = node.inputs.first().and_then(|i| frames.gives.get(i.node))
         {
             loops.entry(*from).or_default().exits.push(index);
         }
     }
     let mut by_unit: HashMap<usize, Loop> =
         loops.into_iter().filter_map(|(frame, l)| Some((*first.get(&frame)?, l))).collect();
-    let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
-    let unit = |n: usize| unit_of.get(&n).copied().unwrap_or(n);
-    needed.iter().for_each(|&i| members.entry(unit(i)).or_default().push(i));
-    let sorted = edges.sort(members, unit, |from, to| unit(from) == unit(to))?;
+    let sorted = edges.sort(|n| unit[n], |from, to| unit[from] == unit[to])?;
     Ok(sorted.into_iter().map(|u| by_unit.remove(&u).map_or(Unit::Node(u), Unit::Loop)).collect())
 }
 
@@ -101,11 +97,11 @@ pub fn fetchable(graph: &Graph) -> Result<Vec<bool>> {
     if let Some(node) = graph.nodes.iter().find(|n| n.inputs.iter().any(|i| i.node >= needed.len())) {
         return Err(Error::graph(format!("node {:?} has an input from no node", node.name)));
     }
-    let edges = Edges { nodes: &graph.nodes, fed: &HashSet::new(), needed: &needed };
+    let fed = HashSet::new();
+    let edges = Edges::new(&graph.nodes, &fed, &needed);
     let frames = Frames::of(&edges)?;
     let conditional = edges.conditional();
-    let outside = |n: &usize| frames.home.get(n).is_none_or(|f| *f == OUTSIDE);
-    Ok(needed.iter().map(|n| outside(n) && !conditional.contains(n)).collect())
+    Ok(frames.home.iter().zip(conditional).map(|(frame, c)| *frame == OUTSIDE && !c).collect())
 }
 
 /// The frame around all others: the level that is compiled.
@@ -118,18 +114,18 @@ struct Frames {
     /// Parent and depth of the frames from 1 on.
     known: Vec<(usize, usize)>,
     /// The frame in which each node runs.
-    home: HashMap<usize, usize>,
+    home: Vec<usize>,
     /// The frame to which its outputs belong.
-    gives: HashMap<usize, usize>,
+    gives: Vec<usize>,
 }
 
 impl Frames {
     fn of(edges: &Edges<'_>) -> Result<Frames> {
-        let alone = edges.needed.iter().map(|&i| (i, vec![i])).collect();
-        let mut frames = Frames::default();
-        for index in edges.sort(alone, |n| n, |from, _| is_next(&edges.nodes[from]))? {
+        let outside = vec![OUTSIDE; edges.nodes.len()];
+        let mut frames = Frames { home: outside.clone(), gives: outside, ..Frames::default() };
+        for index in edges.sort(|n| n, |from, _| is_next(&edges.nodes[from]))? {
             let node = &edges.nodes[index];
-            let given = edges.of(index).filter_map(|from| frames.gives.get(&from).copied());
+            let given = edges.of(index).map(|from| frames.gives[from]);
             let inside = given.max_by_key(|&f| frames.depth(f)).unwrap_or(OUTSIDE);
             let (at, out) = if is_enter(node) {
                 (inside, frames.child(inside, node))
@@ -141,8 +137,8 @@ impl Frames {
             } else {
                 (inside, inside)
             };
-            frames.home.insert(index, at);
-            frames.gives.insert(index, out);
+            frames.home[index] = at;
+            frames.gives[index] = out;
         }
         Ok(frames)
     }
@@ -183,79 +179,110 @@ struct Edges<'a> {
     nodes: &'a [Node],
     fed: &'a HashSet<Output>,
     needed: &'a [usize],
+    /// The same for each node.
+    is_needed: Vec<bool>,
 }
 
 impl<'a> Edges<'a> {
-    /// The needed nodes that this one depends on.
-    fn of(&self, index: usize) -> impl Iterator<Item = usize> + 'a {
-        let (fed, needed) = (self.fed, self.needed);
-        let node = &self.nodes[index];
-        let inputs = node.inputs.iter().filter(|i| !fed.contains(i)).map(|i| i.node);
-        inputs.chain(node.controls.iter().copied()).filter(|n| needed.binary_search(n).is_ok())
+    /// `needed` are indexes of nodes.
+    fn new(nodes: &'a [Node], fed: &'a HashSet<Output>, needed: &'a [usize]) -> Self {
+        let mut is_needed = vec![false; nodes.len()];
+        needed.iter().for_each(|&i| is_needed[i] = true);
+        Edges { nodes, fed, needed, is_needed }
     }
 
-    /// The nodes on branches of conditions.
-    fn conditional(&self) -> HashSet<usize> {
+    /// The needed nodes that this one depends on.
+    fn of(&self, index: usize) -> impl Iterator<Item = usize> {
+        let node = &self.nodes[index];
+        let inputs = node.inputs.iter().filter(|i| !self.fed.contains(i)).map(|i| i.node);
+        inputs.chain(node.controls.iter().copied()).filter(|n| self.is_needed.get(*n) == Some(&true))
+    }
+
+    /// Which nodes are on branches of conditions.
+    fn conditional(&self) -> Vec<bool> {
         let takes = |n: &Node, from: &str| n.inputs.iter().any(|i| self.nodes[i.node].op.ends_with(from));
         // A loop's own switches and merges are no condition.
         let branches = |n: &Node| n.op.ends_with("Switch") && !takes(n, "LoopCond");
         let meet = |n: &Node| n.op.ends_with("Merge") && !takes(n, "NextIteration");
-        let mut users: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut users = Users::new(self.nodes.len());
         for &to in self.needed {
-            self.of(to).for_each(|from| users.entry(from).or_default().push(to));
+            self.of(to).for_each(|from| users.add(from, to));
         }
-        let mut found = HashSet::new();
+        let mut found = vec![false; self.nodes.len()];
         let mut waiting: Vec<usize> =
             self.needed.iter().copied().filter(|&i| branches(&self.nodes[i])).collect();
         while let Some(index) = waiting.pop() {
-            if !meet(&self.nodes[index]) && found.insert(index) {
-                waiting.extend(users.get(&index).into_iter().flatten());
+            if !meet(&self.nodes[index]) && !std::mem::replace(&mut found[index], true) {
+                waiting.extend(users.of(index));
             }
         }
         found
     }
 
-    /// Units so that each comes after those it depends on: `members` by unit, `unit` of a node, and which edges
-    /// between nodes to ignore.
+    /// Units so that each comes after those it depends on, by the `unit` of each node and which edges between nodes to
+    /// ignore. A unit goes by one of its nodes.
     fn sort(
         &self,
-        members: HashMap<usize, Vec<usize>>,
         unit: impl Fn(usize) -> usize,
         ignore: impl Fn(usize, usize) -> bool,
     ) -> Result<Vec<usize>> {
-        let mut waits: HashMap<usize, usize> = HashMap::with_capacity(members.len());
-        let mut users: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (&to, nodes) in &members {
-            let mut count = 0;
-            for &index in nodes {
-                for from in self.of(index).filter(|&from| !ignore(from, index)) {
-                    count += 1;
-                    users.entry(unit(from)).or_default().push(to);
-                }
+        // How many edges lead to a unit from what isn't done; `None` for what is no unit.
+        let mut waits: Vec<Option<usize>> = vec![None; self.nodes.len()];
+        let mut users = Users::new(self.nodes.len());
+        for &index in self.needed {
+            let to = unit(index);
+            let wait = waits[to].get_or_insert(0);
+            for from in self.of(index).filter(|&from| !ignore(from, index)) {
+                *wait += 1;
+                users.add(unit(from), to);
             }
-            waits.insert(to, count);
         }
         let mut ready: BinaryHeap<Reverse<usize>> =
-            waits.iter().filter(|(_, n)| **n == 0).map(|(u, _)| Reverse(*u)).collect();
-        let mut order = Vec::with_capacity(members.len());
+            (0..waits.len()).filter(|&u| waits[u] == Some(0)).map(Reverse).collect();
+        let mut order = Vec::with_capacity(self.needed.len());
         while let Some(Reverse(u)) = ready.pop() {
             order.push(u);
-            for user in users.get(&u).into_iter().flatten() {
-                if let Some(wait) = waits.get_mut(user) {
+            waits[u] = None;
+            for user in users.of(u) {
+                if let Some(wait) = &mut waits[user] {
                     *wait -= 1;
                     if *wait == 0 {
-                        ready.push(Reverse(*user));
+                        ready.push(Reverse(user));
                     }
                 }
             }
         }
-        if order.len() < members.len() {
-            let done: BTreeSet<usize> = order.into_iter().collect();
-            let stuck = members.keys().filter(|u| !done.contains(u)).min();
-            let name = stuck.and_then(|&u| self.nodes.get(u)).map(|n| n.name.as_str()).unwrap_or_default();
-            return Err(Error::graph(format!("the graph has a cycle through node {name:?}")));
+        match waits.iter().position(Option::is_some) {
+            Some(stuck) => {
+                let name = &self.nodes[stuck].name;
+                Err(Error::graph(format!("the graph has a cycle through node {name:?}")))
+            }
+            None => Ok(order),
         }
-        Ok(order)
+    }
+}
+
+/// Who depends on each node: a list of edges, chained by where they begin.
+struct Users {
+    /// The last edge from each node.
+    last: Vec<Option<usize>>,
+    /// Where an edge leads, and the edge before it.
+    edges: Vec<(usize, Option<usize>)>,
+}
+
+impl Users {
+    fn new(nodes: usize) -> Users {
+        Users { last: vec![None; nodes], edges: Vec::new() }
+    }
+
+    fn add(&mut self, from: usize, to: usize) {
+        let before = self.last[from].replace(self.edges.len());
+        self.edges.push((to, before));
+    }
+
+    fn of(&self, from: usize) -> impl Iterator<Item = usize> {
+        let edge = |at: Option<usize>| at.map(|at| self.edges[at]);
+        std::iter::successors(edge(self.last[from]), move |(_, before)| edge(*before)).map(|(to, _)| to)
     }
 }
 

@@ -468,17 +468,14 @@ impl<'a> Draft<'a> {
     /// Gives every value a slot for as long as it is used.
     fn finish(mut self, outputs: Vec<Val>) -> Plan {
         const KEPT: usize = usize::MAX;
-        let mut last_use: Vec<Option<usize>> = vec![None; self.made];
-        for (index, step) in self.steps.iter().enumerate() {
-            for value in &step.inputs {
+        // The step, and which of its inputs.
+        let mut last_use: Vec<Option<(usize, usize)>> = vec![None; self.made];
+        let used = self.steps.iter().map(|s| &s.inputs).enumerate().chain([(KEPT, &outputs)]);
+        for (index, inputs) in used {
+            for (at, value) in inputs.iter().enumerate() {
                 if let Val::Made(v) = value {
-                    last_use[*v] = Some(index);
+                    last_use[*v] = Some((index, at));
                 }
-            }
-        }
-        for value in &outputs {
-            if let Val::Made(v) = value {
-                last_use[*v] = Some(KEPT);
             }
         }
         let mut slot_of: Vec<u32> = vec![0; self.made];
@@ -499,7 +496,7 @@ impl<'a> Draft<'a> {
         let mut steps = Vec::with_capacity(self.steps.len());
         let last_use = &last_use;
         for (index, step) in self.steps.into_iter().enumerate() {
-            let sources = sources(&step.inputs, &slot_of, |v| last_use[v] == Some(index));
+            let sources = sources(&step.inputs, &slot_of, |v, at| last_use[v] == Some((index, at)));
             for source in &sources {
                 if let Source::Move(slot) = source {
                     free.push(*slot);
@@ -517,7 +514,7 @@ impl<'a> Draft<'a> {
                 kind: step.kind,
             });
         }
-        let outputs = sources(&outputs, &slot_of, |_| true).into_vec();
+        let outputs = sources(&outputs, &slot_of, |v, at| last_use[v] == Some((KEPT, at))).into_vec();
         Plan {
             steps,
             slots: slots as usize,
@@ -530,11 +527,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Where to take values from: the last mention of one that `ends` here moves it.
-fn sources(values: &[Val], slot_of: &[u32], ends: impl Fn(usize) -> bool) -> SmallVec<[Source; 4]> {
-    let source = |(i, value): (usize, &Val)| match *value {
+/// Where to take values from: one that `ends` at this place is moved.
+fn sources(values: &[Val], slot_of: &[u32], ends: impl Fn(usize, usize) -> bool) -> SmallVec<[Source; 4]> {
+    let source = |(at, value): (usize, &Val)| match *value {
         Val::Const(c) => Source::Const(c as u32),
-        Val::Made(v) if ends(v) && !values[i + 1..].contains(value) => Source::Move(slot_of[v]),
+        Val::Made(v) if ends(v, at) => Source::Move(slot_of[v]),
         Val::Made(v) => Source::Copy(slot_of[v]),
     };
     values.iter().enumerate().map(source).collect()

@@ -29,6 +29,7 @@ families! {
     activations
     arithmetic
     arrays
+    attention
     basic
     block_gradients
     blocks

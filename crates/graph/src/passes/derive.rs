@@ -107,13 +107,14 @@ pub(super) fn find(part: &Part) -> Found {
     let mut found = Found { frontier, named: Vec::new(), given: Vec::new() };
     let mut waiting: Vec<usize> = found.frontier.iter().map(|o| o.node).collect();
     let mut seen: HashSet<usize> = waiting.iter().copied().collect();
+    let mut handles = HashSet::new();
     while let Some(index) = waiting.pop() {
         let node = &part.graph.nodes[index];
         if node.op == "ReadVariableOp" {
             let Some(handle) = node.inputs.first() else { continue };
-            let handles = if part.is_fed(*handle) { &mut found.given } else { &mut found.named };
-            if !handles.contains(handle) {
-                handles.push(*handle);
+            if handles.insert(*handle) {
+                let all = if part.is_fed(*handle) { &mut found.given } else { &mut found.named };
+                all.push(*handle);
             }
             continue;
         }

@@ -21,11 +21,11 @@ pub(super) fn run(part: &mut Part) {
         }
         let node = part.graph.nodes[index].clone();
         let Some(product) = Product::of(part, &node, &derived) else { continue };
-        let mut chain = Chain { last: index, steps: Vec::new(), args: Vec::new(), members: vec![index] };
-        while let Some(next) = chain.next(part, &readers, &derived, &taken) {
-            chain = next;
+        let mut chain = Chain { last: index, steps: Vec::new(), args: Vec::new() };
+        taken[index] = true;
+        while let Some(next) = chain.follow(part, &readers, &derived, &taken) {
+            taken[next] = true;
         }
-        chain.members.iter().for_each(|&n| taken[n] = true);
         replace(part, node, product, chain);
         taken.resize(part.graph.nodes.len(), true);
     }
@@ -126,16 +126,15 @@ struct Chain {
     last: usize,
     steps: Vec<Attr>,
     args: Vec<Output>,
-    members: Vec<usize>,
 }
 
 impl Chain {
-    /// The chain with the node after it, if that can be fused.
-    fn next(&self, part: &Part, readers: &Readers, derived: &[bool], taken: &[bool]) -> Option<Chain> {
+    /// Takes up the node after the chain, if that can be fused.
+    fn follow(&mut self, part: &Part, readers: &Readers, derived: &[bool], taken: &[bool]) -> Option<usize> {
         let out = Output::new(self.last, 0);
         let reader = readers.only(part, out)?;
         let node = part.graph.nodes.get(reader)?;
-        if taken.get(reader) != Some(&false) || !node.controls.is_empty() || self.members.contains(&reader) {
+        if taken.get(reader) != Some(&false) || !node.controls.is_empty() {
             return None;
         }
         let other = || {
@@ -166,16 +165,10 @@ impl Chain {
             op if ops::follows(op) => plain(op)?,
             _ => return None,
         };
-        let mut next = Chain {
-            last: reader,
-            steps: self.steps.clone(),
-            args: self.args.clone(),
-            members: self.members.clone(),
-        };
-        next.steps.push(Attr::from(step));
-        next.args.extend(arg);
-        next.members.push(reader);
-        Some(next)
+        self.last = reader;
+        self.steps.push(Attr::from(step));
+        self.args.extend(arg);
+        Some(reader)
     }
 }
 
@@ -234,12 +227,59 @@ fn batch_norms(part: &mut Part) {
         let root = part.add(name("rsqrt"), "Rsqrt", vec![sum], single());
         let factor = part.add(name("factor"), "Mul", vec![root, scale], single());
         let moved = part.add(name("mean"), "Mul", vec![mean, factor], single());
-        let shift = part.add(name("shift"), "Sub", vec![offset, moved], single());
-        let scaled = part.add(name("scaled"), "Mul", vec![x, factor], single());
+        let mut shift = part.add(name("shift"), "Sub", vec![offset, moved], single());
+        let scaled = match convolved(part, &readers, &derived, x, index) {
+            Some(before) => {
+                // The factor goes into the filter, whose last dimension are the channels, and into the bias.
+                let filter = part.graph.nodes[before.conv].inputs[1];
+                part.graph.nodes[before.conv].inputs[1] =
+                    part.add(name("filter"), "Mul", vec![filter, factor], single());
+                if let Some(bias) = before.bias {
+                    let bias = part.add(name("bias"), "Mul", vec![bias, factor], single());
+                    shift = part.add(name("both"), "AddV2", vec![shift, bias], single());
+                }
+                Output::new(before.conv, 0)
+            }
+            None => part.add(name("scaled"), "Mul", vec![x, factor], single()),
+        };
         let node = &mut part.graph.nodes[index];
         node.op = "AddV2".to_owned();
         node.inputs = vec![scaled, shift];
         node.attrs = single();
+    }
+}
+
+/// A convolution that only one node reads, perhaps with a bias between them.
+struct Convolved {
+    conv: usize,
+    bias: Option<Output>,
+}
+
+/// The convolution with weights that `x` is, if nobody but `reader` sees it.
+fn convolved(
+    part: &Part,
+    readers: &Readers,
+    derived: &[bool],
+    x: Output,
+    reader: usize,
+) -> Option<Convolved> {
+    if readers.only(part, x) != Some(reader) {
+        return None;
+    }
+    let weight = |o: Output| !part.is_fed(o) && derived.get(o.node) == Some(&true);
+    let rows = |n: &Node| part.attr(n, "data_format").and_then(Attr::as_str) == Some("NHWC");
+    let node = part.maker(x).filter(|n| is_single(n) && rows(n) && n.controls.is_empty())?;
+    let &[first, second] = &node.inputs[..] else { return None };
+    if !weight(second) {
+        return None;
+    }
+    match node.op.as_str() {
+        "Conv2D" => Some(Convolved { conv: x.node, bias: None }),
+        "BiasAdd" => {
+            let before = convolved(part, readers, derived, first, x.node).filter(|b| b.bias.is_none())?;
+            Some(Convolved { bias: Some(second), ..before })
+        }
+        _ => None,
     }
 }
 
@@ -279,6 +319,27 @@ mod tests {
             Ok(vec![b.op("Relu6").input(y).one()?])
         });
         assert_eq!(ops, [FUSED; 3]);
+    }
+
+    #[test]
+    fn what_normalises_a_convolution_goes_into_its_filter() {
+        let mut weights = vec![numbers(&[3, 3, 4, 6], 5), numbers(&[6], 2)];
+        weights.extend([3, 4, 5].map(|s| numbers(&[6], s)));
+        weights.push(crate::tensor::Tensor::full(0.7f32, [6]).expect("tensor"));
+        let ops = agree(&[numbers(&[2, 5, 7, 4], 1)], &weights, |b, x, w| {
+            let biased = |b: &mut Builder| {
+                let y = conv(b, "Conv2D", x[0], w[0], 1)?;
+                b.bias_add(y, w[1])
+            };
+            let alone = biased(b)?;
+            let alone = norm(b, alone, &w[2..])?;
+            // Two read this one before it is normalised.
+            let seen = biased(b)?;
+            let normal = norm(b, seen, &w[2..])?;
+            Ok(vec![alone, normal, seen])
+        });
+        assert_eq!(ops.iter().filter(|op| *op == FUSED).count(), 2);
+        assert_eq!(ops.iter().filter(|op| *op == "Mul").count(), 1);
     }
 
     #[test]

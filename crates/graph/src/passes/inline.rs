@@ -1,6 +1,6 @@
 //! Calls of functions become the functions' nodes, so that other passes see through them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::part::{Part, is_conditional};
 use crate::engine::plan::{has_placeholder, instantiate};
@@ -24,9 +24,10 @@ pub(super) fn run(part: &mut Part, library: &Library) {
     let mut waiting = part.needed();
     // Names such as a variable's come from a node's own name where nothing else is given: those stay at home.
     let mut fits: HashMap<String, bool> = HashMap::new();
+    let fed: HashSet<usize> = part.feeds.iter().map(|f| f.node).collect();
     while let Some(index) = waiting.pop() {
         let node = &part.graph.nodes[index];
-        if part.feeds.iter().any(|f| f.node == index) {
+        if fed.contains(&index) {
             continue;
         }
         let Some(callee) = callee(node, library) else { continue };

@@ -8,6 +8,7 @@
 //! through identities. Then [`recognise`] finds ideas that are spelled with many ops and [`loops`] recurrent layers, [`fuse`] gathers what follows a
 //! product into it, and [`derive`] finds what depends on variables alone and need not be computed in each run.
 
+mod attention;
 mod derive;
 mod effects;
 mod forward;

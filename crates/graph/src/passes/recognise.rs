@@ -1,26 +1,27 @@
-//! Ideas that TensorFlow spells with many ops become the ops that they are: activations, layer normalisation.
+//! Ideas that TensorFlow spells with many ops become the ops that they are: activations, layer normalisation, attention.
 
 use std::sync::LazyLock;
 
+use super::attention;
 use super::part::{Part, Readers, is_single};
 use super::pattern::{Match, Pattern};
 use crate::tensor::{DType, Tensor};
 use crate::{Attr, Attrs, Builder, Error, Output, Result, Sym};
 
 /// How something may be spelled, and the op that it is.
-struct Spelling {
+pub(super) struct Spelling {
     /// Of its arguments, as it is traced.
-    dtypes: &'static [DType],
-    op: &'static str,
+    pub(super) dtypes: &'static [DType],
+    pub(super) op: &'static str,
     /// Attributes of its ops that may have any value.
-    free: &'static [&'static str],
+    pub(super) free: &'static [&'static str],
     /// The attributes of the op, from where the spelling was found.
-    attrs: Taken,
-    trace: Trace,
+    pub(super) attrs: Taken,
+    pub(super) trace: Trace,
 }
 
-type Taken = Box<dyn Fn(&Part, &Match) -> Option<Attrs> + Send + Sync>;
-type Trace = Box<dyn Fn(&mut Builder, &[Sym]) -> Result<Sym> + Send + Sync>;
+pub(super) type Taken = Box<dyn Fn(&Part, &Match) -> Option<Attrs> + Send + Sync>;
+pub(super) type Trace = Box<dyn Fn(&mut Builder, &[Sym]) -> Result<Sym> + Send + Sync>;
 
 struct Rule {
     pattern: Pattern,
@@ -29,7 +30,7 @@ struct Rule {
 
 /// The greater ones first: what they are made of may be a lesser one.
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    let all = layer_norms().into_iter().chain(activations());
+    let all = attention::spellings().into_iter().chain(layer_norms()).chain(activations());
     // Patterns are traced from our own ops; a test sees to it that each can be.
     let rule = |spelling: Spelling| {
         let pattern = Pattern::new(spelling.dtypes, spelling.free, &spelling.trace).ok()?;
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_spelling_can_be_traced() {
-        assert_eq!(RULES.len(), layer_norms().len() + activations().len());
+        assert_eq!(RULES.len(), attention::spellings().len() + layer_norms().len() + activations().len());
     }
 
     #[test]

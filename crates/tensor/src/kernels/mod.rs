@@ -5,7 +5,7 @@
 //! [`linalg`] decomposes and solves; [`signal`] has Fourier transforms.
 //! [`conv`], [`pool`] and [`dilation`] slide the windows of [`window`], and [`conv_grad`] and [`pool_grad`] take their
 //! gradients; [`norm`] and [`local_norm`] normalize, [`image`] and [`resample`] resize, [`rnn`] goes through sequences,
-//! [`ctc`] reads labels off them, [`random`] makes numbers from seeds; [`activation`] names the functions that kernels can
+//! [`attention`] weighs them, [`ctc`] reads labels off them, [`random`] makes numbers from seeds; [`activation`] names the functions that kernels can
 //! apply as their last step, and [`packed`] has products and convolutions of weights that were laid out before.
 //! Beneath them, `simd` compiles a loop for every instruction set and picks one at run time, `parallel` decides
 //! when threads are worth it, and `broadcast` walks operands that repeat. Axes, paddings and other arguments come
@@ -13,6 +13,7 @@
 
 pub mod activation;
 pub mod array;
+pub mod attention;
 pub mod boxes;
 pub(crate) mod broadcast;
 pub mod colour;

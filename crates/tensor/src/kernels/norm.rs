@@ -75,7 +75,7 @@ fn greatest(row: &[f32]) -> f32 {
     fold(row, f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
 }
 
-fn softmax_f32(row: &mut [f32]) {
+pub(crate) fn softmax_f32(row: &mut [f32]) {
     simd::run(
         #[inline(always)]
         |isa| {

@@ -41,15 +41,151 @@ pub(super) unsafe fn apply(
     rows: std::ops::Range<usize>,
     columns: std::ops::Range<usize>,
 ) {
-    for step in after {
-        if let After::Apply(activation) = step
-            && columns.len() == n
-        {
-            // SAFETY: whole rows lie one after another.
-            let all = unsafe { std::slice::from_raw_parts_mut(out.add(rows.start * n), rows.len() * n) };
-            activation.apply_f32(all);
-            continue;
+    let mut rest = after;
+    while let [step, others @ ..] = rest {
+        // SAFETY: as the caller says; so below.
+        match step {
+            After::Apply(activation) if bounds(*activation).is_none() => {
+                unsafe { activate(*activation, out, n, rows.clone(), columns.clone()) };
+                rest = others;
+            }
+            After::Mul(all) => {
+                unsafe { multiply(all, out, n, rows.clone(), columns.clone()) };
+                rest = others;
+            }
+            _ => {
+                let line = Line::of(&mut rest);
+                unsafe { line.run(out, n, rows.clone(), columns.clone()) };
+            }
         }
+    }
+}
+
+/// # Safety
+/// As [`apply`].
+unsafe fn multiply(
+    by: &[f32],
+    out: *mut f32,
+    n: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+) {
+    simd::run(
+        #[inline(always)]
+        |_| {
+            for row in rows.clone() {
+                let start = row * n + columns.start;
+                // SAFETY: a part of a row that the caller vouches for.
+                let part = unsafe { std::slice::from_raw_parts_mut(out.add(start), columns.len()) };
+                part.iter_mut().zip(&by[start..]).for_each(|(o, v)| *o *= v);
+            }
+        },
+    );
+}
+
+/// # Safety
+/// As [`apply`].
+unsafe fn activate(
+    activation: Activation,
+    out: *mut f32,
+    n: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+) {
+    if columns.len() == n {
+        // SAFETY: whole rows lie one after another.
+        let all = unsafe { std::slice::from_raw_parts_mut(out.add(rows.start * n), rows.len() * n) };
+        return activation.apply_f32(all);
+    }
+    for row in rows {
+        // SAFETY: a part of a row that the caller vouches for.
+        let part = unsafe { std::slice::from_raw_parts_mut(out.add(row * n + columns.start), columns.len()) };
+        activation.apply_f32(part);
+    }
+}
+
+/// The least and the greatest number that an activation gives, if that is all it does.
+fn bounds(activation: Activation) -> Option<(f32, f32)> {
+    match activation {
+        Activation::Linear => Some((f32::NEG_INFINITY, f32::INFINITY)),
+        Activation::Relu => Some((0.0, f32::INFINITY)),
+        Activation::Relu6 => Some((0.0, 6.0)),
+        _ => None,
+    }
+}
+
+/// Steps that are done at once, in this order, where they are there.
+#[derive(Default)]
+struct Line<'a> {
+    factor: Option<&'a [f32]>,
+    summand: Option<&'a [f32]>,
+    /// A tensor of the result's shape.
+    other: Option<&'a [f32]>,
+    bounds: Option<(f32, f32)>,
+}
+
+impl<'a> Line<'a> {
+    /// Takes the first steps, as many as follow one another in the order of a line; at least one.
+    fn of(steps: &mut &[After<'a>]) -> Line<'a> {
+        let mut line = Line::default();
+        while let [step, others @ ..] = *steps {
+            let later = line.bounds.is_some();
+            match *step {
+                After::MulRow(row)
+                    if line.factor.is_none() && line.summand.is_none() && line.other.is_none() && !later =>
+                {
+                    line.factor = Some(row);
+                }
+                After::AddRow(row) if line.summand.is_none() && line.other.is_none() && !later => {
+                    line.summand = Some(row)
+                }
+                After::Add(all) if line.other.is_none() && !later => line.other = Some(all),
+                After::Apply(activation) if !later && bounds(activation).is_some() => {
+                    line.bounds = bounds(activation)
+                }
+                _ => break,
+            }
+            *steps = others;
+        }
+        line
+    }
+
+    /// # Safety
+    /// As [`apply`].
+    unsafe fn run(
+        &self,
+        out: *mut f32,
+        n: usize,
+        rows: std::ops::Range<usize>,
+        columns: std::ops::Range<usize>,
+    ) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match (self.factor.is_some(), self.summand.is_some(), self.other.is_some()) {
+                (false, false, false) => self.rows::<false, false, false>(out, n, rows, columns),
+                (false, false, true) => self.rows::<false, false, true>(out, n, rows, columns),
+                (false, true, false) => self.rows::<false, true, false>(out, n, rows, columns),
+                (false, true, true) => self.rows::<false, true, true>(out, n, rows, columns),
+                (true, false, false) => self.rows::<true, false, false>(out, n, rows, columns),
+                (true, false, true) => self.rows::<true, false, true>(out, n, rows, columns),
+                (true, true, false) => self.rows::<true, true, false>(out, n, rows, columns),
+                (true, true, true) => self.rows::<true, true, true>(out, n, rows, columns),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`apply`].
+    unsafe fn rows<const FACTOR: bool, const SUMMAND: bool, const OTHER: bool>(
+        &self,
+        out: *mut f32,
+        n: usize,
+        rows: std::ops::Range<usize>,
+        columns: std::ops::Range<usize>,
+    ) {
+        let of = |row: Option<&'a [f32]>| row.map_or(&[][..], |r| &r[columns.clone()]);
+        let (factor, summand) = (of(self.factor), of(self.summand));
+        let (least, most) = self.bounds.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         simd::run(
             #[inline(always)]
             |_| {
@@ -57,20 +193,28 @@ pub(super) unsafe fn apply(
                     let start = row * n + columns.start;
                     // SAFETY: a part of a row that the caller vouches for.
                     let part = unsafe { std::slice::from_raw_parts_mut(out.add(start), columns.len()) };
-                    match *step {
-                        After::AddRow(with) => {
-                            part.iter_mut().zip(&with[columns.clone()]).for_each(|(o, v)| *o += v);
+                    let len = part.len();
+                    let other = self.other.map_or(&[][..], |all| &all[start..start + len]);
+                    // The same length for all, so that nothing is checked in the loop.
+                    let (factor, summand, other) = (
+                        if FACTOR { &factor[..len] } else { factor },
+                        if SUMMAND { &summand[..len] } else { summand },
+                        if OTHER { &other[..len] } else { other },
+                    );
+                    for i in 0..len {
+                        let mut v = part[i];
+                        if FACTOR {
+                            v *= factor[i];
                         }
-                        After::MulRow(with) => {
-                            part.iter_mut().zip(&with[columns.clone()]).for_each(|(o, v)| *o *= v);
+                        if SUMMAND {
+                            v += summand[i];
                         }
-                        After::Add(with) => {
-                            part.iter_mut().zip(&with[start..]).for_each(|(o, v)| *o += v);
+                        if OTHER {
+                            v += other[i];
                         }
-                        After::Mul(with) => {
-                            part.iter_mut().zip(&with[start..]).for_each(|(o, v)| *o *= v);
-                        }
-                        After::Apply(activation) => activation.apply_f32(part),
+                        // Not-a-number stays what it is.
+                        v = if v < least { least } else { v };
+                        part[i] = if v > most { most } else { v };
                     }
                 }
             },

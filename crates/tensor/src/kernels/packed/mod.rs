@@ -17,7 +17,7 @@ pub use after::After;
 pub use depthwise::depthwise_after;
 pub use windows::{conv_after, conv_shape};
 
-use crate::{DType, Element, Error, Result, Shape, Tensor, checked_elements};
+use crate::{DType, Error, Result, Shape, Tensor, checked_elements};
 use tile::{Area, Job, Rows};
 
 /// A matrix of `float32` weights, laid out for products with rows of inputs.
@@ -177,6 +177,7 @@ fn multiply(
         k,
         n,
         out: tile::Out(out.as_mut_ptr()),
+        onto: false,
         after,
     };
     let one = |index: usize| {
@@ -197,9 +198,36 @@ fn multiply(
     Ok(result)
 }
 
+/// Adds to `out` the products of `xs`, whose rows lie one after another, with weights, on this thread. False, and nothing
+/// done, when the extents don't fit.
+pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32]) -> bool {
+    let (k, n) = (weights.k, weights.n);
+    let rows = xs.len() / k;
+    let Ok(panels) = weights.panels.as_slice::<f32>() else { return false };
+    if xs.len() != rows * k || Some(out.len()) != rows.checked_mul(n) {
+        return false;
+    }
+    let (lanes, wide) = vector::lanes();
+    let job = Job {
+        xs,
+        offsets: &[0],
+        length: k,
+        panels,
+        k,
+        n,
+        out: tile::Out(out.as_mut_ptr()),
+        onto: true,
+        after: &[],
+    };
+    let starts: smallvec::SmallVec<[usize; 192]> = (0..rows).map(|r| r * k).collect();
+    let area = Area { rows: Rows { first: 0, starts: &starts }, panels: 0..n.div_ceil(lanes * wide) };
+    vector::dispatch(tile::Tile { job: &job, area });
+    true
+}
+
 /// A tensor to be written over as a whole.
 fn fresh(shape: &[usize]) -> Result<Tensor> {
-    Tensor::zeros(f32::DTYPE, shape)
+    Tensor::for_writing::<f32>(shape)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub(super) struct Job<'a> {
     pub(super) k: usize,
     pub(super) n: usize,
     pub(super) out: Out,
+    /// Whether products are added to what is in the result.
+    pub(super) onto: bool,
     pub(super) after: &'a [After<'a>],
 }
 
@@ -78,7 +80,7 @@ impl Task for Tile<'_> {
                         out: unsafe { job.out.0.add(area.rows.first * job.n + column) },
                         n: job.n,
                         columns,
-                        fresh: done == 0,
+                        fresh: done == 0 && !job.onto,
                     };
                     // SAFETY: `multiply` has checked that rows, weights and result have these extents.
                     unsafe {

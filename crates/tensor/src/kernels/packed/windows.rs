@@ -1,10 +1,8 @@
 //! Convolutions as products of windows, read from the image where it lies.
 
-use std::borrow::Cow;
-
 use super::{After, Packed, multiply};
 use crate::kernels::window::{Axis, Positions, Slide, axes, output_shape};
-use crate::{Error, Result, Shape, Tensor, checked_elements};
+use crate::{DType, Error, Result, Shape, Tensor, checked_elements};
 
 /// The shape of [`conv_after`]'s result for an image and a filter of these shapes.
 ///
@@ -39,7 +37,11 @@ pub fn conv_after(x: &Tensor, filter: &Packed, slide: &Slide, after: &[After<'_>
     if rows == 0 {
         return multiply(&xs, 0, &|_| 0, &[0], filter.depth(), filter, shape, &[]);
     }
-    let (xs, extents) = padded(xs, batch, &axes, channels)?;
+    let (image, extents) = padded(&xs, batch, &axes, channels)?;
+    let xs = match &image {
+        Some(image) => image.elements::<f32>()?,
+        None => xs,
+    };
     // Steps from an element to its neighbour along each axis, in elements of the padded image.
     let mut steps: Shape = extents.iter().map(|_| channels).collect();
     for d in (0..extents.len().saturating_sub(1)).rev() {
@@ -70,24 +72,21 @@ fn stretches(axes: &[Axis], steps: &[usize], channels: usize) -> (Vec<usize>, us
     (offsets, length)
 }
 
-/// The image with zeros around it as far as windows reach beyond it, and its spatial extents.
-fn padded<'a>(
-    xs: Cow<'a, [f32]>,
-    batch: usize,
-    axes: &[Axis],
-    channels: usize,
-) -> Result<(Cow<'a, [f32]>, Shape)> {
+/// The image with zeros around it as far as windows reach beyond it, unless it is large enough as it is; and its spatial
+/// extents.
+fn padded(xs: &[f32], batch: usize, axes: &[Axis], channels: usize) -> Result<(Option<Tensor>, Shape)> {
     let reach = |a: &Axis| a.out.saturating_sub(1) * a.stride + (a.kernel - 1) * a.dilation + 1;
     let given: Shape = axes.iter().map(|a| a.input).collect();
     if axes.iter().all(|a| a.before == 0 && reach(a) <= a.input) {
-        return Ok((xs, given));
+        return Ok((None, given));
     }
     let extents: Shape = axes.iter().map(|a| reach(a).max(a.before)).collect();
     let too_large = || Error::too_large("a padded image is larger than memory could be");
     let len = checked_elements(&extents)?.checked_mul(channels).and_then(|n| n.checked_mul(batch));
-    let mut out = vec![0f32; len.filter(|n| *n <= isize::MAX as usize / 4).ok_or_else(too_large)?];
+    let mut image = Tensor::zeros(DType::F32, [len.ok_or_else(too_large)?])?;
+    let out = image.make_mut::<f32>()?;
     let (Some(last), Some((wide, outer))) = (axes.last(), extents.split_last()) else {
-        return Ok((xs, given));
+        return Ok((None, given));
     };
     // What of a line of the image windows reach.
     let kept = last.input.min(wide - last.before) * channels;
@@ -107,7 +106,7 @@ fn padded<'a>(
             out[begin..begin + kept].copy_from_slice(&line[..kept]);
         }
     }
-    Ok((Cow::Owned(out), extents))
+    Ok((Some(image), extents))
 }
 
 #[cfg(test)]

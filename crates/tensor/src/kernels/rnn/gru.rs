@@ -1,6 +1,7 @@
 //! Gated recurrent units.
 
 use super::sequence::{Cell, Number, Recurrence, Sequence, in_precision, run};
+use super::state::StateWeights;
 use crate::kernels::activation::Activation;
 use crate::kernels::array::slice;
 use crate::{Error, Result, Tensor};
@@ -32,7 +33,7 @@ pub fn gru(r: Recurrence<'_>, options: Gru) -> Result<Sequence> {
 }
 
 fn go<T: Number>(r: Recurrence<'_>, options: Gru) -> Result<Sequence> {
-    let recurrent = r.recurrent_kernel.elements::<T>()?;
+    let recurrent = StateWeights::of(r)?;
     let wide = r.recurrent_kernel.shape().last().copied().unwrap_or_default();
     let (inputs, state): (Option<Tensor>, Option<Tensor>) = match (r.bias, options.reset_after) {
         (None, _) => (None, None),
@@ -53,17 +54,17 @@ fn go<T: Number>(r: Recurrence<'_>, options: Gru) -> Result<Sequence> {
     let units = wide / 3;
     let (mut gates, mut candidate) = (Vec::new(), Vec::new());
     if !options.reset_after {
-        for row in recurrent.chunks_exact(wide.max(1)) {
+        for row in recurrent.plain().chunks_exact(wide.max(1)) {
             gates.extend_from_slice(&row[..2 * units]);
             candidate.extend_from_slice(&row[2 * units..]);
         }
     }
-    let cell = GruCell { recurrent: &recurrent[..], gates, candidate, bias: state.as_deref(), options };
+    let cell = GruCell { recurrent, gates, candidate, bias: state.as_deref(), options };
     run::<T, _>(r, inputs.as_ref(), &cell)
 }
 
-struct GruCell<'a, T> {
-    recurrent: &'a [T],
+struct GruCell<'a, T: Number> {
+    recurrent: StateWeights<'a, T>,
     /// `recurrent`'s columns of the two gates, when needed apart.
     gates: Vec<T>,
     /// `recurrent`'s columns of the candidate, when needed apart.
@@ -86,7 +87,7 @@ impl<T: Number> Cell<T> for GruCell<'_, T> {
             if let Some(bias) = self.bias {
                 scratch.chunks_mut(3 * units).for_each(|row| row.copy_from_slice(bias));
             }
-            T::accumulate(rows, 3 * units, units, h, self.recurrent, scratch);
+            self.recurrent.accumulate(units, 3 * units, h, scratch);
             for (x, s) in inputs.chunks_mut(3 * units).zip(scratch.chunks(3 * units)) {
                 let (gates, candidate) = x.split_at_mut(2 * units);
                 gates.iter_mut().zip(s).for_each(|(x, s)| *x = *x + *s);

@@ -1,6 +1,7 @@
 //! Long short-term memory.
 
 use super::sequence::{Cell, Number, Recurrence, Sequence, in_precision, run};
+use super::state::StateWeights;
 use crate::kernels::activation::Activation;
 use crate::kernels::elementwise::math::{sigmoid_f32, tanh_f32};
 use crate::kernels::simd;
@@ -28,14 +29,13 @@ impl Default for Lstm {
 /// When dtypes differ or aren't floats, or shapes don't fit.
 pub fn lstm(r: Recurrence<'_>, options: Lstm) -> Result<Sequence> {
     fn go<T: Number>(r: Recurrence<'_>, options: Lstm) -> Result<Sequence> {
-        let recurrent = r.recurrent_kernel.elements::<T>()?;
-        run::<T, _>(r, r.bias, &LstmCell { recurrent: &recurrent, options })
+        run::<T, _>(r, r.bias, &LstmCell { recurrent: StateWeights::of(r)?, options })
     }
     in_precision(r, |r| go::<f32>(r, options), |r| go::<f64>(r, options))
 }
 
-struct LstmCell<'a, T> {
-    recurrent: &'a [T],
+struct LstmCell<'a, T: Number> {
+    recurrent: StateWeights<'a, T>,
     options: Lstm,
 }
 
@@ -45,8 +45,7 @@ impl<T: Number> Cell<T> for LstmCell<'_, T> {
 
     fn step(&self, units: usize, gates: &mut [T], states: &mut [Vec<T>], scratch: &mut Vec<T>) {
         let [h, c] = states else { return };
-        let rows = h.len() / units;
-        T::accumulate(rows, 4 * units, units, h, self.recurrent, gates);
+        self.recurrent.accumulate(units, 4 * units, h, gates);
         // What nearly every model uses is one pass.
         if self.options == Lstm::default()
             && T::DTYPE == f32::DTYPE

@@ -7,6 +7,7 @@ mod gru;
 mod lstm;
 mod sequence;
 mod simple;
+mod state;
 
 pub use gru::{Gru, gru};
 pub use lstm::{Lstm, lstm};

@@ -1,6 +1,7 @@
 //! The plain recurrent layer.
 
 use super::sequence::{Cell, Number, Recurrence, Sequence, in_precision, run};
+use super::state::StateWeights;
 use crate::Result;
 use crate::kernels::activation::Activation;
 
@@ -11,14 +12,13 @@ use crate::kernels::activation::Activation;
 /// When dtypes differ or aren't floats, or shapes don't fit.
 pub fn simple_rnn(r: Recurrence<'_>, activation: Activation) -> Result<Sequence> {
     fn go<T: Number>(r: Recurrence<'_>, activation: Activation) -> Result<Sequence> {
-        let recurrent = r.recurrent_kernel.elements::<T>()?;
-        run::<T, _>(r, r.bias, &SimpleCell { recurrent: &recurrent, activation })
+        run::<T, _>(r, r.bias, &SimpleCell { recurrent: StateWeights::of(r)?, activation })
     }
     in_precision(r, |r| go::<f32>(r, activation), |r| go::<f64>(r, activation))
 }
 
-struct SimpleCell<'a, T> {
-    recurrent: &'a [T],
+struct SimpleCell<'a, T: Number> {
+    recurrent: StateWeights<'a, T>,
     activation: Activation,
 }
 
@@ -28,7 +28,7 @@ impl<T: Number> Cell<T> for SimpleCell<'_, T> {
 
     fn step(&self, units: usize, gates: &mut [T], states: &mut [Vec<T>], _scratch: &mut Vec<T>) {
         let [h] = states else { return };
-        T::accumulate(h.len() / units, units, units, h, self.recurrent, gates);
+        self.recurrent.accumulate(units, units, h, gates);
         T::activate(self.activation, gates);
         h.copy_from_slice(gates);
     }
