@@ -35,27 +35,76 @@ fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
 }
 
+/// The model that is saved.
+fn model() -> Outcome<Model> {
+    let layer = || Dense::new(WIDTH);
+    let layers = Sequential::new("m").add(InputLayer::new([WIDTH])).add(layer()).add(layer()).add(layer());
+    Model::from_layers(layers.build().map_err(text)?).map_err(text)
+}
+
+/// Saves the model with all its weights set to a number.
+fn save(model: &Model, folder: &Path, target: &str, number: u32) -> Outcome<()> {
+    for name in model.variables() {
+        let shape = model.variable(name).map_err(text)?.shape().to_vec();
+        let value = Tensor::full(number as f32, shape).map_err(text)?;
+        model.assign(name, value).map_err(text)?;
+    }
+    model.save(path(folder, target)).map(drop).map_err(text)
+}
+
+/// Saves a model to the target, with all its weights set to 2.
+///
+/// # Errors
+/// When the save fails.
+pub fn save_once(folder: &Path, target: &str) -> Outcome<()> {
+    save(&model()?, folder, target, 2)
+}
+
 /// Saves a model to the target again and again, each time with all its weights set to the number of the save, and tells
 /// each number on the standard output when the save is done.
 ///
 /// # Errors
 /// When a save fails. It ends by being killed.
 pub fn save_for_ever(folder: &Path, target: &str) -> Outcome<()> {
-    let layer = || Dense::new(WIDTH);
-    let layers = Sequential::new("m").add(InputLayer::new([WIDTH])).add(layer()).add(layer()).add(layer());
-    let model = Model::from_layers(layers.build().map_err(text)?).map_err(text)?;
-    let names: Vec<String> = model.variables().map(str::to_owned).collect();
+    let model = model()?;
     for round in 0u32.. {
-        for name in &names {
-            let shape = model.variable(name).map_err(text)?.shape().to_vec();
-            let value = Tensor::full(round as f32, shape).map_err(text)?;
-            model.assign(name, value).map_err(text)?;
-        }
-        model.save(path(folder, target)).map_err(text)?;
+        save(&model, folder, target, round)?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{round}").and_then(|()| out.flush()).map_err(text)?;
     }
     Ok(())
+}
+
+/// Lets `program` (which runs [`save_once`]) save over a model where no file may grow beyond so many blocks, which is what
+/// a disk that gets full does to it; then looks at what is there.
+///
+/// # Errors
+/// When the save says that it went well though it can't have, or leaves anything but the model before.
+#[cfg(unix)]
+pub fn fill(program: &Path, folder: &Path, target: &str, blocks: usize) -> Outcome {
+    save(&model()?, folder, target, 1)?;
+    let out = Command::new("sh")
+        // Without the trap the signal kills; with it, writing fails as it does on a full disk.
+        .args(["-c", "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"", "sh", &blocks.to_string()])
+        .arg(program)
+        .args(["--once".as_ref(), folder.as_os_str(), target.as_ref()])
+        .output()
+        .map_err(text)?;
+    if out.status.success() {
+        return Err("the save went well".to_owned());
+    }
+    let error = String::from_utf8_lossy(&out.stderr);
+    if !out.status.code().is_some_and(|code| code == 1) || error.contains("panicked") {
+        return Err(format!("the save ended with {}: {error}", out.status));
+    }
+    let left = left_over(folder, target)?;
+    if !left.is_empty() {
+        return Err(format!("left over are {}", left.join(", ")));
+    }
+    match check(&path(folder, target))? {
+        1 => Ok(error.trim().to_owned()),
+        other => Err(format!("save {other} is there, though it failed")),
+    }
 }
 
 /// Lets `program` (which runs [`save_for_ever`] on its two arguments) save into `folder` until it is killed some time

@@ -20,6 +20,8 @@ pub struct Target {
     format: &'static str,
     /// What the file is called; the folder, or the prefix, where there are several.
     file: &'static str,
+    /// The list of telling words, in `fuzz/dictionaries`, that a fuzzer puts in.
+    pub dictionary: &'static str,
     /// Which of the fixtures' files are whole ones to start from: the ends of their names, or the names of folders.
     seeds: &'static [&'static str],
     /// Whether the bytes hold several files, as [`pack`] puts them together.
@@ -30,30 +32,38 @@ const fn single(
     name: &'static str,
     format: &'static str,
     file: &'static str,
+    dictionary: &'static str,
     seeds: &'static [&'static str],
 ) -> Target {
-    Target { name, format, file, seeds, packed: false }
+    Target { name, format, file, dictionary, seeds, packed: false }
+}
+
+const fn packed(
+    name: &'static str,
+    format: &'static str,
+    dictionary: &'static str,
+    seeds: &'static [&'static str],
+) -> Target {
+    Target { name, format, file: "m", dictionary, seeds, packed: true }
 }
 
 /// All parsers.
 pub const TARGETS: &[Target] = &[
-    Target {
-        name: "saved_model",
-        format: "saved_model",
-        file: "m",
-        seeds: &["/saved_model.pb"],
-        packed: true,
-    },
-    Target { name: "checkpoint", format: "checkpoint", file: "m", seeds: &[".index"], packed: true },
-    single("hdf5", "h5", "m.h5", &["model.h5"]),
-    single("keras_archive", "keras", "m.keras", &["model.keras"]),
-    single("graph", "frozen_graph", "m.pb", &["frozen_v1.pb", "frozen_v2.pb", "frozen_loops.pb"]),
-    single("checkpoint_v1", "checkpoint", "m.ckpt", &["v1/model.ckpt-7"]),
-    single("weights_hdf5", "weights_h5", "m.weights.h5", &["model.weights.h5"]),
-    single("json", "json", "m.json", &["model.json"]),
-    single("npy", "npy", "m.npy", &[".npy"]),
-    single("npz", "npz", "m.npz", &["weights.npz"]),
-    single("pickle", "pickle", "m.pkl", &[".pkl"]),
+    packed("saved_model", "saved_model", "protobuf", &["/saved_model.pb"]),
+    packed("saved_model_text", "saved_model", "text", &["/saved_model.pbtxt"]),
+    packed("checkpoint", "checkpoint", "table", &[".index"]),
+    single("checkpoint_v1", "checkpoint", "m.ckpt", "table", &["v1/model.ckpt-7"]),
+    single("graph", "frozen_graph", "m.pb", "protobuf", &["frozen_v1.pb", "frozen_v2.pb", "frozen_loops.pb"]),
+    single("graph_text", "frozen_graph", "m.pbtxt", "text", &["/graph.pbtxt"]),
+    single("hdf5", "h5", "m.h5", "hdf5", &["model.h5"]),
+    single("weights_hdf5", "weights_h5", "m.weights.h5", "hdf5", &["model.weights.h5"]),
+    single("keras_archive", "keras", "m.keras", "zip", &["model.keras"]),
+    single("json", "json", "m.json", "json", &["model.json"]),
+    single("yaml", "yaml", "m.yaml", "json", &["model.yaml"]),
+    single("npy", "npy", "m.npy", "numpy", &[".npy"]),
+    single("npz", "npz", "m.npz", "zip", &["weights.npz"]),
+    single("pickle", "pickle", "m.pkl", "numpy", &[".pkl"]),
+    single("safetensors", "safetensors", "m.safetensors", "json", &["weights.safetensors"]),
 ];
 
 /// Limits that a service may set for files that anybody can send.
@@ -82,22 +92,8 @@ impl Target {
     /// # Errors
     /// Why the bytes are refused. Anything else than an error (a panic, a hang) is a find.
     pub fn run(&self, bytes: &[u8]) -> Result<()> {
-        let place = self.place(bytes);
-        let (artifact, _) = Open::new().limits(limits()).format(self.format).place(&place)?;
-        let mut refused = None;
-        for (_, path, variable) in artifact.objects.variables() {
-            if let Err(e) = variable.load() {
-                refused.get_or_insert(e.at(format!("variable {path:?}")).in_file(place.label()));
-            }
-        }
-        if let (Some(architecture), true) = (&artifact.architecture, artifact.objects.variables().is_empty())
-        {
-            modelark::nn::Model::from_architecture(architecture, &Registry::default())
-                .map_err(|e| e.in_file(place.label()))?;
-        } else if artifact.functions.is_some() || artifact.architecture.is_some() {
-            run(&Load::new().limits(limits()).format(self.format).place(&place)?)?;
-        }
-        refused.map_or(Ok(()), Err)
+        let (open, load) = (Open::new().format(self.format), Load::new().format(self.format));
+        use_all(open, load, &self.place(bytes), &limits())
     }
 
     fn place(&self, bytes: &[u8]) -> Place {
@@ -125,7 +121,7 @@ impl Target {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if path.is_dir() {
-                    folders.push(path);
+                    folders.extend((!path.ends_with("hostile")).then_some(path));
                     continue;
                 }
                 let name = path.to_string_lossy();
@@ -168,6 +164,27 @@ impl Target {
         files.sort();
         Some(pack(&files))
     }
+}
+
+/// Does with a file everything that could be done to it: all variables are loaded, and a model is made of it and run once.
+///
+/// # Errors
+/// Why it is refused: the first reason.
+pub fn use_all(open: Open, load: Load, place: &Place, limits: &Limits) -> Result<()> {
+    let (artifact, format) = open.limits(limits.clone()).place(place)?;
+    let mut refused = None;
+    for (_, path, variable) in artifact.objects.variables() {
+        if let Err(e) = variable.load() {
+            refused.get_or_insert(e.at(format!("variable {path:?}")).in_file(place.label()));
+        }
+    }
+    if let (Some(architecture), "json" | "yaml") = (&artifact.architecture, format.name()) {
+        modelark::nn::Model::from_architecture(architecture, &Registry::default())
+            .map_err(|e| e.in_file(place.label()))?;
+    } else if artifact.functions.is_some() || artifact.architecture.is_some() {
+        run(&load.limits(limits.clone()).place(place)?)?;
+    }
+    refused.map_or(Ok(()), Err)
 }
 
 /// Runs a model once on zeros.

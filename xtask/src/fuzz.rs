@@ -3,25 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::workspace::{Outcome, root, test_program};
+use crate::workspace::{Outcome, root, test_program, test_program_output};
 
 const HELP: &str = "fuzz [--seconds N] [--only TARGET]...: N seconds for each parser (default 60); needs a nightly \
                     toolchain and cargo-fuzz";
-
-/// The target and the dictionary that helps it.
-const TARGETS: &[(&str, &str)] = &[
-    ("saved_model", "protobuf"),
-    ("checkpoint", "table"),
-    ("checkpoint_v1", "table"),
-    ("hdf5", "hdf5"),
-    ("weights_hdf5", "hdf5"),
-    ("keras_archive", "zip"),
-    ("graph", "protobuf"),
-    ("json", "json"),
-    ("npy", "numpy"),
-    ("npz", "zip"),
-    ("pickle", "numpy"),
-];
 
 /// Writes the seeds, then runs the targets one after the other; a find stays under `fuzz/artifacts`.
 pub fn run(args: &[String]) -> Outcome {
@@ -36,12 +21,14 @@ pub fn run(args: &[String]) -> Outcome {
     }
     let fuzz = root().join("fuzz");
     let mut finds = Vec::new();
-    for (target, dictionary) in TARGETS.iter().filter(|(t, _)| only.is_empty() || only.contains(t)) {
+    let targets = test_program_output("hostile", &["--targets"])?;
+    let targets = targets.lines().filter_map(|line| line.split_once(' '));
+    for (target, dictionary) in targets.filter(|(t, _)| only.is_empty() || only.contains(t)) {
         let corpus = fuzz.join("corpus").join(target);
         let folder = corpus.to_str().ok_or("the path isn't UTF-8")?;
         test_program("hostile", &["--seeds", target, folder])?;
         if !one(&fuzz, target, dictionary, seconds)? {
-            finds.push(*target);
+            finds.push(target);
         }
     }
     if finds.is_empty() {

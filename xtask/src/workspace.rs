@@ -27,18 +27,33 @@ pub fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
 
 /// Builds a program of the package of tests and runs it with these arguments.
 pub fn test_program(name: &str, args: &[impl AsRef<str>]) -> Outcome {
+    cargo(&test_program_command(name, args), &[])
+}
+
+/// What such a program prints.
+pub fn test_program_output(name: &str, args: &[&str]) -> Outcome<String> {
+    output(&test_program_command(name, args))
+}
+
+fn test_program_command<'a>(name: &'a str, args: &'a [impl AsRef<str>]) -> Vec<&'a str> {
     let mut command = vec!["run", "--quiet", "--package", "modelark-tests", "--bin", name, "--"];
     command.extend(args.iter().map(AsRef::as_ref));
-    cargo(&command, &[])
+    command
+}
+
+/// What cargo prints.
+fn output(args: &[&str]) -> Outcome<String> {
+    let output = cargo_command().args(args).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The packages of the workspace as `cargo metadata` describes them.
 pub fn packages() -> Outcome<Vec<Value>> {
-    let output = cargo_command().args(["metadata", "--no-deps", "--format-version", "1"]).output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata: Value =
+        serde_json::from_str(&output(&["metadata", "--no-deps", "--format-version", "1"])?)?;
     match metadata.get("packages") {
         Some(Value::Array(packages)) => Ok(packages.clone()),
         _ => Err("cargo metadata has no packages".into()),

@@ -1,6 +1,7 @@
 //! Where bytes come from: a folder on disk, or memory. Paths end here.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
@@ -40,29 +41,43 @@ pub trait Files: fmt::Debug + Send + Sync {
 
 /// A folder on disk, whose files are mapped into memory.
 ///
-/// No name leads out of it: `..`, absolute names and symbolic links that leave it are refused.
+/// No name leads out of it: `..`, absolute names and symbolic links that leave it are refused. A file that the caller
+/// named may be a link to anywhere.
 #[derive(Debug, Clone)]
 pub struct Folder {
     root: PathBuf,
+    named: Option<OsString>,
 }
 
 impl Folder {
     /// The folder at `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root: PathBuf = root.into();
-        Folder { root: if root.as_os_str().is_empty() { PathBuf::from(".") } else { root } }
+        Folder { root: if root.as_os_str().is_empty() { PathBuf::from(".") } else { root }, named: None }
+    }
+
+    /// The folder around a file that the caller named.
+    fn around(root: impl Into<PathBuf>, file: &OsStr) -> Self {
+        Folder { named: Some(file.to_owned()), ..Folder::new(root) }
     }
 
     /// The path of a name that stays within this folder.
     fn resolve(&self, name: &str) -> Result<PathBuf> {
         let escapes = || {
-            Error::invalid(format!("the name {name:?} leads out of its folder")).in_file(self.root.clone())
+            Error::invalid(format!("the name {name:?} leads out of its folder"))
+                .in_file(self.root.clone())
+                .help(
+                    "if links lead to files that you trust, copy the model with its links followed (cp -rL)",
+                )
         };
         let relative = Path::new(name);
         if relative.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
             return Err(escapes());
         }
         let path = self.root.join(relative);
+        if self.named.as_deref() == Some(relative.as_os_str()) {
+            return Ok(path);
+        }
         // A link is followed only while it stays inside; what doesn't exist can't leave.
         if let (Ok(real), Ok(root)) = (path.canonicalize(), self.root.canonicalize())
             && !real.starts_with(&root)
@@ -192,7 +207,7 @@ impl Place {
             // A folder is a set of its own, so that nothing read from it can lead to its neighbours.
             _ if path.is_dir() => Place { files: Arc::new(Folder::new(path)), name: String::new() },
             Some(name) => Place {
-                files: Arc::new(Folder::new(path.parent().unwrap_or(Path::new("")))),
+                files: Arc::new(Folder::around(path.parent().unwrap_or(Path::new("")), name)),
                 name: name.to_string_lossy().into_owned(),
             },
             None => Place { files: Arc::new(Folder::new(path)), name: String::new() },

@@ -1,6 +1,6 @@
 //! What a format is.
 
-use crate::{Artifact, Dialect, Limits, Objects, Place, Result, Target};
+use crate::{Artifact, Dialect, Error, Limits, Objects, Place, Result, Target, Variable};
 
 /// What a target format can't do without; whoever converts derives what the source lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +49,16 @@ impl Report {
     }
 }
 
+/// What is intact of a damaged model.
+#[derive(Debug, Default)]
+pub struct Salvage {
+    /// The tensors that can still be found, under the names that they have in the file. Whether one's own bytes are
+    /// intact shows when it is loaded.
+    pub variables: Vec<(String, Variable)>,
+    /// What can't be read.
+    pub damage: Vec<Error>,
+}
+
 /// A way of persisting models: bytes to artifact, artifact to bytes.
 pub trait Format: Send + Sync {
     /// Its name as users say it: `saved_model`, `checkpoint`, `h5`, `weights_h5`, `keras`, `npz` and so on.
@@ -68,6 +78,16 @@ pub trait Format: Send + Sync {
     /// # Errors
     /// When the bytes aren't of this format, are damaged, or ask for more than the limits allow.
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact>;
+
+    /// Finds the tensors of a model that may be too damaged for [`Format::read`]: what can't be read is passed over.
+    ///
+    /// # Errors
+    /// When nothing can be read. A format whose damage can't be passed over gives the error of [`Format::read`].
+    fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
+        let artifact = self.read(place, limits)?;
+        let variables = artifact.objects.variables().into_iter().map(|(_, path, v)| (path, v.clone()));
+        Ok(Salvage { variables: variables.collect(), damage: Vec::new() })
+    }
 
     /// What must be there for [`Format::write`].
     fn needs(&self) -> Needs;

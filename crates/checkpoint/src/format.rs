@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 
 use modelark_artifact::{
     Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, OptimizerLayout, Place, Report, Result,
-    SaveOptions, Source, Target, Training, Variable,
+    Salvage, SaveOptions, Source, Target, Training, Variable,
 };
 use modelark_proto::{BundleEntryProto, Message};
 use modelark_tensor::{DType, SharedBytes, Tensor};
 
 use crate::bundle::{BundleWriter, beside};
 use crate::keras::Model;
-use crate::reader::{Located, Reader, has_data, locate, prefix_of};
+use crate::reader::{Located, Reader, has_data, locate, names_checkpoint, prefix_of};
 use crate::state::{self, CheckpointState, STATE_FILE};
 use crate::table::is_table;
 use crate::trackable::{Node, Tree, Written};
-use crate::{NamedSlot, bind, named, object_graph, optimizer};
+use crate::{Bundle, NamedSlot, V1, bind, named, object_graph, optimizer};
 
 /// Where an artifact keeps the object graph that it was read with.
 const KEPT_GRAPH: &str = "checkpoint/object_graph";
@@ -59,6 +59,8 @@ impl Format for Checkpoint {
             Ok(Located::Bundle(prefix)) => {
                 beside(&prefix, ".index").open().is_ok_and(|index| is_table(&index)) || has_data(&prefix)
             }
+            // A state file whose checkpoint is missing.
+            Err(_) if names_checkpoint(place) => true,
             // Data whose index is missing.
             Err(_) if place.is_folder() => {
                 let names = place.files.list(&place.name).unwrap_or_default();
@@ -96,6 +98,17 @@ impl Format for Checkpoint {
             Ok(artifact)
         };
         read().map_err(|e| e.in_file(place.label()))
+    }
+
+    fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
+        match locate(place, limits)? {
+            Located::Bundle(prefix) => Bundle::intact(prefix, limits),
+            Located::V1(files) => {
+                let variables = Reader::V1(V1::open(&files, limits)?).variables()?;
+                let variables = variables.into_iter().map(|v| (v.name.clone(), v)).collect();
+                Ok(Salvage { variables, damage: Vec::new() })
+            }
+        }
     }
 
     fn needs(&self) -> Needs {

@@ -176,7 +176,7 @@ pub(crate) fn has_data(prefix: &Place) -> bool {
 }
 
 /// The files that the prefix, this mark and a shard's number name.
-fn shards(prefix: &Place, mark: &str) -> Vec<Place> {
+pub(crate) fn shards(prefix: &Place, mark: &str) -> Vec<Place> {
     let (folder, name) = prefix.name.rsplit_once('/').unwrap_or(("", &prefix.name));
     let siblings = prefix.files.list(folder).unwrap_or_default();
     let belongs =
@@ -225,6 +225,12 @@ fn latest(file: &Place, limits: &Limits) -> Result<Located> {
         })
     };
     find().map_err(|e| e.in_file(file.label()))
+}
+
+/// Whether this is a state file, or a folder with one, that names a checkpoint.
+pub(crate) fn names_checkpoint(place: &Place) -> bool {
+    let file = if place.is_folder() { place.child(STATE_FILE) } else { place.clone() };
+    latest_prefix(&file, &Limits::default()).is_ok()
 }
 
 /// The prefix that a state file names.

@@ -93,6 +93,45 @@ impl Table {
         Ok(())
     }
 
+    /// The entries of all blocks that are intact, and what is wrong with the others. Where the index of blocks is
+    /// damaged, those before the first damaged one are found by their checksums.
+    pub(crate) fn salvage(bytes: SharedBytes, limits: &Limits) -> (Vec<(Vec<u8>, SharedBytes)>, Vec<Error>) {
+        let mut damage = Vec::new();
+        let table = Table::open(bytes.clone(), limits).unwrap_or_else(|e| {
+            damage.push(e);
+            let mut table = Table { bytes, index: Vec::new(), limits: limits.clone() };
+            let mut start = 0;
+            while let Some(end) = table.block_end(start) {
+                table.index.push((Vec::new(), start..end));
+                start = end + TRAILER;
+            }
+            table
+        });
+        let mut entries = Vec::new();
+        for (_, at) in &table.index {
+            let read = table.scan_block(at, |key, value, block| {
+                entries.push((key.to_vec(), shared(block, value)));
+                Ok(entries.len() < limits.items)
+            });
+            damage.extend(read.err());
+        }
+        (entries, damage)
+    }
+
+    /// Where the block that starts here ends: at the first byte from which on its checksum would be right.
+    fn block_end(&self, start: usize) -> Option<usize> {
+        let mut checksum = 0;
+        for (at, window) in self.bytes.get(start..)?.windows(TRAILER).enumerate() {
+            let (kind, stored) = window.split_first_chunk::<1>()?;
+            let stored = u32::from_le_bytes(stored.try_into().ok()?);
+            if crc::mask(crc::extend(checksum, kind)) == stored {
+                return start.checked_add(at);
+            }
+            checksum = crc::extend(checksum, kind);
+        }
+        None
+    }
+
     /// The value under a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<SharedBytes>> {
         let block = self.index.partition_point(|(separator, _)| &separator[..] < key);

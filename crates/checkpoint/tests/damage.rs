@@ -72,3 +72,37 @@ proptest! {
         read_all(files, names[0], verify);
     }
 }
+
+/// Whether anything is said against the checkpoint when all of it is read.
+fn is_noticed(files: Memory) -> bool {
+    let Ok(reader) = Reader::open(&Place::in_memory(files, "keras2_adam"), &Limits::default()) else {
+        return true;
+    };
+    reader.keys().into_iter().any(|key| reader.tensor(key).is_err())
+}
+
+#[test]
+fn a_flip_of_any_byte_is_noticed() {
+    let (index, data) = ("keras2_adam.index", "keras2_adam.data-00000-of-00001");
+    let whole = [(index, golden(index)), (data, golden(data))];
+    let with = |damaged: &str, at: usize, bit: usize| {
+        let mut files = Memory::new();
+        for (name, bytes) in &whole {
+            let mut bytes = bytes.clone();
+            if *name == damaged {
+                bytes[at] ^= 1 << bit;
+            }
+            files.insert(*name, bytes);
+        }
+        files
+    };
+    for at in 0..whole[1].1.len() {
+        assert!(is_noticed(with(data, at, at % 8)), "byte {at} of the data");
+    }
+    // The footer's handles are followed by zeros that mean nothing, and one handle leads to a block without content.
+    let end = whole[0].1.len() - 48;
+    for at in 0..end {
+        let unused = !is_noticed(with(index, at, at % 8));
+        assert!(!unused || at + 13 + 30 > end, "byte {at} of {end} of the index");
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use modelark::artifact::Format;
+use modelark::artifact::{Format, Salvage};
 use modelark::{Artifact, Limits, Load, Model, Open, Place, Result};
 
 /// How to read a model.
@@ -138,6 +138,11 @@ impl Source {
 
     pub(crate) fn place(&self) -> Place {
         Place::of_path(&self.path)
+    }
+
+    /// What is intact of the model's tensors.
+    pub(crate) fn salvage(&self) -> Result<Salvage> {
+        self.how.open().salvage(&self.path)
     }
 
     /// The model, ready to run.

@@ -56,7 +56,12 @@ impl Verify {
             Err(e) if matches!(e.kind(), ErrorKind::Missing | ErrorKind::Io | ErrorKind::Invalid) => {
                 return Err(e);
             }
-            Err(e) => findings.faults.push(e.to_string()),
+            Err(e) => {
+                findings.faults.push(e.to_string());
+                if let Some(salvage) = &mut salvage {
+                    findings.salvage(&self.source, salvage)?;
+                }
+            }
         }
         if let (Some(salvage), Some(folder)) = (salvage, &self.salvage) {
             let kept = salvage.finish()?;
@@ -117,6 +122,36 @@ impl Findings {
             self.warnings.push(format!("{what} without a value, such as {first:?}"));
         }
         Ok(())
+    }
+
+    /// Keeps what is intact of a model that can't be read as a whole.
+    fn salvage(&mut self, source: &Source, salvage: &mut Salvage) -> Result<()> {
+        let found = match source.salvage() {
+            Ok(found) => found,
+            Err(e) => {
+                self.fault(&e);
+                return Ok(());
+            }
+        };
+        found.damage.iter().for_each(|e| self.fault(e));
+        for (name, variable) in &found.variables {
+            match variable.load() {
+                Ok(tensor) => salvage.keep(name, &tensor)?,
+                Err(e) => {
+                    salvage.lose(name, e.to_string());
+                    self.fault(&e);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a fault, unless it was found before.
+    fn fault(&mut self, e: &Error) {
+        let text = e.to_string();
+        if !self.faults.contains(&text) {
+            self.faults.push(text);
+        }
     }
 
     /// Checks that the parts refer to what is there.

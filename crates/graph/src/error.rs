@@ -82,8 +82,18 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of a chain of calls the ends tell enough.
+        const ENDS: usize = 8;
+        let between = self.places.len().saturating_sub(2 * ENDS);
+        for (i, place) in self.places.iter().enumerate() {
+            if between < 2 || i < ENDS || i >= ENDS + between {
+                write!(f, "{}{place}", if i == 0 { "" } else { ", " })?;
+            } else if i == ENDS {
+                write!(f, ", and {between} places more")?;
+            }
+        }
         if !self.places.is_empty() {
-            write!(f, "{}: ", self.places.join(", "))?;
+            f.write_str(": ")?;
         }
         f.write_str(&self.message)
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hdf5_pure::{AttrValue, FormatError, Layout, Source, VlenStringReadOptions};
 use modelark_artifact::tensor::{ByteString, DType, SharedBytes, Tensor, checked_elements};
@@ -32,7 +32,42 @@ impl File {
     /// # Errors
     /// When the bytes aren't HDF5 or are damaged, or the tree is larger or deeper than the limits or the file allow.
     pub fn open(bytes: SharedBytes, label: impl Into<PathBuf>, limits: &Limits) -> Result<Self> {
-        let label: PathBuf = label.into();
+        File::walk(bytes, label.into(), limits, None, None).map(|(file, _)| file)
+    }
+
+    /// As [`File::open`], for bytes whose checksum somebody else has: `check` compares it, before the first elements are
+    /// read.
+    ///
+    /// # Errors
+    /// As [`File::open`]; what `check` says comes with the elements.
+    pub fn open_checked(
+        bytes: SharedBytes,
+        label: impl Into<PathBuf>,
+        limits: &Limits,
+        check: impl Fn() -> Result<()> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        File::walk(bytes, label.into(), limits, None, Some(Box::new(check))).map(|(file, _)| file)
+    }
+
+    /// As [`File::open`], but groups that can't be read are passed over; gives what was wrong with them.
+    ///
+    /// # Errors
+    /// When not even the root can be found.
+    pub fn salvage(
+        bytes: SharedBytes,
+        label: impl Into<PathBuf>,
+        limits: &Limits,
+    ) -> Result<(Self, Vec<Error>)> {
+        File::walk(bytes, label.into(), limits, Some(Vec::new()), None)
+    }
+
+    fn walk(
+        bytes: SharedBytes,
+        label: PathBuf,
+        limits: &Limits,
+        damage: Option<Vec<Error>>,
+        check: Option<Check>,
+    ) -> Result<(Self, Vec<Error>)> {
         let open = || {
             if !is_hdf5(&bytes) {
                 return Err(Error::corrupt("this isn't an HDF5 file: its signature is missing")
@@ -45,14 +80,17 @@ impl File {
                 budget: budget.clone(),
                 label: label.clone(),
                 limits: limits.clone(),
+                check,
+                checked: AtomicBool::new(false),
             });
             shared.refill();
             let file =
                 hdf5_pure::File::from_source(Budgeted { bytes: bytes.clone(), budget }).map_err(damaged)?;
             // Every object has a header of its own, so that a short file can't hold many.
-            let mut left = limits.items.min(bytes.len() / SMALLEST_OBJECT);
-            let root = Group::open(file.root(), String::new(), &shared, limits.depth, &mut left)?;
-            Ok(File { root })
+            let left = limits.items.min(bytes.len() / SMALLEST_OBJECT);
+            let mut walk = Walk { shared, left, damage };
+            let root = Group::open(file.root(), String::new(), limits.depth, &mut walk)?;
+            Ok((File { root }, walk.damage.unwrap_or_default()))
         };
         open().map_err(|e| e.in_file(label.clone()))
     }
@@ -70,12 +108,58 @@ struct Shared {
     allowed: u64,
     label: PathBuf,
     limits: Limits,
+    check: Option<Check>,
+    /// Whether `check` was content.
+    checked: AtomicBool,
 }
 
+/// Compares the checksum of all bytes.
+type Check = Box<dyn Fn() -> Result<()> + Send + Sync>;
+
 impl Shared {
+    /// Compares the checksum, if there is one, once.
+    fn check(&self) -> Result<()> {
+        if let Some(check) = &self.check
+            && !self.checked.load(Ordering::Acquire)
+        {
+            check()?;
+            self.checked.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// Allows the next step to read as much as a file of this length may ask for.
     fn refill(&self) {
         self.budget.store(self.allowed, Ordering::Relaxed);
+    }
+}
+
+/// A walk through a file's groups.
+struct Walk {
+    shared: Arc<Shared>,
+    /// How many objects more it may meet.
+    left: usize,
+    /// What was passed over, when that is wanted.
+    damage: Option<Vec<Error>>,
+}
+
+impl Walk {
+    fn count(&mut self) -> Result<()> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Error::limit("the file lists more objects than it can hold, or than the limits allow")
+        })?;
+        Ok(())
+    }
+
+    /// What was read, or nothing of it when damage is passed over.
+    fn pass<T: Default>(&mut self, read: Result<T>) -> Result<T> {
+        match (read, &mut self.damage) {
+            (Err(e), Some(damage)) => {
+                damage.push(e.in_file(self.shared.label.clone()));
+                Ok(T::default())
+            }
+            (read, _) => read,
+        }
     }
 }
 
@@ -127,31 +211,31 @@ pub struct Group {
 }
 
 impl Group {
-    fn open(
-        handle: hdf5_pure::Group,
-        path: String,
-        shared: &Arc<Shared>,
-        depth: usize,
-        left: &mut usize,
-    ) -> Result<Self> {
+    fn open(handle: hdf5_pure::Group, path: String, depth: usize, walk: &mut Walk) -> Result<Self> {
         let here = |e: Error| e.at(place(&path));
-        let Some(depth) = depth.checked_sub(1) else {
-            return Err(here(Error::limit("its groups nest too deep; they may hold each other")));
-        };
+        let shared = walk.shared.clone();
         shared.refill();
+        let read = handle.iter_datasets().map_err(|e| here(damaged(e)));
         let mut datasets = BTreeMap::new();
-        for (name, dataset) in handle.iter_datasets().map_err(|e| here(damaged(e)))? {
-            count(left).map_err(here)?;
+        for (name, dataset) in walk.pass(read.map(Vec::from_iter))? {
+            walk.count().map_err(here)?;
             let child = join(&path, &name);
             datasets.insert(name, Dataset { handle: dataset, path: child, shared: shared.clone() });
         }
+        let read = handle.iter_groups().map_err(|e| here(damaged(e)));
         let mut groups = BTreeMap::new();
-        for (name, group) in handle.iter_groups().map_err(|e| here(damaged(e)))? {
-            count(left).map_err(here)?;
-            let group = Group::open(group, join(&path, &name), shared, depth, left)?;
-            groups.insert(name, group);
+        for (name, group) in walk.pass(read.map(Vec::from_iter))? {
+            walk.count().map_err(here)?;
+            let path = join(&path, &name);
+            let group = match depth.checked_sub(1) {
+                Some(depth) => Group::open(group, path, depth, walk).map(Some),
+                None => {
+                    Err(Error::limit("its groups nest too deep; they may hold each other").at(place(&path)))
+                }
+            };
+            groups.extend(walk.pass(group)?.map(|group| (name, group)));
         }
-        Ok(Group { path, handle, groups, datasets, shared: shared.clone() })
+        Ok(Group { path, handle, groups, datasets, shared })
     }
 
     /// Its path from the root, such as `model_weights/dense`; empty for the root.
@@ -329,6 +413,7 @@ impl Dataset {
 
     /// The `size` bytes of its elements as they lie, after a check that the file can hold them.
     fn raw(&self, size: u64, encoding: Encoding) -> Result<SharedBytes> {
+        self.shared.check()?;
         let length = self.shared.bytes.len() as u64;
         let layout = self.handle.layout().map_err(damaged)?;
         let filters = self.handle.filters();
@@ -414,13 +499,6 @@ fn damaged(e: hdf5_pure::Error) -> Error {
             .help("copy them into this file first");
     }
     Error::corrupt("the HDF5 structure can't be read").because(e)
-}
-
-fn count(left: &mut usize) -> Result<()> {
-    *left = left.checked_sub(1).ok_or_else(|| {
-        Error::limit("the file lists more objects than it can hold, or than the limits allow")
-    })?;
-    Ok(())
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, SaveOptions,
-    Target, Variable,
+    Artifact, Dialect, Error, Format, Kind, Limits, Needs, Objects, Place, Report, Result, Salvage,
+    SaveOptions, Target, Variable,
 };
 
 use crate::array::Items;
@@ -202,6 +202,25 @@ impl Format for Arrays {
         let bytes = place.open()?;
         let weights = self.read_bytes(&bytes, limits).map_err(|e| e.in_file(place.label()))?;
         Ok(Artifact { objects: weights.into_objects(), ..Artifact::default() })
+    }
+
+    fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
+        let read = || {
+            if !matches!(self, Arrays::Npz) {
+                let objects = self.read(place, limits)?.objects;
+                let variables = objects.variables().into_iter().map(|(_, path, v)| (path, v.clone()));
+                return Ok(Salvage { variables: variables.collect(), damage: Vec::new() });
+            }
+            let (contents, damage) = npz::salvage(&place.open()?, limits);
+            let mut salvage = Salvage { damage, ..Salvage::default() };
+            for (name, content) in contents {
+                let objects = Weights::Named(vec![(name, Weights::of_content(content)?)]).into_objects();
+                let variables = objects.variables().into_iter().map(|(_, path, v)| (path, v.clone()));
+                salvage.variables.extend(variables);
+            }
+            Ok(salvage)
+        };
+        read().map_err(|e: Error| e.in_file(place.label()))
     }
 
     fn needs(&self) -> Needs {

@@ -56,6 +56,32 @@ pub fn read(bytes: &SharedBytes, limits: &Limits) -> Result<Vec<(String, Content
     Ok(found)
 }
 
+/// The arrays up to the first that can't be found, for an archive whose directory is damaged: each stands behind a header
+/// of its own, too. Gives what was wrong with the archive and with those that can't be read.
+pub(crate) fn salvage(bytes: &SharedBytes, limits: &Limits) -> (Vec<(String, Content)>, Vec<Error>) {
+    let mut damage = match read(bytes, limits) {
+        Ok(found) => return (found, Vec::new()),
+        Err(e) => vec![e],
+    };
+    let mut rest = Cursor::new(bytes.clone());
+    let mut found = Vec::new();
+    while let Ok(Some(mut member)) = zip::read::read_zipfile_from_stream(&mut rest) {
+        let name = String::from_utf8_lossy(member.name_raw()).into_owned();
+        let name = name.strip_suffix(SUFFIX).unwrap_or(&name).to_owned();
+        let mut content = Vec::new();
+        // Reading to the end compares the checksum.
+        let whole = member.by_ref().take(limits.expanded_bytes).read_to_end(&mut content);
+        let array = whole
+            .map_err(|e| Error::corrupt("the archive is damaged").because(e))
+            .and_then(|_| npy::read(&SharedBytes::from(content), limits));
+        match array {
+            Ok(content) => found.push((name, content)),
+            Err(e) => damage.push(e.at(format!("array {name:?}"))),
+        }
+    }
+    (found, damage)
+}
+
 fn open(bytes: &SharedBytes) -> Result<Archive> {
     ZipArchive::new(Cursor::new(bytes.clone())).map_err(zip_error)
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
     Architecture, Artifact, Asset, Error, ErrorKind, Format, Limits, Memory, Needs, Objects, Place, Report,
-    Result, SaveOptions, Source, Target,
+    Result, Salvage, SaveOptions, Source, Target,
 };
 use modelark_hdf5 as hdf5;
 use serde_json::{Value, json};
@@ -67,21 +67,23 @@ impl Format for KerasArchive {
                 return read_members(
                     place,
                     |name| place.child(name).open(),
+                    None,
                     assets_of_folder(place, limits)?,
                     limits,
                 );
             }
             let members = unzip(place.open()?, limits)?;
+            let checksum = members.iter().find(|m| m.name == WEIGHTS).and_then(|m| m.checksum);
             let mut assets = Vec::new();
-            for (name, bytes) in &members {
+            for Member { name, bytes, .. } in &members {
                 if let Some(name) = name.strip_prefix(ASSETS).filter(|n| !n.is_empty() && !n.ends_with('/')) {
                     assets.push(Asset { name: name.to_owned(), bytes: bytes.clone() });
                 }
             }
             let mut files = Memory::new();
-            let names: Vec<&str> = members.iter().map(|(n, _)| n.as_str()).collect();
+            let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
             let listed = names.join(", ");
-            for (name, bytes) in &members {
+            for Member { name, bytes, .. } in &members {
                 files.insert(name.clone(), bytes.clone());
             }
             let archive = Place::in_memory(files, "");
@@ -91,7 +93,31 @@ impl Format for KerasArchive {
                         .help("it isn't a .keras model, or was cut off while it was saved")
                 })
             };
-            read_members(place, open, assets, limits)
+            read_members(place, open, checksum, assets, limits)
+        };
+        read().map_err(|e| e.in_file(place.label()))
+    }
+
+    fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
+        if place.is_folder() {
+            return weights::salvaged(place.child(WEIGHTS).open()?, place.label().join(WEIGHTS), limits);
+        }
+        let read = || -> Result<Salvage> {
+            let bytes = place.open()?;
+            let (members, mut damage) = match unzip(bytes.clone(), limits) {
+                Ok(members) => (members, Vec::new()),
+                // Members also stand for themselves, each behind a header of its own.
+                Err(e) => (unzip_in_order(&bytes, limits), vec![e]),
+            };
+            let weights = members.into_iter().find(|m| m.name == WEIGHTS).ok_or_else(|| {
+                damage.pop().unwrap_or_else(|| Error::missing(format!("the archive has no {WEIGHTS}")))
+            })?;
+            if let Some(Err(e)) = weights.checksum.map(|c| compare(&weights.bytes, c)) {
+                damage.push(e.at(format!("member {WEIGHTS:?}")));
+            }
+            let mut salvage = weights::salvaged(weights.bytes, place.label().join(WEIGHTS), limits)?;
+            salvage.damage.splice(..0, damage);
+            Ok(salvage)
         };
         read().map_err(|e| e.in_file(place.label()))
     }
@@ -109,10 +135,11 @@ impl Format for KerasArchive {
     }
 }
 
-/// Reads a model whose files `open` gives by name.
+/// Reads a model whose files `open` gives by name; `checksum` is that of the weights, if it hasn't been compared.
 fn read_members(
     place: &Place,
     open: impl Fn(&str) -> Result<SharedBytes>,
+    checksum: Option<u32>,
     mut assets: Vec<Asset>,
     limits: &Limits,
 ) -> Result<Artifact> {
@@ -135,7 +162,14 @@ fn read_members(
     })?;
     let label = place.label().join(WEIGHTS);
     let mut tree = weights::Tree::default();
-    tree.merge(hdf5::File::open(weights, label, limits)?.root())?;
+    let file = match checksum {
+        Some(checksum) => {
+            let bytes = weights.clone();
+            hdf5::File::open_checked(weights, label, limits, move || compare(&bytes, checksum))?
+        }
+        None => hdf5::File::open(weights, label, limits)?,
+    };
+    tree.merge(file.root())?;
     let training = tree.training(compile, Some(dialect));
     vocabulary::read(&mut config, &mut assets, &mut tree.objects, dialect)?;
     Ok(Artifact {
@@ -177,8 +211,28 @@ fn assets_of_folder(place: &Place, limits: &Limits) -> Result<Vec<Asset>> {
     Ok(found)
 }
 
-/// The members of an archive in order: stored ones as parts of its bytes, compressed ones expanded.
-fn unzip(bytes: SharedBytes, limits: &Limits) -> Result<Vec<(String, SharedBytes)>> {
+/// A file in an archive.
+struct Member {
+    name: String,
+    /// A part of the archive's bytes, or what it expands to.
+    bytes: SharedBytes,
+    /// What the archive says of its bytes, if that hasn't been compared.
+    checksum: Option<u32>,
+}
+
+/// Compares the checksum of an archive's member.
+fn compare(bytes: &[u8], stored: u32) -> Result<()> {
+    let actual = crc32fast::hash(bytes);
+    if actual == stored {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("its checksum is {actual:#010x}, but {stored:#010x} is stored"))
+        .help("the file is damaged: copy it again, or restore it from a backup"))
+}
+
+/// The members of an archive in order: stored ones as parts of its bytes, compressed ones expanded. All checksums are
+/// compared, if the limits say so, but the one of the weights.
+fn unzip(bytes: SharedBytes, limits: &Limits) -> Result<Vec<Member>> {
     let damaged = |e: zip::result::ZipError| {
         Error::corrupt("the zip archive can't be read")
             .because(e)
@@ -194,7 +248,7 @@ fn unzip(bytes: SharedBytes, limits: &Limits) -> Result<Vec<(String, SharedBytes
     let mut left = limits.expanded_bytes;
     let mut members = Vec::new();
     for i in 0..archive.len() {
-        let (name, stored) = {
+        let (name, stored, checksum) = {
             let member = archive.by_index_raw(i).map_err(damaged)?;
             let name = String::from_utf8(member.name_raw().to_vec())
                 .map_err(|_| Error::corrupt(format!("the name of member {i} isn't UTF-8")))?;
@@ -204,6 +258,9 @@ fn unzip(bytes: SharedBytes, limits: &Limits) -> Result<Vec<(String, SharedBytes
             let escapes = name.starts_with('/') || name.split('/').any(|p| p == ".." || p == ".");
             if escapes || name.as_bytes().get(1) == Some(&b':') {
                 return Err(here(Error::invalid("the member's name leads out of the archive")));
+            }
+            if member.is_symlink() {
+                return Err(here(Error::unsupported("the member is a symbolic link, which isn't followed")));
             }
             if member.encrypted() {
                 return Err(
@@ -218,12 +275,18 @@ fn unzip(bytes: SharedBytes, limits: &Limits) -> Result<Vec<(String, SharedBytes
                 Some(None) => {
                     return Err(here(Error::corrupt("the member reaches past the archive's end")));
                 }
-                Some(Some(part)) => (name, Some(part)),
-                None => (name, None),
+                Some(Some(part)) => (name, Some(part), limits.verify.then_some(member.crc32())),
+                None => (name, None, None),
             }
         };
-        let content = match stored {
-            Some(part) => part,
+        let mut checksum = checksum;
+        let bytes = match stored {
+            Some(part) => {
+                if let Some(stored) = checksum.take_if(|_| name != WEIGHTS) {
+                    compare(&part, stored).map_err(|e| e.at(format!("member {name:?}")))?;
+                }
+                part
+            }
             None => {
                 let here = |e: Error| e.at(format!("member {name:?}"));
                 let member = archive.by_index(i).map_err(damaged)?;
@@ -240,9 +303,24 @@ fn unzip(bytes: SharedBytes, limits: &Limits) -> Result<Vec<(String, SharedBytes
                 SharedBytes::from(content)
             }
         };
-        members.push((name, content));
+        members.push(Member { name, bytes, checksum });
     }
     Ok(members)
+}
+
+/// The members up to the first that can't be found, by their own headers: for an archive whose directory is damaged.
+fn unzip_in_order(bytes: &SharedBytes, limits: &Limits) -> Vec<Member> {
+    let mut rest = Cursor::new(bytes.clone());
+    let mut members = Vec::new();
+    while let Ok(Some(mut member)) = zip::read::read_zipfile_from_stream(&mut rest) {
+        let name = String::from_utf8_lossy(member.name_raw()).replace('\\', "/");
+        let checksum = Some(member.crc32());
+        let mut content = Vec::new();
+        // What came before the damage is worth having; the checksum tells that it isn't all.
+        let _ = member.by_ref().take(limits.expanded_bytes).read_to_end(&mut content);
+        members.push(Member { name, bytes: SharedBytes::from(content), checksum });
+    }
+    members
 }
 
 fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
@@ -352,7 +430,7 @@ mod tests {
         let path = testing::fixture("tf221", "mlp/model.keras");
         let zipped = KerasArchive.read(&Place::of_path(&path), &Limits::default()).expect("reads");
         let dir = tempfile::tempdir().expect("dir");
-        for (name, bytes) in
+        for Member { name, bytes, .. } in
             unzip(SharedBytes::from(std::fs::read(path).expect("reads")), &Limits::default()).expect("unzips")
         {
             std::fs::write(dir.path().join(name), &*bytes).expect("writes");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
     Architecture, Artifact, Dialect, Error, Format, Kind, Limits, Needs, ObjectId, Objects, OptimizerState,
-    OptimizerVariable, Place, Report, Result, SaveOptions, Source, Target, Training, nearest,
+    OptimizerVariable, Place, Report, Result, Salvage, SaveOptions, Source, Target, Training, nearest,
 };
 use modelark_hdf5 as hdf5;
 use modelark_hdf5::Attribute;
@@ -61,6 +61,10 @@ impl Format for H5 {
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
         let file = hdf5::File::open(place.open()?, place.label(), limits)?;
         read(file.root(), place, limits).map_err(|e| e.in_file(place.label()))
+    }
+
+    fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
+        weights::salvaged(place.open()?, place.label(), limits)
     }
 
     fn needs(&self) -> Needs {

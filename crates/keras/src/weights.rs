@@ -1,10 +1,12 @@
 //! `.weights.h5`: groups that follow the paths of objects, each with its variables by number under `vars`.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
+use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
     Artifact, Dialect, Error, Format, Kind, Limits, Needs, ObjectId, Objects, OptimizerLayout, Place, Report,
-    Result, SaveOptions, Source, Target, Training, Variable, nearest,
+    Result, Salvage, SaveOptions, Source, Target, Training, Variable, nearest,
 };
 use modelark_hdf5 as hdf5;
 use modelark_hdf5::Attribute;
@@ -74,6 +76,10 @@ impl Format for WeightsH5 {
         Ok(Artifact { source, objects: tree.objects, training, ..Artifact::default() })
     }
 
+    fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
+        salvaged(place.open()?, place.label(), limits)
+    }
+
     fn needs(&self) -> Needs {
         Needs { layers: true, ..Needs::default() }
     }
@@ -94,6 +100,19 @@ impl Format for WeightsH5 {
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
         bind_tree(model, &read.objects).map_err(|e| e.in_file(read.source.path.clone()))
     }
+}
+
+/// What is intact of an HDF5 file: every dataset that can be found, by its path.
+pub(crate) fn salvaged(bytes: SharedBytes, label: PathBuf, limits: &Limits) -> Result<Salvage> {
+    let (file, damage) = hdf5::File::salvage(bytes, label, limits)?;
+    let mut salvage = Salvage { damage, ..Salvage::default() };
+    for dataset in file.root().all_datasets() {
+        match dataset.variable(dataset.path()) {
+            Ok(variable) => salvage.variables.push((dataset.path().to_owned(), variable)),
+            Err(e) => salvage.damage.push(e),
+        }
+    }
+    Ok(salvage)
 }
 
 /// The dialect that a save writes.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use modelark_artifact::{Error, Format, Place, Result, nearest};
+use modelark_artifact::{Error, Format, Limits, Place, Result, nearest};
 
 /// Every format of this build, in the order in which content is probed: one line a format.
 static FORMATS: LazyLock<Vec<Box<dyn Format>>> = LazyLock::new(|| {
@@ -45,7 +45,7 @@ pub fn format(name: &str) -> Result<&'static dyn Format> {
 /// When no format claims the name.
 pub fn format_for_path(path: &Path) -> Result<&'static dyn Format> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let claims = formats().find(|f| f.claims(&name));
+    let claims = claiming(&name);
     let folder = || if name.contains('.') { None } else { format("saved_model").ok() };
     claims.or_else(folder).ok_or_else(|| {
         let names: Vec<&str> = formats().map(|f| f.name()).collect();
@@ -69,31 +69,41 @@ pub fn detect(place: &Place) -> Result<&'static dyn Format> {
         Error::unsupported(format!("this folder holds no model; it has {shown:?}"))
             .help("a SavedModel has saved_model.pb, a checkpoint an .index file")
     } else {
-        match place.open() {
-            Ok(bytes) => unknown_content(&bytes),
-            Err(e) => return Err(e),
-        }
+        let bytes = place.open()?;
+        unknown_content(&bytes).or_else(|| claimed(place)).unwrap_or_else(|| {
+            let known: Vec<&str> = formats().map(|f| f.name()).collect();
+            let known = known.join(", ");
+            Error::unsupported(format!(
+                "this is no model of a known format; its content fits none of {known}"
+            ))
+        })
     };
     Err(error.in_file(place.label()))
 }
 
-/// Says what a file that no format knows seems to be.
-fn unknown_content(bytes: &[u8]) -> Error {
+/// Why the format that the file's name asks for can't read it.
+fn claimed(place: &Place) -> Option<Error> {
+    claiming(&place.name)?.read(place, &Limits::default()).err()
+}
+
+/// The format that a file's name asks for.
+pub(crate) fn claiming(name: &str) -> Option<&'static dyn Format> {
+    formats().find(|f| f.claims(name))
+}
+
+/// Says what a file that no format knows seems to be, where that is plain.
+fn unknown_content(bytes: &[u8]) -> Option<Error> {
     const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
     if bytes.starts_with(LFS) {
-        return Error::unsupported("this is a Git-LFS pointer, not the model")
-            .help("fetch the file itself with `git lfs pull`");
+        let error = Error::unsupported("this is a Git-LFS pointer, not the model");
+        return Some(error.help("fetch the file itself with `git lfs pull`"));
     }
     if bytes.is_empty() {
-        return Error::corrupt("the file is empty")
-            .help("a save that failed may have left it; restore it from a copy");
+        let error = Error::corrupt("the file is empty");
+        return Some(error.help("a save that failed may have left it; restore it from a copy"));
     }
     let start = bytes.get(..bytes.len().min(512)).unwrap_or_default().trim_ascii_start();
-    if start.starts_with(b"<") {
-        return Error::unsupported("this is a web page, not a model").help("download the file itself");
-    }
-    let known: Vec<&str> = formats().map(|f| f.name()).collect();
-    Error::unsupported(
-        "this is no model of a known format; its content fits none of ".to_owned() + &known.join(", "),
-    )
+    start
+        .starts_with(b"<")
+        .then(|| Error::unsupported("this is a web page, not a model").help("download the file itself"))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use modelark_artifact::{Artifact, Error, Format, Limits, Place, Result};
+use modelark_artifact::{Artifact, Error, Format, Limits, Place, Result, Salvage};
 
 use crate::formats;
 
@@ -106,6 +106,19 @@ impl Open {
         artifact.source.format = format.name();
         artifact.source.path = place.label();
         Ok((artifact, format))
+    }
+
+    /// The tensors that are intact of a model that may be too damaged to be read as a whole, and what the damage is.
+    ///
+    /// # Errors
+    /// When nothing of it can be read, or its format has no parts that could be read alone.
+    pub fn salvage(&self, path: impl AsRef<Path>) -> Result<Salvage> {
+        let place = Place::of_path(path);
+        let format = match &self.format {
+            Some(name) => formats::format(name)?,
+            None => formats::detect(&place).or_else(|e| formats::claiming(&place.name).ok_or(e))?,
+        };
+        format.salvage(&place, &self.limits).map_err(|e| e.in_file(place.label()))
     }
 
     fn read(&self, format: &'static dyn Format, place: &Place) -> Result<Artifact> {

@@ -2,7 +2,7 @@
 
 use modelark_artifact::{
     Artifact, Asset, Error, ErrorKind, Format, Functions, Kind, Limits, Needs, Objects, Place, Report,
-    Result, SaveOptions, Source, Target,
+    Result, Salvage, SaveOptions, Source, Target,
 };
 use modelark_graph::Library;
 use modelark_proto::{Message, MetaGraphDef, SavedObjectGraph, bytes::Bytes};
@@ -49,6 +49,13 @@ impl Format for SavedModelFormat {
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
         let options = ReadOptions { tags: self.tags.clone(), limits: limits.clone() };
         read(SavedModel::open(place, &options)?, limits)
+    }
+
+    fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
+        let (folder, _) = saved_model::locate(place);
+        let mut salvage = modelark_checkpoint::Bundle::intact(folder.child(saved_model::VARIABLES), limits)?;
+        salvage.damage.extend(self.read(place, limits).err());
+        Ok(salvage)
     }
 
     fn needs(&self) -> Needs {

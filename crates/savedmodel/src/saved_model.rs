@@ -128,7 +128,7 @@ fn file_name(place: &Place) -> &str {
 }
 
 /// The folder and the file in it that a place means.
-fn locate(place: &Place) -> (Place, Place) {
+pub(crate) fn locate(place: &Place) -> (Place, Place) {
     if place.is_folder() {
         let names = [PB, PBTXT, CPB];
         let there = names.iter().find(|name| place.files.exists(&place.child(name).name));

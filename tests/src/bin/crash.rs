@@ -1,4 +1,4 @@
-//! Kills saves at random moments, in every format, and looks at what they leave.
+//! Kills saves at random moments, and lets them meet a full disk, in every format, and looks at what they leave.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,11 @@ fn main() -> ExitCode {
         && flag == "--child"
     {
         return report(crash::save_for_ever(Path::new(folder), target).map(|()| true));
+    }
+    if let [flag, folder, target] = &args[..]
+        && flag == "--once"
+    {
+        return report(crash::save_once(Path::new(folder), target).map(|()| true));
     }
     let number = |name: &str, default: u64| match args.iter().position(|a| a == name) {
         Some(at) => args.get(at + 1).and_then(|n| n.parse().ok()),
@@ -64,6 +69,18 @@ fn run(kills: u64, seed: u64) -> Outcome<bool> {
             Err(wrong) => {
                 failed += 1;
                 println!("{target}, killed after {after:?}: {wrong}");
+            }
+        }
+    }
+    for target in crash::TARGETS {
+        for blocks in [0, 1, 8, 64, 256] {
+            let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+            match crash::fill(&program, folder.path(), target, blocks) {
+                Ok(_) => passed += 1,
+                Err(wrong) => {
+                    failed += 1;
+                    println!("{target}, on a disk with {blocks} blocks free: {wrong}");
+                }
             }
         }
     }

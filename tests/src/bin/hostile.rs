@@ -16,6 +16,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const HELP: &str = "\
 hostile [--files N] [--seed N] [--only TARGET]... [--keep FOLDER]
 hostile --seeds TARGET FOLDER
+hostile --targets
 hostile TARGET FILE...
 
   --files N      how many damaged files to read, shared by the targets (default 1000)
@@ -23,6 +24,7 @@ hostile TARGET FILE...
   --only TARGET  only this parser
   --keep FOLDER  where to write files that are finds
   --seeds        write whole files to start a fuzzer from
+  --targets      list the parsers, each with its dictionary
 ";
 
 /// More memory than this for one file is a find: twice what the limits allow, and what the program itself takes.
@@ -43,6 +45,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--seeds", target, folder] => seeds(target, folder),
+        ["--targets"] => {
+            TARGETS.iter().for_each(|t| println!("{} {}", t.name, t.dictionary));
+            Ok(true)
+        }
         [target, ..] if Target::of(target).is_some() => replay(target, &args[1..]),
         _ => campaign(&args),
     };

@@ -66,6 +66,10 @@ impl Default for RunOptions {
 /// Values of which some are missing: those on branches that weren't taken.
 type Maybe = SmallVec<[Option<Value>; 4]>;
 
+/// A call needs less of the stack than this; where no more is left, it goes on in a piece of this size of its own.
+const STACK_LEFT: usize = 256 << 10;
+const STACK_MORE: usize = 4 << 20;
+
 /// One call of one function (or of the graph) in a run.
 pub(super) struct Run<'a> {
     pub(super) shared: &'a Shared,
@@ -103,7 +107,8 @@ impl Context for Run<'_> {
         self.check()?;
         let plan = self.shared.plan(function)?;
         let callee = Run { depth: self.depth + 1, ..self.again() };
-        plan.run(callee, args).map_err(|e| e.at(format!("function {:?}", function.name)))
+        let run = || plan.run(callee, args).map_err(|e| e.at(format!("function {:?}", function.name)));
+        stacker::maybe_grow(STACK_LEFT, STACK_MORE, run)
     }
 
     fn check(&self) -> Result<()> {
