@@ -59,9 +59,15 @@ fn write(out: &mut Vec<u8>, shown: &[Vec<u8>], shape: &[usize], depth: usize, at
     }
 }
 
-/// Text goes where it is told to.
+/// The streams of `PrintV2`; any other is a file.
+const STREAMS: [&str; 5] = ["stdout", "stderr", "log(info)", "log(warning)", "log(error)"];
+
+/// Text goes where it is told to, unless that is a file.
 fn print_text(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let (stream, end) = (a.str("output_stream")?.to_owned(), a.str("end")?.to_owned());
+    if !STREAMS.contains(&&*stream) {
+        return Err(Error::unsupported(format!("a graph may not write files itself, such as {stream:?}")));
+    }
     Ok(kernel(move |context, inputs| {
         let [text] = tensors(inputs)?;
         context.print(&stream, &[&*one_string(&text)?, end.as_bytes()].concat());
