@@ -94,7 +94,7 @@ pub fn fill(program: &Path, folder: &Path, target: &str, blocks: usize) -> Outco
         return Err("the save went well".to_owned());
     }
     let error = String::from_utf8_lossy(&out.stderr);
-    if !out.status.code().is_some_and(|code| code == 1) || error.contains("panicked") {
+    if out.status.code() != Some(1) || error.contains("panicked") {
         return Err(format!("the save ended with {}: {error}", out.status));
     }
     let left = left_over(folder, target)?;

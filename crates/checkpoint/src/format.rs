@@ -180,7 +180,10 @@ impl Format for Checkpoint {
 fn model_tree(artifact: &Artifact, options: &SaveOptions, report: &mut Report) -> Tree {
     let own = artifact.architecture.as_ref().map(|a| a.dialect);
     let keras3 = options.save_counter && options.dialect.or(own) == Some(Dialect::Keras3);
-    let mut model = Model::new(&artifact.objects.without_states(), if keras3 { Dialect::Keras3 } else { Dialect::Keras2 });
+    let mut model = Model::new(
+        &artifact.objects.without_states(),
+        if keras3 { Dialect::Keras3 } else { Dialect::Keras2 },
+    );
     if let Some(training) = artifact.training.as_ref().filter(|_| !options.without_training) {
         optimizer::write(&mut model, training, keras3, report);
     }

@@ -196,7 +196,9 @@ impl Model {
     /// When one has a value that can't be set.
     pub fn reset_states(&self) -> Result<()> {
         for id in self.artifact.objects.states() {
-            let (Some(state), Some(variable)) = (self.runtime.variable(id), self.artifact.objects.variable(id)) else {
+            let (Some(state), Some(variable)) =
+                (self.runtime.variable(id), self.artifact.objects.variable(id))
+            else {
                 continue;
             };
             let zeros = Tensor::zeros(variable.dtype, &variable.shape)?;
