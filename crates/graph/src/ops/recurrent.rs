@@ -453,7 +453,8 @@ mod tests {
             assert_eq!(got.shape(), want.shape(), "{op} {name}");
             let pairs = got.as_slice::<f32>().expect("f32").iter().zip(want.as_slice::<f32>().expect("f32"));
             for (i, (g, w)) in pairs.enumerate() {
-                assert!((g - w).abs() < 1e-5 * w.abs().max(1.0), "{op} {name}[{i}] is {g}, expanded {w}");
+                // Sums of another order differ, and grow with the states where no activation bounds them.
+                assert!((g - w).abs() < 1e-5 + 1e-4 * w.abs(), "{op} {name}[{i}] is {g}, expanded {w}");
             }
         }
     }
