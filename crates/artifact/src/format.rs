@@ -28,6 +28,9 @@ pub struct SaveOptions {
     pub save_counter: bool,
     /// Compresses where the format can; by default tensors lie in the file as they are, so that they can be mapped.
     pub compress: bool,
+    /// The most bytes of weights that one file of a set may hold, where the format has sets of files (Keras 3:
+    /// `max_shard_size`); by default five GiB.
+    pub max_shard_size: Option<u64>,
 }
 
 /// What was done beyond copying: derived, changed, left behind.

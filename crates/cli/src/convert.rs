@@ -36,6 +36,9 @@ pub(crate) struct Convert {
     /// Compress where the format can
     #[arg(long)]
     compress: bool,
+    /// Write weights as .weights.json with files of at most this many bytes beside it.
+    #[arg(long, value_name = "BYTES")]
+    max_shard_size: Option<u64>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -88,6 +91,9 @@ impl Convert {
         }
         if self.save_counter {
             save = save.save_counter();
+        }
+        if let Some(bytes) = self.max_shard_size {
+            save = save.max_shard_size(bytes);
         }
         if self.compress {
             save = save.compress();

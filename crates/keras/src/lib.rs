@@ -12,6 +12,7 @@ mod config;
 mod h5;
 mod naming;
 mod optimizer;
+mod shards;
 #[cfg(test)]
 mod testing;
 mod vocabulary;

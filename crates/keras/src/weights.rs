@@ -13,11 +13,14 @@ use modelark_hdf5::Attribute;
 use serde_json::Value;
 
 use crate::assign::{Pair, assign};
+use crate::shards::{Shards, Sink};
 use crate::{config, naming, optimizer};
 
 /// The group of an object's own variables.
 const VARS: &str = "vars";
 const OPTIMIZER: &str = "optimizer";
+/// The most bytes of weights in one file of a set, unless a save says otherwise.
+const SHARD: u64 = 5 << 30;
 /// What Keras 2.13 called the list of a model's layers.
 const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
 
@@ -85,12 +88,17 @@ impl Format for WeightsH5 {
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
-        if target.name().ends_with(".json") {
-            return Err(Error::unsupported("weights are written in one file, not in shards")
-                .in_file(target.path().to_owned())
-                .help("give the file a name that ends in .weights.h5"));
-        }
         let dialect = dialect(artifact, options);
+        if target.name().ends_with(".json") {
+            let most = options.max_shard_size.unwrap_or(SHARD);
+            let mut shards = Shards::new(&target.name(), most, options.compress);
+            let mut report = write_tree(artifact, dialect, options, &mut shards)?;
+            shards.write(target)?;
+            if dialect != Dialect::Keras3 {
+                report.note("Keras 2 doesn't read weights in several files");
+            }
+            return Ok(report);
+        }
         let mut writer = hdf5::Writer::new().compress(options.compress);
         let report = write_tree(artifact, dialect, options, &mut writer)?;
         writer.write(&target.stage(&target.name())?)?;
@@ -222,7 +230,7 @@ pub(crate) fn write_tree(
     artifact: &Artifact,
     dialect: Dialect,
     options: &SaveOptions,
-    writer: &mut hdf5::Writer,
+    writer: &mut impl Sink,
 ) -> Result<Report> {
     let objects = &artifact.objects;
     if naming::layer(objects, Objects::ROOT).is_none() {
@@ -334,6 +342,26 @@ mod tests {
 
     use super::*;
     use crate::testing;
+
+    #[test]
+    fn weights_go_into_files_of_a_size() {
+        let (read, model) = testing::bound(&WeightsH5, "tf221", "mlp/model.weights.h5");
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = testing::options(Dialect::Keras3);
+        let path = folder.path().join("m.weights.json");
+        let largest =
+            model.objects.variables().iter().map(|(.., v)| v.shape.iter().product::<usize>() * 4).max();
+        options.max_shard_size = largest.map(|l| l as u64);
+        let target = Target::new(&path).unwrap();
+        WeightsH5.write(&model, &target, &options).unwrap();
+        target.commit().unwrap();
+        assert!(folder.path().join("m_00001.weights.h5").exists());
+        let again = WeightsH5.read(&Place::of_path(&path), &Limits::default()).unwrap();
+        assert!(!testing::same(&read, &again).is_empty());
+        options.max_shard_size = Some(1);
+        let refused = WeightsH5.write(&model, &Target::new(&path).unwrap(), &options).unwrap_err();
+        assert_eq!(refused.kind(), modelark_artifact::ErrorKind::Limit);
+    }
 
     #[test]
     fn weights_of_keras_come_back_as_they_were() {

@@ -306,6 +306,12 @@ impl Save {
         self
     }
 
+    /// Parts `.weights.json` into files of at most this many bytes of weights each (Keras 3: `max_shard_size`).
+    pub fn max_shard_size(mut self, bytes: u64) -> Self {
+        self.options.max_shard_size = Some(bytes);
+        self
+    }
+
     /// Compresses where the format can.
     pub fn compress(mut self) -> Self {
         self.options.compress = true;

@@ -448,6 +448,14 @@ impl Instance {
             }
             None => layer.weights(&inputs)?,
         };
+        if let (Some(mode), false, false) =
+            (self.0.dtype.quantization(), layer.quantizes(), weights.is_empty())
+        {
+            return Err(Error::unsupported(format!(
+                "weights of a {} that are quantized as {mode}",
+                self.class_name()
+            )));
+        }
         for weight in weights {
             let dtype = match weight.dtype {
                 Some(dtype) => dtype,

@@ -337,6 +337,11 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
         Ok(if self.passes_mask() { vec![mask] } else { Vec::new() })
     }
 
+    /// Whether the layer's weights may be quantized (Keras 3: `quantize("int8")`), as its policy then says.
+    fn quantizes(&self) -> bool {
+        false
+    }
+
     /// Whether float inputs are cast to the dtype in which the layer computes.
     fn autocasts(&self) -> bool {
         true

@@ -29,12 +29,32 @@ impl DTypePolicy {
         &self.name
     }
 
-    /// The dtype of the weights.
+    /// How a quantized layer has its weights, such as `int8`; `None` for any other layer.
+    pub fn quantization(&self) -> Option<&str> {
+        self.parts().map(|(mode, _)| mode)
+    }
+
+    /// The mode of a quantized policy and the policy that it was made of.
+    fn parts(&self) -> Option<(&str, &str)> {
+        self.name.split_once("_from_")
+    }
+
+    /// The policy of what isn't quantized.
+    fn source(&self) -> Result<&str> {
+        match self.parts() {
+            None => Ok(&self.name),
+            Some(("int8", source)) => Ok(source),
+            Some((mode, _)) => Err(Error::unsupported(format!("weights that are quantized as {mode}"))
+                .help("int8 is known; or save the model before it is quantized")),
+        }
+    }
+
+    /// The dtype of the weights that aren't quantized.
     ///
     /// # Errors
     /// When the policy is of no known name.
     pub fn variable(&self) -> Result<DType> {
-        match self.name.as_str() {
+        match self.source()? {
             "mixed_float16" | "mixed_bfloat16" => Ok(DType::F32),
             // Keras 2.3 to 2.15: whatever the first input has; floats are what layers have weights in.
             "_infer" | "infer" => Ok(DType::F32),
@@ -47,7 +67,7 @@ impl DTypePolicy {
     /// # Errors
     /// When the policy is of no known name.
     pub fn compute(&self) -> Result<DType> {
-        match self.name.as_str() {
+        match self.source()? {
             "mixed_float16" => Ok(DType::F16),
             "mixed_bfloat16" => Ok(DType::BF16),
             _ => self.variable(),
@@ -99,6 +119,17 @@ impl ConfigValue for DTypePolicy {
                 "registered_name": null,
             });
         }
+        if let Some((mode, source)) = self.parts() {
+            if !writer.is_keras3() {
+                writer.report.note("Keras 2 has no quantized layers: it doesn't load this one");
+            }
+            return json!({
+                "module": "keras.dtype_policies",
+                "class_name": "QuantizedDTypePolicy",
+                "config": {"mode": mode, "source_name": source},
+                "registered_name": null,
+            });
+        }
         json!(self.name)
     }
 }
@@ -119,7 +150,11 @@ mod tests {
         assert_eq!((policy.variable().unwrap(), policy.compute().unwrap()), (DType::F32, DType::BF16));
         assert_eq!(policy.write(&mut Writer::new(Dialect::Keras3)), json!("mixed_bfloat16"));
         assert_eq!(policy.write(&mut Writer::new(Dialect::Keras2))["class_name"], "Policy");
-        assert!(DTypePolicy::new("int8_from_float32").variable().is_err());
+        assert!(DTypePolicy::new("int4_from_float32").variable().is_err());
+        let quantized = DTypePolicy::new("int8_from_mixed_bfloat16");
+        assert_eq!((quantized.variable().unwrap(), quantized.compute().unwrap()), (DType::F32, DType::BF16));
+        let written = quantized.write(&mut Writer::new(Dialect::Keras3));
+        assert_eq!(DTypePolicy::read(&written, &reader).unwrap(), quantized);
         assert!(DTypePolicy::read(&json!(3), &reader).is_err());
     }
 }

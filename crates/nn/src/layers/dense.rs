@@ -1,7 +1,9 @@
 //! Dense.
 
-use modelark_artifact::graph::Sym;
 use modelark_artifact::Result;
+use modelark_artifact::graph::Sym;
+use modelark_artifact::tensor::DType;
+use serde_json::Value;
 
 use super::Entry;
 use crate::config::{Activation, Fields, Initializer, Regularizer};
@@ -19,6 +21,8 @@ pub struct Dense {
     kernel: WeightOptions,
     bias: WeightOptions,
     activity_regularizer: Option<Regularizer>,
+    /// How the inputs are quantized, where the kernel is.
+    quantization_config: Value,
 }
 
 impl Default for Dense {
@@ -30,6 +34,7 @@ impl Default for Dense {
             kernel: WeightOptions::new(Initializer::glorot_uniform()),
             bias: WeightOptions::new(Initializer::Zeros),
             activity_regularizer: None,
+            quantization_config: Value::Null,
         }
     }
 }
@@ -77,13 +82,19 @@ impl Layer for Dense {
         self.kernel.visit("kernel", f);
         self.bias.visit("bias", f);
         f.sparse("activity_regularizer", &mut self.activity_regularizer);
-        f.constant("quantization_config", &[], serde_json::Value::Null);
+        f.keras3("quantization_config", &mut self.quantization_config);
     }
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
         let mut weights = vec![self.kernel.weight("kernel", [inputs.first()?.known(-1)?, self.units])];
         if self.use_bias {
             weights.push(self.bias.weight("bias", [self.units]));
+        }
+        if inputs.policy().quantization().is_some() {
+            // Nothing of it is trained, so that the weights keep Keras's order.
+            weights = weights.into_iter().map(WeightSpec::fixed).collect();
+            weights = weights.into_iter().map(|w| if w.name == "kernel" { w.dtype(DType::I8) } else { w }).collect();
+            weights.push(WeightSpec::new("kernel_scale", [self.units], &Initializer::Ones).fixed());
         }
         Ok(weights)
     }
@@ -99,8 +110,13 @@ impl Layer for Dense {
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let [x] = inputs(given)?;
-        let kernel = call.weight("kernel")?;
-        let mut y = matmul_last(call, x, kernel, self.units)?;
+        let mut y = match call.inputs().policy().quantization() {
+            None => {
+                let kernel = call.weight("kernel")?;
+                matmul_last(call, x, kernel, self.units)?
+            }
+            Some(_) => self.quantized(call, x)?,
+        };
         if self.use_bias {
             let bias = call.weight("bias")?;
             y = call.apply("BiasAdd", &[y, bias])?;
@@ -114,6 +130,44 @@ impl Layer for Dense {
 
     fn passes_mask(&self) -> bool {
         true
+    }
+
+    fn quantizes(&self) -> bool {
+        true
+    }
+}
+
+impl Dense {
+    /// The product with a kernel of `int8`: unless the config says otherwise, of inputs that are quantized alike, each
+    /// row by its largest value (Keras: `AbsMaxQuantizer`).
+    fn quantized(&self, call: &mut Call<'_>, x: Sym) -> Result<Sym> {
+        /// What keeps the scale of rows of zeros finite.
+        const EPSILON: f64 = 1e-7;
+        let compute = call.dtype(x);
+        let (kernel, mut scale) = (call.raw_weight("kernel")?, call.weight("kernel_scale")?);
+        let quantizer = self.quantization_config.pointer("/config/activation_quantizer");
+        let mut rows = x;
+        if quantizer.is_none_or(|q| !q.is_null()) {
+            let size = call.apply("Abs", &[x])?;
+            let most = call.reduce("Max", size, &[-1], true)?;
+            let epsilon = call.scalar(EPSILON, most)?;
+            let most = call.apply("AddV2", &[most, epsilon])?;
+            let (low, high) = (call.scalar(-127.0, x)?, call.scalar(127.0, x)?);
+            let steps = call.apply("RealDiv", &[high, most])?;
+            rows = call.apply("Mul", &[x, steps])?;
+            rows = call.apply("Round", &[rows])?;
+            rows = call.apply("Maximum", &[rows, low])?;
+            rows = call.apply("Minimum", &[rows, high])?;
+            scale = call.apply("Mul", &[scale, steps])?;
+        }
+        // Sums of products of bytes are whole numbers, which float32 holds.
+        let spec = Spec { dtype: DType::F32, ..call.spec(x) };
+        let rows = call.cast(rows, DType::F32)?;
+        call.describe(rows, spec);
+        let kernel = call.cast(kernel, DType::F32)?;
+        let y = matmul_last(call, rows, kernel, self.units)?;
+        let y = call.cast(y, compute)?;
+        call.apply("RealDiv", &[y, scale])
     }
 }
 

@@ -29,6 +29,7 @@ pub struct Embedding {
     output_dim: usize,
     embeddings: WeightOptions,
     mask_zero: bool,
+    quantization_config: Value,
     input_length: Option<Value>,
 }
 
@@ -39,6 +40,7 @@ impl Default for Embedding {
             output_dim: 1,
             embeddings: WeightOptions::new(Initializer::uniform()),
             mask_zero: false,
+            quantization_config: Value::Null,
             input_length: None,
         }
     }
@@ -67,15 +69,25 @@ impl Layer for Embedding {
         f.required("output_dim", &mut self.output_dim);
         self.embeddings.visit("embeddings", f);
         f.field("mask_zero", &mut self.mask_zero);
+        f.keras3("quantization_config", &mut self.quantization_config);
         // Keras 2's only says how long the input is, which the model's input does too.
         f.read_only("input_length", &mut self.input_length);
-        for key in ["activity_regularizer", "quantization_config", "weights", "sparse"] {
+        for key in ["activity_regularizer", "weights", "sparse"] {
             f.constant(key, &[], Value::Null);
         }
     }
 
-    fn weights(&self, _: &Inputs) -> Result<Vec<WeightSpec>> {
-        Ok(vec![self.embeddings.weight("embeddings", [self.input_dim, self.output_dim])])
+    fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
+        let weight = self.embeddings.weight("embeddings", [self.input_dim, self.output_dim]);
+        if inputs.policy().quantization().is_none() {
+            return Ok(vec![weight]);
+        }
+        let scale = WeightSpec::new("embeddings_scale", [self.input_dim], &Initializer::Ones);
+        Ok(vec![weight.fixed().dtype(DType::I8), scale.fixed()])
+    }
+
+    fn quantizes(&self) -> bool {
+        true
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
@@ -96,7 +108,16 @@ impl Layer for Embedding {
         };
         let embeddings = call.weight("embeddings")?;
         let axis = call.int(0)?;
-        Ok(vec![call.apply("GatherV2", &[embeddings, indices, axis])?])
+        let y = call.apply("GatherV2", &[embeddings, indices, axis])?;
+        if call.inputs().policy().quantization().is_none() {
+            return Ok(vec![y]);
+        }
+        let y = call.cast(y, call.inputs().compute_dtype())?;
+        let scale = call.weight("embeddings_scale")?;
+        let scale = call.apply("GatherV2", &[scale, indices, axis])?;
+        let last = call.int(-1)?;
+        let scale = call.apply("ExpandDims", &[scale, last])?;
+        Ok(vec![call.apply("RealDiv", &[y, scale])?])
     }
 
     fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {

@@ -79,6 +79,8 @@ pub struct Entry {
     pub module: &'static str,
     /// The name under which Keras 2 has the class registered, where it isn't one of `keras.layers`.
     pub registered: Option<&'static str>,
+    /// Whether Keras 2 doesn't find the class when it loads a SavedModel, and needs its functions.
+    pub revived: bool,
 }
 
 impl Entry {
@@ -89,7 +91,7 @@ impl Entry {
 
     /// A class under these names, made so.
     pub const fn made(names: &'static [&'static str], new: fn() -> Box<dyn Layer>) -> Self {
-        Entry { names, new, former: &[], module: LAYERS_MODULE, registered: None }
+        Entry { names, new, former: &[], module: LAYERS_MODULE, registered: None, revived: false }
     }
 
     /// The same class with what Keras 1 called its options.
@@ -107,9 +109,15 @@ impl Entry {
         Entry { registered: Some(name), ..self }
     }
 
+    /// The same class, which Keras 2 doesn't find when it loads a SavedModel.
+    pub const fn revived(self) -> Self {
+        Entry { revived: true, ..self }
+    }
+
     /// The name that says where the class is, for one that isn't among `keras.layers`.
     pub(crate) fn registered_name(&self) -> Option<&'static str> {
-        let own = (self.module != LAYERS_MODULE).then(|| self.names.first().copied().unwrap_or_default());
+        let own = (self.revived || self.module != LAYERS_MODULE)
+            .then(|| self.names.first().copied().unwrap_or_default());
         self.registered.or(own)
     }
 }

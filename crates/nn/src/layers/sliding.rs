@@ -264,26 +264,24 @@ pub(super) fn spread<const N: usize>(call: &mut Call<'_>, kernel: Sym, window: &
     }
     let shape = call.apply("Shape", &[kernel])?;
     let channels = call.slice(shape, &[(Some(N as i64), None, 1)])?;
-    // Each element at the begin of a block of its own, the last block cut off behind it.
-    let (mut apart, mut paddings, mut together, mut ends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // Along one axis after the other, since TensorFlow pads no more than six at once: each element at the begin of a block
+    // of its own, the last block cut off behind it.
+    let (mut flat, mut before, mut extents) = (kernel, 1i64, Vec::with_capacity(N));
     for (&size, &rate) in window.size.iter().zip(&window.dilation) {
         let (size, rate) = (i64::try_from(size).unwrap_or(i64::MAX), i64::try_from(rate).unwrap_or(i64::MAX));
-        apart.extend([size, 1]);
-        paddings.extend([0, 0, 0, rate.saturating_sub(1)]);
-        together.push(size.saturating_mul(rate));
-        ends.push((None, Some(size.saturating_sub(1).saturating_mul(rate).saturating_add(1)), 1));
+        let extent = size.saturating_sub(1).saturating_mul(rate).saturating_add(1);
+        if rate > 1 {
+            let blocks = call.reshape(flat, &[before, size, 1, -1])?;
+            let paddings = call.ints(&[0, 0, 0, 0, 0, rate.saturating_sub(1), 0, 0])?;
+            let paddings = call.reshape(paddings, &[4, 2])?;
+            let blocks = call.apply("Pad", &[blocks, paddings])?;
+            let rows = call.reshape(blocks, &[before, size.saturating_mul(rate), -1])?;
+            flat = call.slice(rows, &[(None, None, 1), (None, Some(extent), 1)])?;
+        }
+        before = before.saturating_mul(extent);
+        extents.push(extent);
     }
-    apart.push(-1);
-    together.push(-1);
-    paddings.extend([0, 0]);
-    let blocks = call.reshape(kernel, &apart)?;
-    let paddings = call.ints(&paddings)?;
-    let paddings = call.reshape(paddings, &[apart.len() as i64, 2])?;
-    let blocks = call.apply("Pad", &[blocks, paddings])?;
-    let flat = call.reshape(blocks, &together)?;
-    let flat = call.slice(flat, &ends)?;
-    let spread: Vec<i64> = ends.iter().filter_map(|e| e.1).collect();
-    let (spread, axis) = (call.ints(&spread)?, call.int(0)?);
+    let (spread, axis) = (call.ints(&extents)?, call.int(0)?);
     let shape = call.apply("ConcatV2", &[spread, channels, axis])?;
     call.apply("Reshape", &[flat, shape])
 }

@@ -8,7 +8,7 @@ use crate::config::{Fields, Initializer};
 use crate::layer::{Sublayer, WeightSpec};
 use crate::{Call, Inputs, Instance, Layer, Spec};
 
-pub(super) const LAYERS: &[Entry] = &[Entry::of::<SpectralNormalization>(&["SpectralNormalization"])];
+pub(super) const LAYERS: &[Entry] = &[Entry::of::<SpectralNormalization>(&["SpectralNormalization"]).revived()];
 
 /// Holds the spectral norm of a layer's kernel to one (Keras: `SpectralNormalization`). Only training changes the
 /// kernel; inference is the layer's own.
