@@ -6,6 +6,7 @@ use crate::kernels::activation::{Activate, Activation};
 use crate::kernels::array::{cast, transpose};
 use crate::kernels::elementwise::same_dtype;
 use crate::kernels::matmul::{Accumulate, Form, matmul_bias};
+use crate::kernels::packed::{After, Packed, product_after};
 use crate::kernels::parallel;
 use crate::{Bool, DType, Error, Result, Tensor};
 
@@ -146,7 +147,7 @@ pub(super) fn run<T: Number, C: Cell<T>>(
     }
 
     let rows = r.inputs.clone().reshape([first * second, features])?;
-    let pre = matmul_bias(&rows, Form::Plain, r.kernel, Form::Plain, input_bias, Activation::Linear)?;
+    let pre = of_inputs(&rows, r.kernel, input_bias)?;
     let pre = pre.elements::<T>()?;
     let pre = &pre[..];
     let mask = r.mask.map(|m| m.elements::<Bool>()).transpose()?;
@@ -236,6 +237,25 @@ pub(super) fn run<T: Number, C: Cell<T>>(
         true => Some(outputs),
     };
     Ok(Sequence { outputs, last_output, states: finals })
+}
+
+/// Rows of inputs under which laying out their weights costs more than it saves.
+const MANY_ROWS: usize = 64;
+
+/// What the inputs contribute to all steps: `rows x kernel + bias`.
+fn of_inputs(rows: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let wide = kernel.shape().last().copied().unwrap_or_default();
+    let fits = bias.is_none_or(|b| b.dtype() == DType::F32 && b.shape() == [wide]);
+    if rows.dtype() == DType::F32
+        && fits
+        && rows.shape().first().is_some_and(|n| *n >= MANY_ROWS)
+        && let Some(packed) = Packed::new(kernel, 1, false)?
+    {
+        let bias = bias.map(|b| b.elements::<f32>()).transpose()?;
+        let after: Vec<After<'_>> = bias.as_deref().map(After::AddRow).into_iter().collect();
+        return product_after(rows, &packed, 1, &after);
+    }
+    matmul_bias(rows, Form::Plain, kernel, Form::Plain, bias, Activation::Linear)
 }
 
 /// Where some rows of a batch leave their results.
