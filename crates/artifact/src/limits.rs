@@ -28,6 +28,8 @@ pub struct Limits {
     pub run_time: Option<Duration>,
     /// How many loop iterations and calls of functions one run may make.
     pub run_steps: Option<u64>,
+    /// Whether graphs run as they are written, with no passes that make them faster: to settle a doubt.
+    pub run_as_written: bool,
 }
 
 impl Limits {
@@ -54,6 +56,7 @@ impl Default for Limits {
             run_bytes: 16 << 30,
             run_time: None,
             run_steps: None,
+            run_as_written: false,
         }
     }
 }

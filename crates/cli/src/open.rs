@@ -63,10 +63,13 @@ pub(crate) struct Bounds {
     /// How deep what is in a file may nest
     #[arg(long, value_name = "N")]
     max_depth: Option<usize>,
+    /// Run graphs as they are written, without the passes that make them faster
+    #[arg(long)]
+    no_passes: bool,
 }
 
 impl Bounds {
-    fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         if let Some(bytes) = self.max_memory {
             limits.tensor_bytes = bytes;
@@ -76,6 +79,7 @@ impl Bounds {
         }
         limits.run_time = self.max_time;
         limits.run_steps = self.max_steps;
+        limits.run_as_written = self.no_passes;
         limits.items = self.max_items.unwrap_or(limits.items);
         limits.depth = self.max_depth.unwrap_or(limits.depth);
         limits

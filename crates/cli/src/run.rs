@@ -1,14 +1,16 @@
 //! `modelark run`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use modelark::artifact::{Target, Variable};
+use modelark::artifact::graph::engine::{Printer, RunOptions};
+use modelark::artifact::{Structure, Target, Variable};
 use modelark::json::{Arrays, npz};
 use modelark::tensor::kernels::array::cast;
-use modelark::{Callable, DType, Error, Inputs, Limits, Model, Outputs, Place, Result, Tensor};
+use modelark::{Argument, Callable, DType, Error, Inputs, Limits, Model, Outputs, Place, Result, Tensor};
 
 use crate::Verdict;
 use crate::open::Source;
@@ -32,6 +34,9 @@ pub(crate) struct Run {
     /// Call this function of an object, by its path
     #[arg(long, value_name = "PATH")]
     function: Option<String>,
+    /// Give the function this plain value, such as training=true, units=3, mode=fast or state=none
+    #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = plain)]
+    args: Vec<(String, Structure)>,
     /// Feed these tensors of the graph, such as x:0,y:0
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["signature", "function"])]
     input_names: Vec<String>,
@@ -45,15 +50,42 @@ impl Run {
         let given = read_arrays(&self.inputs)?;
         let progress = Progress::new("running", 0);
         let model = self.source.model()?;
-        let function = self.callable(&model)?;
-        let inputs = arrange(given, &function).map_err(|e| e.in_file(&self.inputs))?;
-        let outputs = function.call_named(inputs)?;
+        let options =
+            RunOptions { print: Some(Printer::new(print)), ..self.source.how.bounds.limits().run_options() };
+        let function = self.callable(&model)?.within(options);
+        let outputs = if self.args.is_empty() {
+            let inputs = arrange(given, &function).map_err(|e| e.in_file(&self.inputs))?;
+            function.call_named(inputs)?
+        } else {
+            self.call_with(given, &function)?
+        };
         drop(progress);
         match &self.outputs {
             Some(path) => write_arrays(&outputs, path)?,
             None => describe(&outputs)?,
         }
         Ok(Verdict::Good)
+    }
+
+    /// Calls a function as Python would, with plain values: arrays go by their names where these are the function's, else in
+    /// order.
+    fn call_with(&self, given: Vec<(String, Tensor)>, function: &Callable) -> Result<Outputs> {
+        let mut tensors = Vec::with_capacity(given.len());
+        for (i, (name, tensor)) in given.into_iter().enumerate() {
+            let port = function.input(&name).or_else(|| function.inputs().get(i));
+            let tensor = match port {
+                Some(port) if port.dtype != tensor.dtype() => converted(&tensor, port.dtype)
+                    .map_err(|e| e.at(format!("input {name:?}")).in_file(&self.inputs))?,
+                _ => tensor,
+            };
+            tensors.push((name, Argument::Tensor(tensor)));
+        }
+        let plain = || self.args.iter().map(|(name, value)| (name.clone(), Argument::Plain(value.clone())));
+        let keywords: BTreeMap<String, Argument> = tensors.iter().cloned().chain(plain()).collect();
+        function.call_with(Vec::new(), keywords).or_else(|by_name| {
+            let positional = tensors.into_iter().map(|(_, t)| t).collect();
+            function.call_with(positional, plain().collect()).map_err(|_| by_name)
+        })
     }
 
     /// What is to be called.
@@ -67,6 +99,31 @@ impl Run {
             (None, None) => model.default_function(),
         }
     }
+}
+
+/// A plain value by name: `none`, `true`, `false`, a number, or else text.
+fn plain(text: &str) -> Result<(String, Structure), String> {
+    let (name, value) = text.split_once('=').ok_or("an argument is a name, =, and a value")?;
+    let value = match value {
+        "none" | "None" => Structure::None,
+        "true" | "True" => Structure::Bool(true),
+        "false" | "False" => Structure::Bool(false),
+        other => match (other.parse(), other.parse()) {
+            (Ok(whole), _) => Structure::Int(whole),
+            (_, Ok(number)) => Structure::Float(number),
+            _ => Structure::String(other.to_owned()),
+        },
+    };
+    Ok((name.to_owned(), value))
+}
+
+/// Shows what a graph prints where TensorFlow would.
+fn print(stream: &str, text: &[u8]) {
+    // A terminal that is gone hears nothing; the outputs still count.
+    let _ = match stream {
+        "stdout" => std::io::stdout().write_all(text),
+        _ => std::io::stderr().write_all(text),
+    };
 }
 
 /// The arrays of an `.npz`, or the one of an `.npy`, by name.
@@ -186,6 +243,18 @@ mod tests {
         assert_eq!(arranged(&[&own]).expect("by name"), [(own.clone(), DType::F32)]);
         assert_eq!(arranged(&["arr_0", "arr_1"]).expect("by position"), [(own.clone(), DType::F32)]);
         assert!(arranged(&[]).expect_err("too few").to_string().contains(&own));
+    }
+
+    #[test]
+    fn plain_values_are_told_apart() {
+        let value = |text: &str| plain(text).map(|(_, v)| v);
+        assert_eq!(plain("training=true"), Ok(("training".to_owned(), Structure::Bool(true))));
+        assert_eq!((value("n=3"), value("x=0.5")), (Ok(Structure::Int(3)), Ok(Structure::Float(0.5))));
+        assert_eq!(
+            (value("s=a=b"), value("s=None")),
+            (Ok(Structure::String("a=b".to_owned())), Ok(Structure::None))
+        );
+        assert!(plain("training").is_err());
     }
 
     #[test]

@@ -22,4 +22,5 @@ pub use composite::expand_composites;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{ARG, Function, FunctionResult, Graph, Library, Node, Output};
 pub use modelark_tensor as tensor;
+pub use passes::inline_calls;
 pub use signature::{ArgDef, ArgType, AttrDef, OpSignature};

@@ -35,6 +35,12 @@ pub(crate) struct Runtime {
     callables: RwLock<HashMap<String, Callable>>,
 }
 
+fn program(library: modelark_graph::Library, limits: &Limits) -> Program {
+    let made =
+        if limits.run_as_written { Program::with_passes(library, false) } else { Program::new(library) };
+    made.within(limits.run_options())
+}
+
 impl Runtime {
     /// Makes variables (not read yet), tables and constants for what the functions close over; whatever runs, now or
     /// later, does so within these limits.
@@ -53,7 +59,7 @@ impl Runtime {
             })
             .collect();
         let mut runtime = Runtime {
-            program: Program::new(functions.library.clone()).within(limits.run_options()),
+            program: program(functions.library.clone(), limits),
             resources: Arc::new(resources),
             captured: HashMap::new(),
             failed: HashMap::new(),

@@ -7,6 +7,7 @@ use modelark_artifact::{
 use modelark_graph::Library;
 use modelark_proto::{GraphDef, Message, NodeDef, bytes::Bytes};
 
+use crate::freeze::freeze;
 use crate::function::function_from_proto;
 use crate::graphdef::{graph_from_proto, graph_to_proto};
 use crate::saved_model::top_level;
@@ -19,7 +20,9 @@ const NAME: &str = "frozen_graph";
 /// The one signature, from all inputs to all outputs; its keys are the tensors' names.
 pub(crate) const SIGNATURE: &str = "serving_default";
 /// Extensions of files that hold a graph.
-const EXTENSIONS: [&str; 2] = [".pb", ".graphdef"];
+const EXTENSIONS: [&str; 3] = [".pb", ".graphdef", text::EXTENSION];
+/// The most bytes that a message may have.
+const LARGEST: usize = i32::MAX as usize;
 
 /// Frozen graphs, as `convert_variables_to_constants` and TensorFlow 1's `freeze_graph` write them.
 ///
@@ -72,30 +75,36 @@ impl Format for FrozenGraph {
         Needs { functions: true, ..Needs::default() }
     }
 
-    fn write(&self, artifact: &Artifact, target: &Target, _options: &SaveOptions) -> Result<Report> {
+    fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
         let functions = artifact
             .functions
             .as_ref()
             .ok_or_else(|| Error::missing("a graph needs functions, and there are none"))?;
+        let mut report = Report::default();
         let session = functions.session.as_ref().filter(|_| functions.concrete.is_empty());
-        let session = session.ok_or_else(|| {
-            Error::unsupported("only a graph of TensorFlow 1 can be written as a frozen graph")
-                .help("write a SavedModel, and freeze it with TensorFlow")
-        })?;
-        if !session.variables.is_empty() {
-            return Err(Error::unsupported("the graph has variables, which a frozen graph can't hold")
-                .help("write a SavedModel"));
-        }
-        let graph = GraphDef {
-            node: graph_to_proto(&session.graph)?,
-            library: (!functions.library.is_empty())
-                .then(|| library_to_proto(&functions.library))
-                .transpose()?,
-            versions: Some(versions()),
-            ..GraphDef::default()
+        let whole = session.filter(|_| artifact.source.format == NAME);
+        let (nodes, library) = match whole {
+            Some(session) => (graph_to_proto(&session.graph)?, library_to_proto(&functions.library)?),
+            None => {
+                let frozen = freeze(artifact, functions, options, &mut report)?;
+                (graph_to_proto(&frozen.graph)?, library_to_proto(&frozen.library)?)
+            }
         };
-        target.write(&target.name(), &graph.encode_to_vec())?;
-        Ok(Report::default())
+        let library = Some(library).filter(|l| !l.function.is_empty());
+        let graph = GraphDef { node: nodes, library, versions: Some(versions()), ..GraphDef::default() };
+        if graph.encoded_len() > LARGEST {
+            return Err(Error::unsupported(format!(
+                "the graph has {} bytes, over the 2 GiB of a message",
+                graph.encoded_len()
+            ))
+            .help("write a SavedModel, which keeps variables beside the graph"));
+        }
+        if target.name().ends_with(text::EXTENSION) {
+            target.write(&target.name(), text::message_to_text("GraphDef", &graph)?.as_bytes())?;
+        } else {
+            target.write(&target.name(), &graph.encode_to_vec())?;
+        }
+        Ok(report)
     }
 
     fn bind(&self, _model: &mut Objects, read: &Artifact) -> Result<Report> {

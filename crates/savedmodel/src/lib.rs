@@ -4,6 +4,7 @@
 mod attr;
 mod bind;
 mod format;
+mod freeze;
 mod frozen;
 mod function;
 mod graphdef;

@@ -69,7 +69,7 @@ fn tensor_name(info: &proto::TensorInfo) -> Option<&str> {
 }
 
 /// A signature. Tensors that have no single name, and unknown dtypes, are left out; the message is kept beside it.
-fn signature_from_proto(signature: &SignatureDef) -> Signature {
+pub(crate) fn signature_from_proto(signature: &SignatureDef) -> Signature {
     let side = |tensors: &BTreeMap<String, proto::TensorInfo>| {
         let info = |(key, info): (&String, &proto::TensorInfo)| {
             let shape =

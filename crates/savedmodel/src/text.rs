@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use modelark_artifact::{Error, Limits, Result};
 use modelark_proto::{DESCRIPTORS, Message};
+use prost_reflect::text_format::FormatOptions;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 /// The end of the names of files that hold a message as text.
@@ -34,6 +35,19 @@ pub(crate) fn message_from_text<M: Message + Default>(
     // The same bytes that the binary form has.
     M::decode(&message.encode_to_vec()[..])
         .map_err(|e| Error::corrupt(format!("this is no {name}")).because(e))
+}
+
+/// A message of this name as text.
+///
+/// # Errors
+/// When nothing describes it.
+pub(crate) fn message_to_text<M: Message>(name: &str, message: &M) -> Result<String> {
+    let descriptor = POOL.as_ref().and_then(|pool| pool.get_message_by_name(&format!("tensorflow.{name}")));
+    let descriptor = descriptor.ok_or_else(|| Error::unsupported(format!("nothing describes {name}")))?;
+    let message = DynamicMessage::decode(descriptor, &message.encode_to_vec()[..])
+        .map_err(|e| Error::invalid(format!("this is no {name}")).because(e))?;
+    let options = FormatOptions::new().pretty(true);
+    Ok(message.to_text_format_with_options(&options))
 }
 
 /// How deep the braces of a text nest, those in strings and comments not counted.

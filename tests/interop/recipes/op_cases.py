@@ -643,4 +643,135 @@ def examples():
     return parsed["x"], parsed["s"].values, parsed["r"], parsed["n"]
 
 
-FAMILIES = (unary, binary, products, reductions, moves, windows, text, sparse, control)
+def quantized(d: Draw) -> Iterator[Case]:
+    """Quantized integers, which leave as floats or plain integers."""
+    import tensorflow as tf
+
+    raw_ops, low, high = tf.raw_ops, f32(-3.0), f32(3.5)
+
+    def packed(x, mode="MIN_FIRST"):
+        return raw_ops.QuantizeV2(input=x, min_range=low, max_range=high, T=tf.quint8, mode=mode)
+
+    def plain(q, low, high):
+        q = tf.bitcast(q, {tf.quint8: tf.uint8, tf.qint8: tf.int8, tf.qint32: tf.int32}[q.dtype])
+        return q, low, high
+
+    for mode in ["MIN_COMBINED", "MIN_FIRST", "SCALED"]:
+        def there_and_back(x, mode=mode):
+            q, least, most = packed(x, mode)
+            return raw_ops.Dequantize(input=q, min_range=least, max_range=most, mode=mode)
+
+        yield Case(f"Dequantize({mode})", there_and_back, (d.f(3, 4),))
+
+    def product(x, y):
+        (a, *of_a), (b, *of_b) = packed(x), packed(y)
+        out = raw_ops.QuantizedMatMul(a=a, b=b, min_a=of_a[0], max_a=of_a[1], min_b=of_b[0], max_b=of_b[1])
+        return plain(*raw_ops.QuantizeDownAndShrinkRange(input=out[0], input_min=out[1], input_max=out[2], out_type=tf.quint8))
+
+    def convolution(x, y):
+        (a, *of_a), (b, *of_b) = packed(x), packed(y)
+        return plain(*raw_ops.QuantizedConv2D(
+            input=a, filter=b, min_input=of_a[0], max_input=of_a[1], min_filter=of_b[0], max_filter=of_b[1],
+            strides=[1, 1, 1, 1], padding="SAME",
+        ))
+
+    def chain(x):
+        q, least, most = packed(x)
+        q, least, most = raw_ops.QuantizedMaxPool(
+            input=q, min_input=least, max_input=most, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="VALID"
+        )
+        return plain(*raw_ops.QuantizedRelu(features=q, min_features=least, max_features=most))
+
+    yield Case("QuantizedMatMul", product, (d.f(3, 4), d.f(4, 5)))
+    yield Case("QuantizedConv2D", convolution, (d.f(1, 5, 5, 2), d.f(3, 3, 2, 4)))
+    yield Case("QuantizedMaxPool", chain, (d.f(1, 4, 4, 3),))
+
+
+def kept_values(d: Draw) -> Iterator[Case]:
+    """Queues, staging areas, accumulators, maps: what ops put somewhere and take out again."""
+    import tensorflow as tf
+
+    raw_ops = tf.raw_ops
+
+    def queue(x):
+        kinds = [tf.float32, tf.int32]
+        q = raw_ops.FIFOQueueV2(component_types=kinds, shapes=[[2], []], capacity=9, shared_name="suite_fifo")
+        raw_ops.QueueEnqueueManyV2(handle=q, components=[x, tf.range(3)])
+        raw_ops.QueueEnqueueV2(handle=q, components=[x[0] * 2.0, tf.constant(7)])
+        one = raw_ops.QueueDequeueV2(handle=q, component_types=kinds)
+        many = raw_ops.QueueDequeueManyV2(handle=q, n=3, component_types=kinds)
+        return *one, *many, raw_ops.QueueSizeV2(handle=q)
+
+    def padded(x):
+        q = raw_ops.PaddingFIFOQueueV2(component_types=[tf.float32], shapes=[[None]], shared_name="suite_padding")
+        raw_ops.QueueEnqueueV2(handle=q, components=[x])
+        raw_ops.QueueEnqueueV2(handle=q, components=[x[:1]])
+        return raw_ops.QueueDequeueManyV2(handle=q, n=2, component_types=[tf.float32])
+
+    def first_of_all(x):
+        q = raw_ops.PriorityQueueV2(component_types=[tf.float32], shapes=[[]], shared_name="suite_priority")
+        for rank, place in [(3, 0), (1, 1), (2, 2)]:
+            raw_ops.QueueEnqueueV2(handle=q, components=[tf.constant(rank, tf.int64), x[place]])
+        return raw_ops.QueueDequeueManyV2(handle=q, n=3, component_types=[tf.int64, tf.float32])
+
+    def staged(x):
+        raw_ops.Stage(values=[x, x + 1.0], shared_name="suite_stage")
+        return raw_ops.Unstage(dtypes=[tf.float32, tf.float32], shared_name="suite_stage")
+
+    def gathered(x):
+        handle = raw_ops.ResourceConditionalAccumulator(dtype=tf.float32, shape=[3], shared_name="suite_sum")
+        for step in range(2):
+            raw_ops.ResourceAccumulatorApplyGradient(handle=handle, local_step=tf.constant(step, tf.int64), gradient=x * (step + 1.0))
+        return raw_ops.ResourceAccumulatorTakeGradient(handle=handle, num_required=2, dtype=tf.float32)
+
+    def mapped(x):
+        m = raw_ops.EmptyTensorMap()
+        for k in [1, 2, 1]:
+            m = raw_ops.TensorMapInsert(input_handle=m, key=tf.constant(k), value=x * float(k))
+        found = raw_ops.TensorMapLookup(input_handle=m, key=tf.constant(2), value_dtype=tf.float32)
+        return found, raw_ops.TensorMapSize(input_handle=m), raw_ops.TensorMapHasKey(input_handle=m, key=tf.constant(3))
+
+    yield Case("FIFOQueueV2", queue, (d.f(3, 2),))
+    yield Case("PaddingFIFOQueueV2", padded, (d.f(3),))
+    yield Case("PriorityQueueV2", first_of_all, (d.f(3),))
+    yield Case("Stage", staged, (d.f(3),))
+    yield Case("ResourceConditionalAccumulator", gathered, (d.f(3),))
+    yield Case("TensorMapInsert", mapped, (d.f(3),))
+
+
+def drawn(d: Draw) -> Iterator[Case]:
+    """What chance decides from a seed, windows that are looked at, messages."""
+    import tensorflow as tf
+
+    boxes = np.array([[[0.1, 0.2, 0.7, 0.9], [0.5, 0.0, 1.0, 0.4]]], f32)
+    yield raw("StatelessSampleDistortedBoundingBox", ints(90, 120, 3), boxes, f32(0.3), ints(5, 7))
+    yield raw("SampleDistortedBoundingBoxV2", ints(90, 120, 3), boxes, f32(0.3), seed=5, seed2=9)
+    for op in ["FractionalMaxPool", "FractionalAvgPool"]:
+        yield raw(op, d.f(1, 9, 8, 2), pooling_ratio=[1.0, 1.4, 1.7, 1.0], deterministic=True, seed=3, seed2=4)
+    for op in ["ExtractGlimpse", "ExtractGlimpseV2"]:
+        yield raw(op, d.f(2, 6, 7, 2), ints(3, 4), d.unit(2, 2), uniform_noise=False, noise="zero")
+    yield Case("ParseSequenceExampleV2", steps)
+
+    def there_and_back(x):
+        sparse = tf.sparse.from_dense(x)
+        return tf.io.deserialize_many_sparse(tf.io.serialize_many_sparse(sparse), tf.float32).values
+
+    yield Case("SerializeManySparse", there_and_back, (d.f(3, 4),))
+    for pattern in [r"a{", r"[[a]", r"\Qa.b\E", r"x{e}"]:
+        yield Case(f"RegexReplace({pattern})", lambda p=pattern: tf.strings.regex_replace("xa{e} [a a.b x{e}", p, r"<\0>"))
+
+
+def steps():
+    import tensorflow as tf
+
+    floats = [tf.train.Feature(float_list=tf.train.FloatList(value=[i, i + 0.5])) for i in range(3)]
+    lists = tf.train.FeatureLists(feature_list={"f": tf.train.FeatureList(feature=floats)})
+    context = tf.train.Features(feature={"n": tf.train.Feature(int64_list=tf.train.Int64List(value=[4]))})
+    one = tf.train.SequenceExample(context=context, feature_lists=lists).SerializeToString()
+    wanted = {"n": tf.io.FixedLenFeature([], tf.int64)}
+    of_steps = {"f": tf.io.FixedLenSequenceFeature([2], tf.float32)}
+    context, found, lengths = tf.io.parse_sequence_example([one, one], wanted, of_steps)
+    return context["n"], found["f"], lengths["f"]
+
+
+FAMILIES = (unary, binary, products, reductions, moves, windows, text, sparse, control, quantized, kept_values, drawn)

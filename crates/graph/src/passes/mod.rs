@@ -19,8 +19,8 @@ mod part;
 mod pattern;
 mod recognise;
 
-use crate::Output;
 use crate::engine::plan::Request;
+use crate::{Attrs, Graph, Library, Output};
 use part::Part;
 
 /// A graph after all passes.
@@ -49,6 +49,20 @@ pub(crate) fn optimise(request: &Request<'_>) -> Option<Prepared> {
     fuse::run(&mut part);
     let found = derive::find(&part);
     Some(Prepared { part, derived: found.frontier, named: found.named, given: found.given })
+}
+
+/// A graph with the nodes of functions in place of their calls, where these mean the same there, as far as `fetches` need
+/// them from `feeds`. Its first nodes are those of `graph`, in their places.
+pub fn inline_calls(graph: &Graph, library: &Library, feeds: &[Output], fetches: &[Output]) -> Graph {
+    let attrs = Attrs::new();
+    let request = Request { graph, library, feeds, fetches, targets: &[], attrs: &attrs };
+    match Part::of(&request) {
+        Some(mut part) => {
+            inline::run(&mut part, library);
+            part.graph
+        }
+        None => graph.clone(),
+    }
 }
 
 #[cfg(test)]
