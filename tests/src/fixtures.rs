@@ -134,6 +134,30 @@ impl Case {
     }
 }
 
+/// Unpacks the cases of an archive that are wanted into a folder, and gives their folders.
+pub fn unpack(archive: &Path, out: &Path, wanted: impl Fn(&str) -> bool) -> Outcome<Vec<PathBuf>> {
+    let said = |e: std::io::Error| e.to_string();
+    let mut archive =
+        zip::ZipArchive::new(fs::File::open(archive).map_err(said)?).map_err(|e| e.to_string())?;
+    let mut cases = Vec::new();
+    for i in 0..archive.len() {
+        let mut member = archive.by_index(i).map_err(|e| e.to_string())?;
+        let name = member.name().map_err(|e| e.to_string())?.into_owned();
+        let (case, _) = name.split_once('/').ok_or_else(|| format!("{name} is in no case's folder"))?;
+        if !wanted(case) {
+            continue;
+        }
+        let folder = out.join(case);
+        fs::create_dir_all(&folder).map_err(said)?;
+        let mut file = fs::File::create(out.join(&name)).map_err(said)?;
+        std::io::copy(&mut member, &mut file).map_err(said)?;
+        if !cases.contains(&folder) {
+            cases.push(folder);
+        }
+    }
+    Ok(cases)
+}
+
 /// Every tensor of a file under its name there: a checkpoint's by their keys.
 ///
 /// # Errors

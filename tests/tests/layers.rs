@@ -5,7 +5,7 @@
 //! written in, for `fixtures/layers/check.py`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use modelark::nn::Model as Layers;
@@ -41,7 +41,9 @@ fn every_case_agrees_with_keras() {
                 Some(kept) => kept.join(name).join(&stem),
                 None => temporary.path().to_owned(),
             };
-            for case in unpack(&group, &out, |case| format!("{stem}/{case}").contains(&only)) {
+            for case in fixtures::unpack(&group, &out, |case| format!("{stem}/{case}").contains(&only))
+                .expect("an archive")
+            {
                 count += 1;
                 let failed = check(&case, dialect);
                 let case = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -51,27 +53,6 @@ fn every_case_agrees_with_keras() {
     }
     println!("{count} cases");
     assert!(count > 0 && failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
-}
-
-/// Unpacks the cases that are wanted, and gives their folders.
-fn unpack(group: &Path, out: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let mut archive = zip::ZipArchive::new(File::open(group).expect("a group")).expect("an archive");
-    let mut cases = Vec::new();
-    for i in 0..archive.len() {
-        let mut member = archive.by_index(i).expect("a member");
-        let name = member.name().expect("a name").into_owned();
-        let (case, _) = name.split_once('/').expect("a case's file");
-        if !wanted(case) {
-            continue;
-        }
-        let folder = out.join(case);
-        fs::create_dir_all(&folder).expect("a folder");
-        std::io::copy(&mut member, &mut File::create(out.join(&name)).expect("a file")).expect("a copy");
-        if !cases.contains(&folder) {
-            cases.push(folder);
-        }
-    }
-    cases
 }
 
 /// What is wrong with a case.

@@ -57,6 +57,43 @@ pub fn legacy_form(node: &Value) -> Value {
     node
 }
 
+/// The name of a loss or metric behind a shorthand: Keras 3 doesn't find its own shorthands again in some files, every
+/// version the names.
+pub fn full_name(name: &str) -> &str {
+    match name {
+        "mse" | "MSE" => "mean_squared_error",
+        "mae" | "MAE" => "mean_absolute_error",
+        "mape" | "MAPE" => "mean_absolute_percentage_error",
+        "msle" | "MSLE" => "mean_squared_logarithmic_error",
+        other => other,
+    }
+}
+
+/// An optimizer's node as `.h5` files and SavedModels have it (`optimizer_config`). Keras 2.11 and later register their own
+/// optimizers as custom ones there, and take a bare name for one of before.
+pub fn legacy_optimizer(node: Value) -> Value {
+    match node {
+        Value::Object(mut node) => {
+            let text = |key: &str| node.get(key).and_then(Value::as_str);
+            let registered = text("registered_name").filter(|n| n.contains('>')).map(str::to_owned);
+            let is_new =
+                node.get("config").and_then(|c| c.get("is_legacy_optimizer")) == Some(&Value::Bool(false));
+            let own =
+                text("class_name").filter(|c| is_new && !c.contains('>')).map(|c| format!("Custom>{c}"));
+            if let Some(name) = registered.or(own) {
+                node.insert("class_name".to_owned(), Value::String(name));
+            }
+            for key in ["module", "registered_name", "shared_object_id"] {
+                node.shift_remove(key);
+            }
+            Value::Object(node)
+        }
+        // The old form has no short names.
+        Value::String(name) => serde_json::json!({ "class_name": name, "config": {} }),
+        other => other,
+    }
+}
+
 /// A model's node as `.keras` archives have it: every layer says where Python finds its class.
 pub fn archive_form(node: &Value, dialect: Dialect) -> Value {
     let mut node = node.clone();

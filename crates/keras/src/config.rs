@@ -2,7 +2,8 @@
 
 use modelark_artifact::Dialect;
 pub(crate) use modelark_artifact::{
-    archive_form, dialect_of as dialect, json_text as to_ascii, legacy_form, parse_json as parse,
+    archive_form, dialect_of as dialect, full_name, json_text as to_ascii, legacy_form, legacy_optimizer,
+    parse_json as parse,
 };
 use serde_json::{Map, Value};
 
@@ -16,22 +17,47 @@ pub(crate) fn version(dialect: Dialect, own: Option<&str>) -> String {
 }
 
 /// How a model was compiled as `.h5` files say it (`training_config`): the optimizer is `optimizer_config`.
-pub(crate) fn training_config(compile: &Value) -> Value {
-    rekey(compile, "optimizer", "optimizer_config", |optimizer| match optimizer {
-        Value::Object(mut node) => {
-            let custom = node.get("registered_name").and_then(Value::as_str).filter(|n| n.contains('>'));
-            if let Some(name) = custom.map(str::to_owned) {
-                node.insert("class_name".to_owned(), Value::String(name));
+pub(crate) fn training_config(compile: &Value, dialect: Dialect) -> Value {
+    let mut config = rekey(compile, "optimizer", "optimizer_config", legacy_optimizer);
+    if let Value::Object(config) = &mut config {
+        // What Keras compiles with where nothing is said; from such a file it takes no silence.
+        let default = || legacy_optimizer(Value::from("rmsprop"));
+        config.entry("optimizer_config").or_insert_with(default);
+        if dialect == Dialect::Keras3 {
+            for key in ["loss", "metrics", "weighted_metrics"] {
+                config.get_mut(key).into_iter().for_each(name_in_full);
             }
-            for key in ["module", "registered_name", "shared_object_id"] {
-                node.shift_remove(key);
-            }
-            Value::Object(node)
         }
-        // The old form has no short names.
-        Value::String(name) => serde_json::json!({ "class_name": name, "config": {} }),
-        other => other,
-    })
+    }
+    config
+}
+
+fn name_in_full(value: &mut Value) {
+    match value {
+        Value::String(name) => *name = full_name(name).to_owned(),
+        Value::Array(items) => items.iter_mut().for_each(name_in_full),
+        // By the names of outputs.
+        Value::Object(parts) if !parts.contains_key("class_name") => {
+            parts.values_mut().for_each(name_in_full)
+        }
+        _ => {}
+    }
+}
+
+/// Says of Keras 3's losses and metrics where Python finds them: an `.h5` doesn't.
+fn place(value: &mut Value, module: &str) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|v| place(v, module)),
+        Value::Object(node) => match node.get("class_name").and_then(Value::as_str) {
+            Some(class) if !class.contains('>') && !node.contains_key("module") => {
+                node.shift_insert(0, "module".to_owned(), Value::from(module));
+                node.insert("registered_name".to_owned(), Value::Null);
+            }
+            Some(_) => {}
+            None => node.values_mut().for_each(|v| place(v, module)),
+        },
+        _ => {}
+    }
 }
 
 /// How a model was compiled as `.keras` archives say it (`compile_config`): the optimizer is a node.
@@ -40,6 +66,13 @@ pub(crate) fn compile_config(compile: &Value, dialect: Dialect) -> Value {
     for key in ["metrics", "weighted_metrics"] {
         if let Some(metrics) = compile.get_mut(key) {
             unwrap_functions(metrics);
+        }
+    }
+    if dialect == Dialect::Keras3 {
+        for (key, module) in
+            [("loss", "keras.losses"), ("metrics", "keras.metrics"), ("weighted_metrics", "keras.metrics")]
+        {
+            compile.get_mut(key).into_iter().for_each(|v| place(v, module));
         }
     }
     rekey(&compile, "optimizer_config", "optimizer", |optimizer| match optimizer {
@@ -169,7 +202,7 @@ mod tests {
         assert_eq!(optimizer_class(&compile).as_deref(), Some("Adam"));
         assert_eq!(learning_rate(&training), Some(0.5));
         assert_eq!(
-            training_config(&compile),
+            training_config(&compile, Dialect::Keras2),
             json!({"loss": "mse", "optimizer_config": {"class_name": "Adam", "config": {"learning_rate": 0.5}}, "own": 1})
         );
         assert_eq!(compile_config(&compile, Dialect::Keras2), compile);

@@ -303,7 +303,7 @@ fn write(artifact: &Artifact, options: &SaveOptions, writer: &mut hdf5::Writer) 
     let training = artifact.training.as_ref().filter(|_| !options.without_training);
     if let Some(training) = training.filter(|_| artifact.architecture.is_some()) {
         if let Some(compile) = &training.compile {
-            let compile = config::training_config(compile);
+            let compile = config::training_config(compile, dialect);
             writer.attribute("", TRAINING_CONFIG, Attribute::Ascii(config::to_ascii(&compile)))?;
         }
         if let Some(state) = optimizer::for_dialect(training, dialect, &mut report) {

@@ -270,6 +270,11 @@ impl Instance {
         let stand_in = layer.written_as(writer.dialect);
         let class = stand_in.as_ref().map_or(self.class_name(), |s| s.class_name()).to_owned();
         let mut layer = stand_in.unwrap_or_else(|| layer.clone());
+        if writer.dialect == Dialect::Keras2
+            && let Some(dtype) = layer.keras2_dtype()
+        {
+            inner.dtype = DTypePolicy::new(dtype);
+        }
         let mut fields = Fields::writing(writer);
         inner.visit_base(&mut fields);
         layer.visit(&mut fields);

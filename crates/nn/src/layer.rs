@@ -306,6 +306,12 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
         &["inputs"]
     }
 
+    /// The dtype that a config of Keras 2 must have where a float's policy stands in other dialects: that of integers or
+    /// strings which the layer gives or takes.
+    fn keras2_dtype(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The layer of another class that computes the same, for a dialect that lacks this one.
     fn written_as(&self, _dialect: Dialect) -> Option<Box<dyn Layer>> {
         None

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use modelark_artifact::tensor::PartialShape;
 use modelark_artifact::{
     Architecture, Artifact, Dialect, Error, FunctionObject, Kind, Layer, ObjectId, Objects, OptimizerLayout,
-    OptimizerState, OptimizerVariable, Result, Role, Slot, Structure, Training,
+    OptimizerState, OptimizerVariable, Result, Role, Slot, Structure, Training, legacy_optimizer,
 };
 use modelark_checkpoint::NamedSlot;
 use modelark_proto::keras::{SavedMetadata, SavedObject};
@@ -265,12 +265,7 @@ const KERAS_VERSION: &str = "2.15.0";
 fn training_config(compile: Value, layout: Option<OptimizerLayout>) -> Value {
     let Value::Object(mut compile) = compile else { return compile };
     if let Some(optimizer) = compile.shift_remove("optimizer") {
-        // One that was named by its identifier has the defaults of its class.
-        let optimizer = match optimizer {
-            Value::String(class) => json!({ "class_name": class, "config": {} }),
-            other => other,
-        };
-        compile.entry("optimizer_config").or_insert(optimizer);
+        compile.entry("optimizer_config").or_insert(legacy_optimizer(optimizer));
     }
     let config = compile.get_mut("optimizer_config").and_then(|o| o.get_mut("config"));
     let config = config.and_then(Value::as_object_mut).filter(|c| !c.is_empty());

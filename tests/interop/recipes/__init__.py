@@ -3,6 +3,7 @@
 from . import (
     archive,
     compiled_saved_model,
+    continued,
     custom_layer,
     everything,
     json_npy,
@@ -32,4 +33,5 @@ WIDE = (
     runs.checks,
     op_suite.checks,
     everything.checks,
+    continued.checks,
 )

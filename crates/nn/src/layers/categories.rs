@@ -230,6 +230,10 @@ impl Layer for Discretization {
         Ok(vec![self.encoding.apply(call, bins, &spec, depth, dtype, None)?])
     }
 
+    fn keras2_dtype(&self) -> Option<&'static str> {
+        self.encoding.is_int().then_some("int64")
+    }
+
     fn autocasts(&self) -> bool {
         false
     }
@@ -331,6 +335,10 @@ impl Layer for Hashing {
         Ok(vec![self.encoding.apply(call, bins, &spec, self.num_bins, dtype, None)?])
     }
 
+    fn keras2_dtype(&self) -> Option<&'static str> {
+        self.encoding.is_int().then_some("int64")
+    }
+
     fn autocasts(&self) -> bool {
         false
     }
@@ -403,6 +411,10 @@ impl Layer for HashedCrossing {
         let bins = call.apply("Reshape", &[values, shape])?;
         let dtype = self.output(call.inputs())?.first().map_or(DType::I64, |s| s.dtype);
         Ok(vec![self.encoding.apply(call, bins, &spec, self.num_bins, dtype, None)?])
+    }
+
+    fn keras2_dtype(&self) -> Option<&'static str> {
+        self.encoding.is_int().then_some("int64")
     }
 
     fn autocasts(&self) -> bool {

@@ -280,6 +280,13 @@ macro_rules! lookups {
                 Ok(vec![self.vocabulary.encode(call, found, &spec)?])
             }
 
+            fn keras2_dtype(&self) -> Option<&'static str> {
+                match self.vocabulary.invert {
+                    true => Some("string"),
+                    false => self.vocabulary.encoding.is_int().then_some("int64"),
+                }
+            }
+
             fn autocasts(&self) -> bool {
                 false
             }

@@ -255,6 +255,10 @@ impl Layer for TextVectorization {
         }
     }
 
+    fn keras2_dtype(&self) -> Option<&'static str> {
+        Some("string")
+    }
+
     fn autocasts(&self) -> bool {
         false
     }

@@ -28,7 +28,7 @@ pub use trace::Traced;
 
 use crate::config::{Object, Reader, Writer, expected, plain};
 use crate::former;
-use crate::layers::InputLayer;
+use crate::layers::{InputLayer, Operation};
 use crate::{Call, Instance, Registry, Spec};
 
 /// A model: layers, how they connect, and their variables (Keras: `Sequential`, `Functional`).
@@ -262,8 +262,8 @@ impl Model {
         Ok((architecture, writer.report))
     }
 
-    /// The model with an architecture in the spelling of today, if it was read in this dialect from a file of a version that
-    /// didn't say yet where Python finds its classes (before Keras 2.13).
+    /// The model with an architecture in the spelling of today, if it was read in this dialect from a file that doesn't say
+    /// where Python finds its classes and whose version didn't yet (before Keras 2.13), or that has ops (Keras 3).
     ///
     /// # Errors
     /// When the dialect can't say what a layer is.
@@ -271,15 +271,29 @@ impl Model {
         let Some(source) = &self.source else { return Ok(None) };
         let version = source.keras_version.as_deref().unwrap_or("2");
         let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or_default();
-        if source.dialect != dialect || dialect != Dialect::Keras2 || minor >= 13 {
+        let is_silent = match dialect {
+            Dialect::Keras1 => false,
+            Dialect::Keras2 => minor < 13,
+            // An `.h5` doesn't tell an op from the layer of its name.
+            Dialect::Keras3 => source.config.get("module").is_none() && self.has_operations(),
+        };
+        if source.dialect != dialect || !is_silent {
             return Ok(None);
         }
         let mut model = Model { source: None, ..self.clone() };
         let (architecture, report) = model.architecture(dialect)?;
-        model.note(format!("the architecture of Keras {version} is spelled as Keras 2.15 does"));
+        let spelling = architecture.keras_version.as_deref().unwrap_or_default();
+        model.note(format!("the architecture of Keras {version} is spelled as Keras {spelling} does"));
         model.notes.extend(report.notes);
         model.source = Some(architecture);
         Ok(Some(model))
+    }
+
+    fn has_operations(&self) -> bool {
+        let is = |l: &Instance| {
+            l.downcast::<Operation>().is_some() || l.model().is_some_and(Model::has_operations)
+        };
+        self.layers.iter().any(is)
     }
 
     /// Keeps a line that [`Model::changes`] is to tell: what reading the model changed.

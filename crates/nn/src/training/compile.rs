@@ -1,6 +1,6 @@
 //! Compile configs: the optimizer, losses and metrics of a model.
 
-use modelark_artifact::{Dialect, Report, Result, Training};
+use modelark_artifact::{Dialect, Report, Result, Training, full_name};
 use serde_json::{Value, json};
 
 use super::{Optimizer, state};
@@ -163,34 +163,18 @@ fn loss_scale(node: &Value, inner: &Value, source: Dialect, dialect: Dialect, re
     let inner = optimizer(inner, source, dialect, report);
     let given = |key: &str| node.get("config").and_then(|c| c.get(key)).cloned().unwrap_or_default();
     let (scale, steps) = (given("initial_scale"), given("dynamic_growth_steps"));
-    let (module, config) = if dialect == Dialect::Keras3 {
-        if given("dynamic") == json!(false) {
-            report.note("optimizer: Keras 3 has no LossScaleOptimizer of a fixed scale");
-        }
-        let name = json!("loss_scale_optimizer");
-        (
-            "keras.optimizers",
-            json!({"name": name, "inner_optimizer": inner, "initial_scale": scale, "dynamic_growth_steps": steps}),
-        )
-    } else {
-        let dynamic = json!(true);
-        (
-            "keras.mixed_precision",
-            json!({"inner_optimizer": inner, "dynamic": dynamic, "initial_scale": scale, "dynamic_growth_steps": steps}),
-        )
-    };
-    json!({"module": module, "class_name": "LossScaleOptimizer", "config": config, "registered_name": null})
-}
-
-/// The name behind a shorthand: Keras 3 doesn't find its own shorthands again in some files, every version the names.
-fn full_name(name: &str) -> &str {
-    match name {
-        "mse" | "MSE" => "mean_squared_error",
-        "mae" | "MAE" => "mean_absolute_error",
-        "mape" | "MAPE" => "mean_absolute_percentage_error",
-        "msle" | "MSLE" => "mean_squared_logarithmic_error",
-        other => other,
+    if dialect != Dialect::Keras3 {
+        report.note(
+            "optimizer: the LossScaleOptimizer around it is left out, which Keras 2 loads from no archive",
+        );
+        return inner;
     }
+    if given("dynamic") == json!(false) {
+        report.note("optimizer: Keras 3 has no LossScaleOptimizer of a fixed scale");
+    }
+    let name = json!("loss_scale_optimizer");
+    let config = json!({"name": name, "inner_optimizer": inner, "initial_scale": scale, "dynamic_growth_steps": steps});
+    json!({"module": "keras.optimizers", "class_name": "LossScaleOptimizer", "config": config, "registered_name": null})
 }
 
 /// A loss, or several in lists and dicts.
