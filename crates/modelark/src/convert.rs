@@ -207,6 +207,8 @@ pub(crate) fn assemble(
     }
     let dialect = options.dialect.unwrap_or_else(|| layers.dialect());
     let needs = format.needs();
+    let renamed = layers.renamed(dialect);
+    let layers = renamed.as_ref().unwrap_or(layers);
     let respelled = if needs.modules { layers.respelled(dialect)? } else { None };
     let layers = respelled.as_ref().unwrap_or(layers);
     let mut made = if needs.functions { layers.to_artifact(dialect)? } else { layers.described(dialect)? };

@@ -90,6 +90,11 @@ impl Instance {
         Instance(Arc::new(inner))
     }
 
+    /// A layer that holds this model instead of its own.
+    pub(crate) fn holding(self, model: Model) -> Self {
+        self.with(|i| i.body = Body::Model(model.into()))
+    }
+
     /// A layer of this name; it must be unique in its model.
     pub fn named(self, name: &str) -> Self {
         self.with(|i| i.name = name.to_owned())

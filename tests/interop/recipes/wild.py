@@ -18,6 +18,7 @@ from checks import OURS, Check
 from world import ModelarkError, World, all_close, rebuilt
 
 LAYERED = ("h5", "json_h5", "keras", "json_only")
+WEIGHTS = ("ckpt", "h5_weights", "npy")
 # An LSTM over a hundred steps adds up what single precision rounds.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 SEED = 7
@@ -59,9 +60,11 @@ def checks(world: World) -> Iterator[Check]:
         if not (path / "meta.json").is_file():
             continue
         found = Found(path, json.loads((path / "meta.json").read_text(encoding="utf-8")))
+        name = found.meta["id"]
+        if found.meta["format"] in WEIGHTS:
+            yield Check(9, OURS, f"{name}: its tensors as a checkpoint", functools.partial(to_checkpoint, world, found))
         if found.meta["format"] not in LAYERED:
             continue
-        name = found.meta["id"]
         if found.meta.get("lambda"):
             yield Check(9, OURS, f"{name}: Lambda is refused by name", functools.partial(refused, world, found))
             yield Check(9, OURS, f"{name}: its tensors are listed", functools.partial(listed, world, found))
@@ -87,6 +90,22 @@ def listed(world: World, found: Found) -> str:
     tensors = world.extract(found.source[0])
     assert tensors, "no tensors"
     return f"{len(tensors)} tensors"
+
+
+def to_checkpoint(world: World, found: Found) -> str:
+    """TensorFlow reads the same tensors from the checkpoint that is made of the file."""
+    import tensorflow as tf
+
+    source = next((f.with_suffix("") for f in found.files if f.suffix == ".index"), None)
+    source = source or next(f for f in found.files if f.suffix in (".h5", ".hdf5", ".npy", "") and f.name != "checkpoint")
+    path = world.convert(source, world.scratch(f"wild-{found.meta['id']}") / "weights", "--to", "checkpoint")
+    reader = tf.train.load_checkpoint(str(path))
+    held = [np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()]
+    held = sorted((str(a.shape), a.tobytes()) for a in held if a.dtype.kind == "f")
+    wanted = found.arrays("expected.npz")
+    wanted = sorted((str(a.shape), a.tobytes()) for a in wanted if a.dtype.kind == "f")
+    assert wanted and held == wanted, f"{len(held)} tensors, of which some aren't among the file's {len(wanted)}"
+    return f"{len(held)} tensors bit for bit"
 
 
 def to_keras(world: World, found: Found, form: str) -> str:

@@ -289,6 +289,44 @@ impl Model {
         Ok(Some(model))
     }
 
+    /// The model with names that a dialect takes, if it has others: Keras 3 has no `/` in the names of layers.
+    pub fn renamed(&self, dialect: Dialect) -> Option<Model> {
+        if dialect != Dialect::Keras3 || !self.has_slashes() {
+            return None;
+        }
+        let mut model = self.clone().without_slashes();
+        let ids: Vec<ObjectId> = model.objects.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(modelark_artifact::Kind::Layer(layer)) =
+                model.objects.get_mut(id).map(|o| &mut o.kind)
+            {
+                layer.name = without_slashes(&layer.name);
+            }
+        }
+        model.note("Keras 3 takes no \"/\" in the names of layers: each became \"_\"");
+        Some(model)
+    }
+
+    fn has_slashes(&self) -> bool {
+        self.layers.iter().any(|l| l.name().contains('/') || l.model().is_some_and(Model::has_slashes))
+    }
+
+    fn without_slashes(mut self) -> Model {
+        self.name = without_slashes(&self.name);
+        for layer in &mut self.layers {
+            let renamed = match layer.model() {
+                Some(model) => layer.clone().holding(model.clone().without_slashes()),
+                None => layer.clone(),
+            };
+            *layer = renamed.named(&without_slashes(layer.name()));
+        }
+        if let Kind::Sequential { input: Some(input), .. } = &mut self.kind {
+            let renamed = (**input).clone().named(&without_slashes(input.name()));
+            **input = renamed;
+        }
+        self
+    }
+
     fn has_operations(&self) -> bool {
         let is = |l: &Instance| {
             l.downcast::<Operation>().is_some() || l.model().is_some_and(Model::has_operations)
@@ -366,5 +404,40 @@ impl Model {
     /// Traces a call of the model as a part of another: `object` is the model's own.
     pub(crate) fn call(&self, call: &mut Call<'_>, object: ObjectId, inputs: &[Sym]) -> Result<Vec<Sym>> {
         Ok(self.trace_steps(call, object, inputs)?.tensors())
+    }
+}
+
+fn without_slashes(name: &str) -> String {
+    name.replace('/', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Dense;
+
+    #[test]
+    fn keras_3_gets_names_without_slashes() {
+        let inner = Sequential::new("block/one")
+            .add(InputLayer::new([2]))
+            .add(Instance::from(Dense::new(3)).named("conv1/conv"));
+        let model = Sequential::new("m").add(InputLayer::new([2])).add(inner.build().unwrap());
+        let model = model.build().unwrap();
+        assert!(model.renamed(Dialect::Keras2).is_none());
+        let renamed = model.renamed(Dialect::Keras3).unwrap();
+        assert_eq!(renamed.layers()[0].name(), "block_one");
+        let names: Vec<String> = renamed
+            .objects
+            .iter()
+            .filter_map(|(_, o)| match &o.kind {
+                modelark_artifact::Kind::Layer(layer) => Some(layer.name.clone()),
+                _ => None,
+            })
+            .collect();
+        assert!(
+            names.contains(&"conv1_conv".to_owned()) && names.iter().all(|n| !n.contains('/')),
+            "{names:?}"
+        );
+        assert!(renamed.renamed(Dialect::Keras3).is_none());
     }
 }
