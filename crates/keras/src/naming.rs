@@ -142,7 +142,7 @@ impl PathWalk<'_> {
                 self.found.push(Holder {
                     path: path.to_owned(),
                     name: layer.name.clone(),
-                    variables: own_variables(self.objects, id),
+                    variables: stored_variables(self.objects, id),
                 });
                 (layer.role, layer.class.as_str())
             }
@@ -247,6 +247,19 @@ fn model_layers(objects: &Objects, id: ObjectId) -> Vec<(String, ObjectId)> {
     let mut found = Vec::new();
     gather(objects, id, &mut HashSet::new(), &mut found);
     found
+}
+
+/// An object's own variables in the order in which Keras 3 stores them by number: a quantized layer's as they were made.
+fn stored_variables(objects: &Objects, id: ObjectId) -> Vec<ObjectId> {
+    let Some(object) = objects.get(id).filter(|o| o.child("kernel_scale").is_some()) else {
+        return own_variables(objects, id);
+    };
+    object
+        .children
+        .iter()
+        .map(|(_, child)| *child)
+        .filter(|child| objects.variable(*child).is_some())
+        .collect()
 }
 
 /// An object's own variables, trainable ones first.
@@ -424,6 +437,18 @@ pub(crate) mod tests {
             paths(Dialect::Keras2).last().map(String::as_str),
             Some("layers/multi_head_attention/_query_dense")
         );
+    }
+
+    #[test]
+    fn a_quantized_layer_stores_its_weights_as_they_were_made() {
+        let mut o = model("Functional", "m", Role::Functional);
+        let layers = o.add(Objects::ROOT, "layers", Kind::List);
+        let dense = add(&mut o, layers, "0", ("Dense", "d"), &["~kernel", "bias", "~kernel_scale"]);
+        let names = |ids: &[ObjectId]| -> Vec<String> {
+            ids.iter().filter_map(|id| o.variable(*id).map(|v| v.name.clone())).collect()
+        };
+        assert_eq!(names(&stored_variables(&o, dense)), ["kernel", "bias", "kernel_scale"]);
+        assert_eq!(names(&own_variables(&o, dense)), ["bias", "kernel", "kernel_scale"]);
     }
 
     #[test]

@@ -91,9 +91,9 @@ impl Layer for Dense {
             weights.push(self.bias.weight("bias", [self.units]));
         }
         if inputs.policy().quantization().is_some() {
-            // Nothing of it is trained, so that the weights keep Keras's order.
-            weights = weights.into_iter().map(WeightSpec::fixed).collect();
-            weights = weights.into_iter().map(|w| if w.name == "kernel" { w.dtype(DType::I8) } else { w }).collect();
+            if let Some(kernel) = weights.first_mut() {
+                *kernel = kernel.clone().fixed().dtype(DType::I8);
+            }
             weights.push(WeightSpec::new("kernel_scale", [self.units], &Initializer::Ones).fixed());
         }
         Ok(weights)
