@@ -44,7 +44,7 @@ fn name_in_full(value: &mut Value) {
     }
 }
 
-/// Says of Keras 3's losses and metrics where Python finds them: an `.h5` doesn't.
+/// Says of losses and metrics where Python finds them: an `.h5` doesn't.
 fn place(value: &mut Value, module: &str) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|v| place(v, module)),
@@ -68,12 +68,10 @@ pub(crate) fn compile_config(compile: &Value, dialect: Dialect) -> Value {
             unwrap_functions(metrics);
         }
     }
-    if dialect == Dialect::Keras3 {
-        for (key, module) in
-            [("loss", "keras.losses"), ("metrics", "keras.metrics"), ("weighted_metrics", "keras.metrics")]
-        {
-            compile.get_mut(key).into_iter().for_each(|v| place(v, module));
-        }
+    for (key, module) in
+        [("loss", "keras.losses"), ("metrics", "keras.metrics"), ("weighted_metrics", "keras.metrics")]
+    {
+        compile.get_mut(key).into_iter().for_each(|v| place(v, module));
     }
     rekey(&compile, "optimizer_config", "optimizer", |optimizer| match optimizer {
         Value::Object(mut node) if !node.contains_key("module") => {

@@ -126,8 +126,10 @@ impl Operation {
             let mut all: Vec<_> = all.into_iter().map(|(n, a)| (known.canonical(&self.name, &n), a)).collect();
             for name in &known.call {
                 match all.iter().position(|(n, _)| n == name).map(|i| all.swap_remove(i).1) {
-                    Some(argument) if named.is_empty() && spelled.len() < known.call.len() => spelled.push(argument),
-                    Some(argument) => named.push(((*name).to_owned(), argument)),
+                    Some(argument) if named.is_empty() && spelled.len() < known.call.len() => {
+                        spelled.push(slicing::of_keras3(argument));
+                    }
+                    Some(argument) => named.push(((*name).to_owned(), slicing::of_keras3(argument))),
                     None => {}
                 }
             }

@@ -139,6 +139,24 @@ fn strided(args: &mut Args<'_, '_>) -> Result<Sym> {
     Ok(call.one()?)
 }
 
+/// Brackets as Keras 3 spells them: slices as nodes of their own.
+pub(super) fn of_keras3<T>(argument: Argument<T>) -> Argument<T> {
+    fn node(value: Value) -> Value {
+        match value {
+            Value::Array(items) => items.into_iter().map(node).collect(),
+            Value::Object(o) if o.len() == 3 && ["start", "stop", "step"].iter().all(|k| o.contains_key(*k)) => {
+                json!({"class_name": "__slice__", "config": o})
+            }
+            other => other,
+        }
+    }
+    match argument {
+        Argument::Value(value) => Argument::Value(node(value)),
+        Argument::List(items) => Argument::List(items.into_iter().map(of_keras3).collect()),
+        other => other,
+    }
+}
+
 /// Brackets as Keras 2 spells them: slices as plain dicts.
 pub(super) fn respelled<T>(argument: Argument<T>) -> Argument<T> {
     match argument {
@@ -156,3 +174,19 @@ pub(super) const ROWS: &[Row] = &[
     row("core.Slice(inputs start_indices; shape) = slice(input_:inputs begin:start_indices size:shape)", One(slice)),
     row("= strided_slice(input_:x begin end strides begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask)", One(strided)),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_go_from_one_generation_to_the_other_and_back() {
+        let plain = json!([{"start": 2, "stop": 9, "step": null}, 3]);
+        let of = |value: &Value| value.as_array().into_iter().flatten().cloned().map(Argument::<()>::Value).collect();
+        let nodes = of_keras3(Argument::List(of(&plain)));
+        let Argument::List(items) = &nodes else { unreachable!("a list stays one") };
+        assert!(matches!(&items[0], Argument::Value(v) if v["class_name"] == "__slice__" && v["config"]["stop"] == 9));
+        let Argument::List(back) = respelled(nodes) else { unreachable!("a list stays one") };
+        assert!(matches!(&back[..], [Argument::Value(a), Argument::Value(b)] if *a == plain[0] && *b == plain[1]));
+    }
+}
