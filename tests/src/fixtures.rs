@@ -186,3 +186,19 @@ pub fn tensors(path: &Path) -> Outcome<Vec<(String, Tensor)>> {
 fn numbered(arrays: &BTreeMap<String, Tensor>, prefix: &str) -> Vec<Tensor> {
     (0..).map_while(|i| arrays.get(&format!("{prefix}{i}")).cloned()).collect()
 }
+/// Copies a fixture's file or folder to where a test may damage it.
+///
+/// # Errors
+/// When that can't be done.
+pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        fs::create_dir_all(to.parent().unwrap_or(to))?;
+        return fs::copy(from, to).map(drop);
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}

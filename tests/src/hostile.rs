@@ -121,7 +121,7 @@ impl Target {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if path.is_dir() {
-                    folders.extend((!path.ends_with("hostile")).then_some(path));
+                    folders.push(path);
                     continue;
                 }
                 let name = path.to_string_lossy();

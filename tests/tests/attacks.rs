@@ -1,6 +1,7 @@
-//! Files that attack their reader, each in a known way (`fixtures/hostile/generate.py` makes them), are refused by name:
+//! Files that attack their reader, each in a known way (`hostile/generate.py` makes them), are refused by name:
 //! soon, without following or executing anything, and with an error that says what was wrong where.
 
+use std::path::Path;
 use std::time::Instant;
 
 use modelark::{Limits, Load, Open, Place};
@@ -18,7 +19,7 @@ fn limits() -> Limits {
 
 /// How a file is refused.
 fn refusal(file: &str) -> String {
-    let path = fixtures::folder().join("hostile").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile").join(file);
     let start = Instant::now();
     let outcome = hostile::use_all(Open::new(), Load::new(), &Place::of_path(&path), &limits());
     assert!(start.elapsed() < hostile::PATIENCE, "{file} took {:?}", start.elapsed());

@@ -12,20 +12,6 @@ fn case(name: &str) -> Case {
     fixtures::case(name).expect("fixture")
 }
 
-/// A copy of a fixture's file or folder that a test may damage.
-fn copy(from: &Path, to: &Path) {
-    if from.is_dir() {
-        fs::create_dir_all(to).expect("folder");
-        for entry in fs::read_dir(from).expect("entries") {
-            let entry = entry.expect("entry");
-            copy(&entry.path(), &to.join(entry.file_name()));
-        }
-    } else {
-        fs::create_dir_all(to.parent().expect("parent")).expect("folder");
-        fs::copy(from, to).expect("copy");
-    }
-}
-
 /// A checkpoint's files under a folder; returns the prefix.
 fn copied_checkpoint(case: &Case, prefix: &str, folder: &Path) -> PathBuf {
     let path = case.path(prefix);
@@ -33,7 +19,7 @@ fn copied_checkpoint(case: &Case, prefix: &str, folder: &Path) -> PathBuf {
     for entry in fs::read_dir(path.parent().expect("parent")).expect("entries") {
         let entry = entry.expect("entry");
         if entry.file_name().to_string_lossy().starts_with(&name) {
-            copy(&entry.path(), &folder.join(entry.file_name()));
+            fixtures::copy(&entry.path(), &folder.join(entry.file_name())).expect("copy");
         }
     }
     folder.join(name)
@@ -98,7 +84,7 @@ fn truncated_files_are_refused_wherever_they_end() {
     }
     for file in ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"] {
         let model = folder.path().join("model");
-        copy(&mlp.path("export"), &model);
+        fixtures::copy(&mlp.path("export"), &model).expect("copy");
         let path = model.join(file);
         let whole = fs::read(&path).expect("fixture");
         fs::write(&path, &whole[..whole.len() / 2]).expect("written");
@@ -154,7 +140,7 @@ fn a_git_lfs_pointer_says_how_to_fetch_the_file() {
     let mlp = case("tf221/mlp");
     for file in ["saved_model.pb", "variables/variables.data-00000-of-00001"] {
         let model = folder.path().join("saved");
-        copy(&mlp.path("export"), &model);
+        fixtures::copy(&mlp.path("export"), &model).expect("copy");
         fs::write(model.join(file), pointer).expect("written");
         assert_says(&refusal(&model), &["LFS"]);
     }
@@ -195,7 +181,7 @@ fn a_failed_save_leaves_the_old_file_as_it_was() {
     fs::write(&path, b"the old file").expect("written");
     // No format for weights without values: the archive asks for tensors that are gone when it comes to reading them.
     let source = folder.path().join("source.npz");
-    copy(&mlp.path("weights.npz"), &source);
+    fixtures::copy(&mlp.path("weights.npz"), &source).expect("copy");
     let error = modelark::convert(&source, &path).expect_err("there are no layers");
     assert!(error.to_string().contains("architecture") || error.to_string().contains("layers"), "{error}");
     assert_eq!(fs::read(&path).expect("still there"), b"the old file");

@@ -33,9 +33,7 @@ fn run(model: &Model, inputs: &[Tensor]) -> Vec<f32> {
 #[test]
 fn a_frozen_graph_gives_what_the_model_gives() {
     let folder = tempfile::tempdir().expect("folder");
-    for name in
-        ["tf215/lstm/export", "tf215/lstm/model.keras", "tf215/conv/export", "tf221/mlp/export"]
-    {
+    for name in ["tf215/lstm/export", "tf215/lstm/model.keras", "tf215/conv/export", "tf221/mlp/export"] {
         let model = modelark::load(fixture(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let given = inputs(&model);
         let want = run(&model, &given);

@@ -29,24 +29,12 @@ fn damaged(
     let folder = tempfile::tempdir().expect("folder");
     let from = fixtures::case("tf221/mlp").expect("fixture").path(source);
     let to = folder.path().join(Path::new(source).file_name().expect("name"));
-    copy(&from, &to);
+    fixtures::copy(&from, &to).expect("copy");
     let path: PathBuf = if file.is_empty() { to.clone() } else { to.join(file) };
     let mut bytes = fs::read(&path).expect("file");
     change(&mut bytes);
     fs::write(&path, bytes).expect("written");
     salvage(&to)
-}
-
-fn copy(from: &Path, to: &Path) {
-    if !from.is_dir() {
-        fs::copy(from, to).expect("copy");
-        return;
-    }
-    fs::create_dir_all(to).expect("folder");
-    for entry in fs::read_dir(from).expect("entries") {
-        let entry = entry.expect("entry");
-        copy(&entry.path(), &to.join(entry.file_name()));
-    }
 }
 
 /// How many tensors the whole file has.

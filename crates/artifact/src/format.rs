@@ -62,6 +62,14 @@ pub struct Salvage {
     pub damage: Vec<Error>,
 }
 
+impl Salvage {
+    /// All variables of a model that is whole, by their paths.
+    pub fn whole(objects: &Objects) -> Self {
+        let variables = objects.variables().into_iter().map(|(_, path, v)| (path, v.clone()));
+        Salvage { variables: variables.collect(), damage: Vec::new() }
+    }
+}
+
 /// A way of persisting models: bytes to artifact, artifact to bytes.
 pub trait Format: Send + Sync {
     /// Its name as users say it: `saved_model`, `checkpoint`, `h5`, `weights_h5`, `keras`, `npz` and so on.
@@ -87,9 +95,7 @@ pub trait Format: Send + Sync {
     /// # Errors
     /// When nothing can be read. A format whose damage can't be passed over gives the error of [`Format::read`].
     fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
-        let artifact = self.read(place, limits)?;
-        let variables = artifact.objects.variables().into_iter().map(|(_, path, v)| (path, v.clone()));
-        Ok(Salvage { variables: variables.collect(), damage: Vec::new() })
+        self.read(place, limits).map(|artifact| Salvage::whole(&artifact.objects))
     }
 
     /// What must be there for [`Format::write`].

@@ -7,13 +7,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, Salvage, Target, Variable, nearest};
+use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, Target, Variable, nearest};
 use modelark_proto::{
     BundleEntryProto, BundleHeaderProto, Message, TrackableObjectGraph, VersionDef, bundle_header_proto,
 };
 use modelark_tensor::{DType, SharedBytes, Tensor};
 
-use crate::reader::shards;
 use crate::region::{assemble, full};
 use crate::slice::Slice;
 use crate::table::{Table, TableWriter};
@@ -82,9 +81,7 @@ impl Bundle {
                     "the checkpoint asks for a reader of version {needs}; this one is of version {VERSION}"
                 )));
             }
-            let shards = Mutex::default();
-            let (prefix, limits) = (prefix.clone(), limits.clone());
-            Ok(Bundle(Arc::new(Inner { prefix, limits, header, entries, slices, shards })))
+            Ok(Bundle::of(prefix.clone(), limits.clone(), header, entries, slices))
         };
         open().map_err(|e| {
             let e = e.in_file(index.label());
@@ -97,50 +94,15 @@ impl Bundle {
         })
     }
 
-    /// As [`Bundle::open`], but what is damaged of the index is passed over; gives what was wrong with it.
-    ///
-    /// # Errors
-    /// When there is no index, or nothing of it can be read.
-    pub fn salvage(prefix: Place, limits: &Limits) -> Result<(Self, Vec<Error>)> {
-        let index = beside(&prefix, ".index");
-        let (records, mut damage) = Table::salvage(index.open()?, limits);
-        let mut header = BundleHeaderProto { num_shards: count_shards(&prefix), ..Default::default() };
-        let (mut entries, mut slices) = (BTreeMap::new(), HashMap::new());
-        for (key, value) in records {
-            if key.is_empty() {
-                header = BundleHeaderProto::decode(&*value).unwrap_or(header);
-            } else if let Ok(entry) = BundleEntryProto::decode(&*value) {
-                match String::from_utf8(key) {
-                    Ok(key) if !key.starts_with('\0') => drop(entries.insert(key, entry)),
-                    Ok(key) => drop(slices.insert(key.into_bytes(), entry)),
-                    Err(e) => drop(slices.insert(e.into_bytes(), entry)),
-                }
-            }
-        }
-        if entries.is_empty() {
-            let nothing = || Error::corrupt("nothing of the index can be read");
-            return Err(damage.pop().unwrap_or_else(nothing).in_file(index.label()));
-        }
-        let damage = damage.into_iter().map(|e| e.in_file(index.label())).collect();
-        let inner =
-            Inner { prefix, limits: limits.clone(), header, entries, slices, shards: Mutex::default() };
-        Ok((Bundle(Arc::new(inner)), damage))
-    }
-
-    /// The tensors that can be found, by key, and what is wrong with the others: the parts of a damaged checkpoint.
-    ///
-    /// # Errors
-    /// As [`Bundle::salvage`].
-    pub fn intact(prefix: Place, limits: &Limits) -> Result<Salvage> {
-        let (bundle, mut damage) = Bundle::salvage(prefix, limits)?;
-        let mut variables = Vec::new();
-        for key in bundle.keys().filter(|key| *key != OBJECT_GRAPH_KEY) {
-            match bundle.variable(key) {
-                Ok(variable) => variables.push((key.to_owned(), variable)),
-                Err(e) => damage.push(e),
-            }
-        }
-        Ok(Salvage { variables, damage })
+    /// What an index says: its header, its records by key, and those of slices.
+    pub(crate) fn of(
+        prefix: Place,
+        limits: Limits,
+        header: BundleHeaderProto,
+        entries: BTreeMap<String, BundleEntryProto>,
+        slices: HashMap<Vec<u8>, BundleEntryProto>,
+    ) -> Self {
+        Bundle(Arc::new(Inner { prefix, limits, header, entries, slices, shards: Mutex::default() }))
     }
 
     /// The keys of all tensors in order; a tensor saved in slices has one.
@@ -372,12 +334,6 @@ impl Inner {
         shards.insert(shard, bytes.clone());
         Ok(bytes)
     }
-}
-
-/// How many data files the checkpoint has, as their names say.
-fn count_shards(prefix: &Place) -> i32 {
-    let names = shards(prefix, ".data-").into_iter().map(|p| p.name);
-    names.filter_map(|n| n.rsplit_once("-of-")?.1.parse().ok()).max().unwrap_or(1)
 }
 
 /// The place of a checkpoint's file: its prefix and what follows.

@@ -31,6 +31,7 @@ mod optimizer;
 mod payload;
 mod reader;
 mod region;
+mod salvage;
 mod saver;
 pub mod slice;
 pub mod state;

@@ -31,7 +31,7 @@ pub(crate) fn read(datatype: &Datatype, named: Option<&str>) -> Result<(DType, E
     };
     Ok(match datatype {
         Datatype::FixedPoint { size, byte_order, layout } => {
-            if layout.bit_offset != 0 || u32::from(layout.bit_precision) != size * 8 {
+            if layout.bit_offset != 0 || Some(u32::from(layout.bit_precision)) != size.checked_mul(8) {
                 return Err(unsupported());
             }
             let dtype = match (size, layout.signed) {

@@ -207,16 +207,13 @@ impl Format for Arrays {
     fn salvage(&self, place: &Place, limits: &Limits) -> Result<Salvage> {
         let read = || {
             if !matches!(self, Arrays::Npz) {
-                let objects = self.read(place, limits)?.objects;
-                let variables = objects.variables().into_iter().map(|(_, path, v)| (path, v.clone()));
-                return Ok(Salvage { variables: variables.collect(), damage: Vec::new() });
+                return self.read(place, limits).map(|artifact| Salvage::whole(&artifact.objects));
             }
             let (contents, damage) = npz::salvage(&place.open()?, limits);
             let mut salvage = Salvage { damage, ..Salvage::default() };
             for (name, content) in contents {
                 let objects = Weights::Named(vec![(name, Weights::of_content(content)?)]).into_objects();
-                let variables = objects.variables().into_iter().map(|(_, path, v)| (path, v.clone()));
-                salvage.variables.extend(variables);
+                salvage.variables.extend(Salvage::whole(&objects).variables);
             }
             Ok(salvage)
         };

@@ -276,6 +276,7 @@ impl Instance {
         let class = stand_in.as_ref().map_or(self.class_name(), |s| s.class_name()).to_owned();
         let mut layer = stand_in.unwrap_or_else(|| layer.clone());
         if writer.dialect == Dialect::Keras2
+            && inner.dialect != Some(Dialect::Keras2)
             && let Some(dtype) = layer.keras2_dtype()
         {
             inner.dtype = DTypePolicy::new(dtype);
