@@ -45,7 +45,7 @@ mod archives {
 
     attacks! {
         a_member_above_the_archive: "traversal.keras" says "../../../evil.txt" "leads out";
-        a_member_with_an_absolute_name: "absolute.keras" says "/tmp/evil.txt" "leads out";
+        a_member_with_an_absolute_name: "absolute.keras" says "/elsewhere/evil.txt" "leads out";
         a_member_on_a_drive: "drive.keras" says "C:/evil.txt" "leads out";
         a_symbolic_link: "symlink.keras" says "assets/vocabulary.txt" "symbolic link";
         a_bomb: "bomb.keras" says "assets/zeros" "expands to 25165824 bytes";
@@ -71,7 +71,7 @@ mod configs {
         turning_safety_off: "unsafe.keras" says "enable_unsafe_deserialization";
         /// CVE-2025-12058.
         a_vocabulary_that_is_a_path: "vocabulary.keras" says "\"lookup\" (StringLookup)" "/etc/passwd";
-        a_vocabulary_that_is_an_address: "vocabulary_url.keras" says "http://localhost:1/x";
+        a_vocabulary_that_is_an_address: "vocabulary_url.keras" says "http://example.org/x";
         deep_json: "deep.json" says "deep.json" "recursion limit";
         deep_models: "nested.json" says "nested.json" "recursion limit";
         deep_yaml: "deep.yaml" says "deep.yaml" "recursion limit";
@@ -169,7 +169,7 @@ mod files {
         reading_lines: "lines.pb" says "TextLineReaderV2";
         listing: "matching_files.pb" says "MatchingFiles" "may not read or write files";
         writing: "write_file.pb" says "WriteFile" "may not read or write files";
-        printing: "print_file.pb" says "PrintV2" "file:///tmp/owned";
+        printing: "print_file.pb" says "PrintV2" "file:///elsewhere/owned";
         dumping: "debug.pb" says "DebugIdentityV2";
         saving: "save.pb" says "SaveV2" "may not read or write files";
         restoring: "restore.pb" says "RestoreV2" "may not read or write files";
