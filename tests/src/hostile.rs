@@ -19,7 +19,7 @@ pub struct Target {
     /// The format that reads it.
     format: &'static str,
     /// What the file is called; the folder, or the prefix, where there are several.
-    file: &'static str,
+    pub file: &'static str,
     /// The list of telling words, in `fuzz/dictionaries`, that a fuzzer puts in.
     pub dictionary: &'static str,
     /// Which of the fixtures' files are whole ones to start from: the ends of their names, or the names of folders.

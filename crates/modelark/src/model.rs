@@ -424,7 +424,8 @@ impl Load {
                 ));
         }
         let layers = self.layers(artifact, format).map_err(|e| e.in_file(place.label()))?;
-        let mut model = Model::layers_within(layers, self.open.bounds())?;
+        let within = Model::layers_within(layers, self.open.bounds());
+        let mut model = within.map_err(|e| e.in_file(place.label()))?;
         model.artifact.source.path = place.label();
         model.artifact.source.format = format.name();
         Ok(model)
