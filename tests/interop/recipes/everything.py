@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,24 @@ def built(world: World, name: str) -> Built:
     return Built(world, name)
 
 
+def classes_of(keras: Any) -> dict[str, Any]:
+    """The classes of layers that applications bring with them."""
+    source = keras.__name__.split(".")[0]
+    where = {"convnext": ["LayerScale", "StochasticDepth"], "inception_resnet_v2": ["CustomScaleLayer"]}
+    found = {}
+    for module, names in where.items():
+        module = import_module(f"{source}.src.applications.{module}")
+        found |= {name: getattr(module, name) for name in names if hasattr(module, name)}
+    return found
+
+
 def same_keras(world: World, name: str, extension: str) -> str:
     it = built(world, name)
     source = it.form(".keras" if extension == ".h5" else ".h5")
     path = world.convert(source, world.scratch(f"application-{name}") / f"model{extension}")
-    model = world.keras.models.load_model(str(path), compile=False)
+    # An .h5 has no place for where a class is: Keras's own needs this, too.
+    classes = classes_of(world.keras) if extension == ".h5" else None
+    model = world.keras.models.load_model(str(path), classes, compile=False)
     rebuilt(model, world.keras)
     seen = all_close([np.asarray(model(it.x, training=False))], [it.y], **CLOSE)
     return f"{seen}; {same_bits(model.get_weights(), it.model.get_weights())}"

@@ -114,10 +114,15 @@ impl Entry {
         Entry { revived: true, ..self }
     }
 
+    /// Whether the class isn't among `keras.layers`.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.module != LAYERS_MODULE
+    }
+
     /// The name that says where the class is, for one that isn't among `keras.layers`.
     pub(crate) fn registered_name(&self) -> Option<&'static str> {
-        let own = (self.revived || self.module != LAYERS_MODULE)
-            .then(|| self.names.first().copied().unwrap_or_default());
+        let own =
+            (self.revived || self.is_elsewhere()).then(|| self.names.first().copied().unwrap_or_default());
         self.registered.or(own)
     }
 }

@@ -28,7 +28,8 @@ pub use trace::Traced;
 
 use crate::config::{Object, Reader, Writer, expected, plain};
 use crate::former;
-use crate::layers::{InputLayer, Operation};
+use crate::layers::{Entry, InputLayer, Operation};
+use crate::registry::built_in;
 use crate::{Call, Instance, Registry, Spec};
 
 /// A model: layers, how they connect, and their variables (Keras: `Sequential`, `Functional`).
@@ -273,9 +274,9 @@ impl Model {
         let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or_default();
         let is_silent = match dialect {
             Dialect::Keras1 => false,
-            Dialect::Keras2 => minor < 13,
+            Dialect::Keras2 => minor < 13 || (source.config.get("module").is_none() && self.lies_elsewhere()),
             // An `.h5` doesn't tell an op from the layer of its name.
-            Dialect::Keras3 => source.config.get("module").is_none() && self.has_operations(),
+            Dialect::Keras3 => source.config.get("module").is_none() && self.lies_elsewhere(),
         };
         if source.dialect != dialect || !is_silent {
             return Ok(None);
@@ -327,11 +328,14 @@ impl Model {
         self
     }
 
-    fn has_operations(&self) -> bool {
-        let is = |l: &Instance| {
-            l.downcast::<Operation>().is_some() || l.model().is_some_and(Model::has_operations)
+    /// Whether any of its classes isn't one of `keras.layers`.
+    fn lies_elsewhere(&self) -> bool {
+        let lies = |l: &Instance| {
+            l.downcast::<Operation>().is_some()
+                || built_in(l.class_name()).is_some_and(Entry::is_elsewhere)
+                || l.model().is_some_and(Model::lies_elsewhere)
         };
-        self.layers.iter().any(is)
+        self.layers.iter().any(lies)
     }
 
     /// Keeps a line that [`Model::changes`] is to tell: what reading the model changed.
