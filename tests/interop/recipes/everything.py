@@ -92,7 +92,7 @@ def same_keras(world: World, name: str, extension: str) -> str:
     path = world.convert(source, world.scratch(f"application-{name}") / f"model{extension}")
     # An .h5 has no place for where a class is: Keras's own needs this, too.
     classes = classes_of(world.keras) if extension == ".h5" else None
-    model = world.keras.models.load_model(str(path), classes, compile=False)
+    model = world.keras.models.load_model(str(path), custom_objects=classes, compile=False)
     rebuilt(model, world.keras)
     seen = all_close([np.asarray(model(it.x, training=False))], [it.y], **CLOSE)
     return f"{seen}; {same_bits(model.get_weights(), it.model.get_weights())}"
