@@ -1,6 +1,10 @@
 //! What a format is.
 
-use crate::{Artifact, Dialect, Error, Limits, Objects, Place, Result, Target, Variable};
+use std::collections::BTreeMap;
+
+use modelark_tensor::DType;
+
+use crate::{Architecture, Artifact, Dialect, Error, Limits, Objects, Place, Result, Target, Variable};
 
 /// What a target format can't do without; whoever converts derives what the source lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,6 +74,17 @@ impl Salvage {
     }
 }
 
+/// A weight that a file holds for a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its name within the layer; before it the parts of the layer that it belongs to.
+    pub path: Vec<String>,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its dtype.
+    pub dtype: DType,
+}
+
 /// A way of persisting models: bytes to artifact, artifact to bytes.
 pub trait Format: Send + Sync {
     /// Its name as users say it: `saved_model`, `checkpoint`, `h5`, `weights_h5`, `keras`, `npz` and so on.
@@ -113,4 +128,14 @@ pub trait Format: Send + Sync {
     /// # Errors
     /// When a weight finds no value, a value no weight, or shapes differ; the message names both sides.
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report>;
+
+    /// The weights that this format read (`read`) for each layer of an architecture, by the layer's name: what a layer of
+    /// a class that nobody knows must have. Nothing where the format doesn't tell a layer's weights from another's.
+    ///
+    /// # Errors
+    /// When `read` isn't what this format gives.
+    fn held(&self, read: &Artifact, architecture: &Architecture) -> Result<BTreeMap<String, Vec<Held>>> {
+        let _ = (read, architecture);
+        Ok(BTreeMap::new())
+    }
 }

@@ -6,10 +6,14 @@ use modelark_artifact::{
     Artifact, Error, Format, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Target, json_text,
     number_value,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use modelark_tensor::{DType, SharedBytes, kernels};
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
 use crate::architecture;
+use crate::array::{Bytes, Items, StoredArray};
 
 /// `model.yaml`: the architecture alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl Format for Yaml {
 const MOST_VALUES: usize = 1 << 20;
 
 /// Reads a document into the values that JSON has. Tags name types of Python's and are passed over: nothing is made of
-/// them. An alias stands for a copy of what it refers to, within the limits.
+/// them, but for the numbers of NumPy, which are numbers here. An alias stands for a copy of what it refers to, within the limits.
 ///
 /// # Errors
 /// When it isn't YAML, or asks for more than the limits allow.
@@ -99,6 +103,64 @@ struct Open {
     value: Value,
     /// Of a mapping: the key whose value comes next.
     key: Option<String>,
+    /// What of NumPy's it stands for.
+    numpy: Option<Numpy>,
+}
+
+/// What of NumPy's a tag says that a value is.
+#[derive(Clone, Copy)]
+enum Numpy {
+    /// `numpy.dtype`, made by its code.
+    DType,
+    /// A number, made of its dtype and its bytes.
+    Scalar,
+}
+
+impl Numpy {
+    fn of_tag(tag: &str) -> Option<Self> {
+        let name = tag.rsplit("python/object/apply:").next().filter(|n| n.starts_with("numpy."))?;
+        match name {
+            "numpy.dtype" => Some(Numpy::DType),
+            _ if name.ends_with(".multiarray.scalar") => Some(Numpy::Scalar),
+            _ => None,
+        }
+    }
+
+    /// The dtype's code, or the number.
+    fn value(self, made_of: &Value) -> Result<Value> {
+        match self {
+            Numpy::DType => {
+                let code = made_of.pointer("/args/0").or_else(|| made_of.get(0)).and_then(Value::as_str);
+                let order = made_of.pointer("/state/1").and_then(Value::as_str).filter(|o| *o == ">");
+                let code = code.ok_or_else(|| Error::corrupt("a dtype of NumPy's has no code"))?;
+                Ok(Value::from(format!("{}{code}", order.unwrap_or_default())))
+            }
+            Numpy::Scalar => {
+                let text = |i: usize| made_of.get(i).and_then(Value::as_str);
+                let parts = text(0).zip(text(1));
+                let (dtype, data) =
+                    parts.ok_or_else(|| Error::corrupt("a number of NumPy's has no dtype or no bytes"))?;
+                number(dtype, data).map_err(|e| e.at("a number of NumPy's"))
+            }
+        }
+    }
+}
+
+/// The number of these bytes, which are in base64, or, as Python 2 wrote them, a character each.
+fn number(dtype: &str, data: &str) -> Result<Value> {
+    let dense: String = data.split_ascii_whitespace().collect();
+    let raw = || data.chars().map(|c| u8::try_from(c).ok()).collect::<Option<Vec<u8>>>();
+    let bytes = STANDARD.decode(dense).ok().or_else(raw);
+    let bytes = bytes.ok_or_else(|| Error::corrupt("its bytes can't be read"))?;
+    let bytes = Bytes::Here(SharedBytes::from(bytes));
+    let tensor =
+        StoredArray::new(Items::parse(dtype)?, Vec::new(), false, bytes, &Limits::default())?.tensor()?;
+    let dtype = tensor.dtype();
+    if dtype == DType::Bool || dtype.is_integer() {
+        let number = kernels::array::cast(&tensor, DType::I64)?.item::<i64>()?;
+        return Ok(if dtype == DType::Bool { Value::from(number != 0) } else { Value::from(number) });
+    }
+    Ok(number_value(kernels::array::cast(&tensor, DType::F64)?.item::<f64>()?))
 }
 
 struct Reader {
@@ -126,19 +188,20 @@ impl Reader {
                 let value = if plain { scalar(&text) } else { Value::from(&*text) };
                 self.close(anchor, value)
             }
-            Event::SequenceStart(anchor, _) => {
-                self.count(1)?;
-                self.open.push(Open { anchor, value: Value::Array(Vec::new()), key: None });
-                Ok(())
+            Event::SequenceStart(anchor, tag) => {
+                let numpy = tag.and_then(|t| Numpy::of_tag(&t.suffix));
+                self.begin(Open { anchor, value: Value::Array(Vec::new()), key: None, numpy })
             }
-            Event::MappingStart(anchor, _) => {
-                self.count(1)?;
-                self.open.push(Open { anchor, value: Value::Object(Map::new()), key: None });
-                Ok(())
+            Event::MappingStart(anchor, tag) => {
+                let numpy = tag.and_then(|t| Numpy::of_tag(&t.suffix));
+                self.begin(Open { anchor, value: Value::Object(Map::new()), key: None, numpy })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open { key: Some(key), .. }) => {
                     Err(Error::corrupt(format!("the key {key:?} has no value")))
+                }
+                Some(Open { anchor, value, numpy: Some(numpy), .. }) => {
+                    self.close(anchor, numpy.value(&value)?)
                 }
                 Some(Open { anchor, value, .. }) => self.close(anchor, value),
                 None => Err(Error::corrupt("something ends that didn't begin")),
@@ -148,6 +211,12 @@ impl Reader {
             }
             _ => Ok(()),
         }
+    }
+
+    fn begin(&mut self, open: Open) -> Result<()> {
+        self.count(1)?;
+        self.open.push(open);
+        Ok(())
     }
 
     fn count(&mut self, values: usize) -> Result<()> {
@@ -260,6 +329,30 @@ keras_version: 2.2.4
         let again =
             read(again.as_bytes(), &Limits::default()).and_then(architecture::of_node).expect("again");
         assert_eq!(again, architecture);
+    }
+
+    #[test]
+    fn numbers_of_numpy_are_numbers() {
+        let text = "rate: !!python/object/apply:numpy.core.multiarray.scalar
+- &id001 !!python/object/apply:numpy.dtype
+  args: [f8, 0, 1]
+  state: !!python/tuple [3, '<', null, null, null, -1, -1, 0]
+- !!binary |
+  AAAAAAAA4D8=
+units: !!python/object/apply:numpy._core.multiarray.scalar
+- !!python/object/apply:numpy.dtype
+  args: [i4, false, true]
+  state: !!python/tuple [3, '>', null, null, null, -1, -1, 0]
+- !!binary |
+  AAAAAw==
+again: !!python/object/apply:numpy.core.multiarray.scalar
+- *id001
+- \"\\0\\0\\0\\0\\0\\0\\xE0?\"
+";
+        let read_text = |text: &str| read(text.as_bytes(), &Limits::default());
+        assert_eq!(read_text(&text).expect("YAML"), json!({"rate": 0.5, "units": 3, "again": 0.5}));
+        let short = text.replace("AAAAAw==", "AAAA");
+        assert!(read_text(&short).expect_err("three bytes").to_string().contains("line"));
     }
 
     #[test]

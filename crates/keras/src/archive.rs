@@ -1,5 +1,6 @@
 //! `.keras`: an archive of the architecture as JSON, the weights as HDF5, and assets; or the same unzipped.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Architecture, Artifact, Asset, Error, ErrorKind, Format, Limits, Memory, Needs, Objects, Place, Report,
+    Architecture, Artifact, Asset, Error, ErrorKind, Format, Held, Limits, Memory, Needs, Objects, Place, Report,
     Result, Salvage, SaveOptions, Source, Target,
 };
 use modelark_hdf5 as hdf5;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::{config, vocabulary, weights};
+use crate::{config, held, vocabulary, weights};
 
 const METADATA: &str = "metadata.json";
 const CONFIG: &str = "config.json";
@@ -132,6 +133,10 @@ impl Format for KerasArchive {
 
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
         weights::bind_tree(model, &read.objects).map_err(|e| e.in_file(read.source.path.clone()))
+    }
+
+    fn held(&self, read: &Artifact, architecture: &Architecture) -> Result<BTreeMap<String, Vec<Held>>> {
+        Ok(held::by_path(&read.objects, architecture))
     }
 }
 

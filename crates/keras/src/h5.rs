@@ -1,10 +1,10 @@
 //! Legacy `.h5`: a list of layers, each a group with its weights in order; around it, the model's configs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Architecture, Artifact, Dialect, Error, Format, Kind, Limits, Needs, ObjectId, Objects, OptimizerState,
+    Architecture, Artifact, Dialect, Error, Format, Held, Kind, Limits, Needs, ObjectId, Objects, OptimizerState,
     OptimizerVariable, Place, Report, Result, Salvage, SaveOptions, Source, Target, Training, nearest,
 };
 use modelark_hdf5 as hdf5;
@@ -12,7 +12,7 @@ use modelark_hdf5::Attribute;
 use serde_json::{Value, json};
 
 use crate::assign::{Pair, assign, fits};
-use crate::{config, naming, optimizer, weights};
+use crate::{config, held, naming, optimizer, weights};
 
 const MODEL_WEIGHTS: &str = "model_weights";
 const OPTIMIZER_WEIGHTS: &str = "optimizer_weights";
@@ -81,6 +81,10 @@ impl Format for H5 {
 
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
         bind_in_order(model, read).map_err(|e| e.in_file(read.source.path.clone()))
+    }
+
+    fn held(&self, read: &Artifact, _: &Architecture) -> Result<BTreeMap<String, Vec<Held>>> {
+        held::by_list(read).map_err(|e| e.in_file(read.source.path.clone()))
     }
 }
 
@@ -320,9 +324,9 @@ fn write(artifact: &Artifact, options: &SaveOptions, writer: &mut hdf5::Writer) 
 }
 
 /// The layers of a file with the paths of their weights, in the file's order, and the paths of the model's own weights.
-type Order = (Vec<(String, Vec<String>)>, Vec<String>);
+pub(crate) type Order = (Vec<(String, Vec<String>)>, Vec<String>);
 
-fn order(read: &Artifact) -> Result<Order> {
+pub(crate) fn order(read: &Artifact) -> Result<Order> {
     let strange = || Error::invalid("these weights weren't read from a .h5 file");
     let json = read.extras.get(ORDER).ok_or_else(strange)?;
     let json: Value = serde_json::from_slice(json).map_err(|_| strange())?;
@@ -375,29 +379,55 @@ fn bind_in_order(model: &mut Objects, read: &Artifact) -> Result<Report> {
 
 /// Binds the layers of a model whose names the file of `read` has, too; the others stay as they are.
 ///
-/// With `skip_mismatch`, a layer whose weights differ in number or shape is left as it is as well, and reported.
+/// With `skip_mismatch`, a layer that has another number of weights is left as it is as well, and so is a weight of another
+/// shape; both are reported.
 ///
 /// # Errors
 /// When `read` isn't of a `.h5` file, when no name is in both, or, unless they are skipped, weights don't fit.
 pub fn bind_by_name(model: &mut Objects, read: &Artifact, skip_mismatch: bool) -> Result<Report> {
-    let (layers, _) = order(read)?;
+    let (layers, own) = order(read)?;
     let mut report = Report::default();
-    let (wanted, _) = naming::legacy(model, Dialect::Keras2);
+    let (wanted, wanted_own) = naming::legacy(model, Dialect::Keras2);
     let mut pairs = Vec::new();
-    let mut met = 0;
-    for (name, paths) in layers.iter().filter(|(_, paths)| !paths.is_empty()) {
-        let Some(layer) = wanted.iter().find(|l| l.name == *name) else {
-            report.note(format!("layer {name:?} of the file isn't in the model"));
-            continue;
-        };
-        met += 1;
-        match pair(read, &format!("layer {name:?}"), &layer.weights, paths) {
-            Ok(found) if !skip_mismatch || found.iter().all(|p| fits(model, p)) => pairs.extend(found),
+    let mut take = |owner: &str, weights: &[(String, ObjectId)], paths: &[String]| {
+        let found = match pair(read, owner, weights, paths) {
             Err(e) if !skip_mismatch => return Err(e.in_file(read.source.path.clone())),
-            _ => report.note(format!("layer {name:?} was skipped: its weights differ in number or shape")),
+            Err(_) => {
+                let (has, holds) = (weights.len(), paths.len());
+                report.note(format!("{owner} was skipped: it has {has} weights, the file {holds} for it"));
+                return Ok(());
+            }
+            Ok(found) => found,
+        };
+        for pair in found {
+            if skip_mismatch && !fits(model, &pair) {
+                let (path, held) = (&pair.path, &pair.value.shape);
+                let shape = model.variable(pair.weight).map(|w| w.shape.as_slice()).unwrap_or_default();
+                report.note(format!("{owner}: {path:?} was skipped: its shape is {held:?}, not {shape:?}"));
+            } else {
+                pairs.push(pair);
+            }
+        }
+        Ok(())
+    };
+    let listed: Vec<_> = layers.iter().filter(|(_, paths)| !paths.is_empty()).collect();
+    for (name, paths) in &listed {
+        for layer in wanted.iter().filter(|l| l.name == *name) {
+            take(&format!("layer {name:?}"), &layer.weights, paths)?;
         }
     }
-    if met == 0 {
+    if !own.is_empty() {
+        take("the model itself", &wanted_own, &own)?;
+    }
+    let in_model = |name: &str| wanted.iter().any(|l| l.name == name);
+    let in_file = |name: &str| listed.iter().any(|(n, _)| n == name);
+    for (name, _) in listed.iter().filter(|(name, _)| !in_model(name)) {
+        report.note(format!("layer {name:?} of the file isn't in the model"));
+    }
+    for layer in wanted.iter().filter(|l| !l.weights.is_empty() && !in_file(&l.name)) {
+        report.note(format!("layer {:?} isn't in the file: it stays as it was", layer.name));
+    }
+    if !listed.iter().any(|(name, _)| in_model(name)) {
         let names: Vec<&str> = wanted.iter().map(|l| l.name.as_str()).collect();
         let near = layers.iter().find_map(|(name, _)| nearest(name, names.iter().copied()));
         return Err(Error::mismatch("no layer of the file has a name that the model has")
@@ -495,7 +525,9 @@ mod tests {
         let mut other = testing::mlp(4);
         assert!(bind_by_name(&mut other, &read, false).is_err());
         let report = bind_by_name(&mut other, &read, true).expect("skips");
-        assert_eq!(report.notes.len(), 1, "{:?}", report.notes);
+        // Each weight by itself, as Keras does.
+        assert_eq!(report.notes.len(), 2, "{:?}", report.notes);
+        assert!(report.notes[0].contains("[5, 3], not [5, 4]"), "{:?}", report.notes);
         let kernel =
             |o: &Objects, path: &str| o.find(path).and_then(|id| o.variable(id)).expect("weight").load();
         let hidden = kernel(&other, "layers/0/kernel").expect("bound");

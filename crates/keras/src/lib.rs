@@ -10,6 +10,7 @@ mod archive;
 mod assign;
 mod config;
 mod h5;
+mod held;
 mod naming;
 mod optimizer;
 mod shards;

@@ -1,11 +1,11 @@
 //! `.weights.h5`: groups that follow the paths of objects, each with its variables by number under `vars`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Kind, Limits, Needs, ObjectId, Objects, OptimizerLayout, Place, Report,
+    Architecture, Artifact, Dialect, Error, Format, Held, Kind, Limits, Needs, ObjectId, Objects, OptimizerLayout, Place, Report,
     Result, Salvage, SaveOptions, Source, Target, Training, Variable, nearest,
 };
 use modelark_hdf5 as hdf5;
@@ -14,15 +14,17 @@ use serde_json::Value;
 
 use crate::assign::{Pair, assign};
 use crate::shards::{Shards, Sink};
-use crate::{config, naming, optimizer};
+use crate::{config, held, naming, optimizer};
 
 /// The group of an object's own variables.
-const VARS: &str = "vars";
+pub(crate) const VARS: &str = "vars";
+/// The list of a model's layers.
+pub(crate) const LAYERS: &str = "layers";
 const OPTIMIZER: &str = "optimizer";
 /// The most bytes of weights in one file of a set, unless a save says otherwise.
 const SHARD: u64 = 5 << 30;
 /// What Keras 2.13 called the list of a model's layers.
-const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
+pub(crate) const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
 
 /// Keras's `.weights.h5`: the weights of a model and its optimizer's variables, by the paths of their owners.
 ///
@@ -107,6 +109,10 @@ impl Format for WeightsH5 {
 
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
         bind_tree(model, &read.objects).map_err(|e| e.in_file(read.source.path.clone()))
+    }
+
+    fn held(&self, read: &Artifact, architecture: &Architecture) -> Result<BTreeMap<String, Vec<Held>>> {
+        Ok(held::by_path(&read.objects, architecture))
     }
 }
 
@@ -326,7 +332,7 @@ fn find<'a>(
     path: &str,
 ) -> Option<(String, &'a [&'a Variable])> {
     let old: Vec<&str> =
-        path.split('/').map(|part| if part == "layers" { OLD_LAYERS } else { part }).collect();
+        path.split('/').map(|part| if part == LAYERS { OLD_LAYERS } else { part }).collect();
     // Attributes that Keras 3 made public: both spellings occur, whatever else the file does.
     let private = path.rsplit_once('/').map(|(owner, name)| format!("{owner}/_{name}"));
     [Some(path.to_owned()), Some(old.join("/")), private]

@@ -138,13 +138,15 @@ impl Convert {
         match self.load.layers(artifact, source) {
             Ok(layers) => assemble(kept, Some(&layers), target, &self.save.options, report),
             // Tensors can be moved without knowing what the layers do.
-            Err(e)
-                if e.kind() == ErrorKind::UnknownClass
-                    && self.weights.is_none()
-                    && lacks(&kept, target).is_none() =>
-            {
-                report.note(format!("kept the source's names for the weights, since {e}"));
-                Ok(kept)
+            Err(e) if e.kind() == ErrorKind::UnknownClass && !target.needs().functions => {
+                match self.load.stand_ins(kept.clone(), source) {
+                    Ok(layers) => assemble(kept, Some(&layers), target, &self.save.options, report),
+                    Err(_) if self.weights.is_none() && lacks(&kept, target).is_none() => {
+                        report.note(format!("kept the source's names for the weights, since {e}"));
+                        Ok(kept)
+                    }
+                    Err(_) => Err(e),
+                }
             }
             Err(e) => Err(e),
         }

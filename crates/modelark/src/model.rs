@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value, nearest,
+    Artifact, Dialect, Error, Format, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value, nearest,
 };
 use modelark_nn as nn;
 use modelark_tensor::Tensor;
@@ -452,19 +452,24 @@ impl Load {
     }
 
     /// The layers of an architecture with their weights bound.
-    pub(crate) fn layers(
+    pub(crate) fn layers(&self, artifact: Artifact, format: &'static dyn Format) -> Result<nn::Model> {
+        self.bound(artifact, format, false)
+    }
+
+    /// The same, with stand-ins for layers that can't be had: to be written, not to be run.
+    pub(crate) fn stand_ins(&self, artifact: Artifact, format: &'static dyn Format) -> Result<nn::Model> {
+        self.bound(artifact, format, true)
+    }
+
+    fn bound(
         &self,
         artifact: Artifact,
-        format: &'static dyn modelark_artifact::Format,
+        format: &'static dyn Format,
+        stand_ins: bool,
     ) -> Result<nn::Model> {
         let architecture =
             artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
         let registry = self.registry.clone().unwrap_or_default();
-        let mut layers = nn::Model::from_architecture(&architecture, &registry)?;
-        if let Some(seed) = self.initialize {
-            layers.initialize(seed)?;
-            layers.note(format!("weights that no file gives were drawn from the seed {seed}"));
-        }
         let other = match &self.weights {
             Some(path) => {
                 let place = Place::of_path(path);
@@ -473,6 +478,19 @@ impl Load {
             }
             None => None,
         };
+        let mut layers = if stand_ins {
+            let held = match &other {
+                Some((weights, format, _)) => format.held(weights, &architecture)?,
+                None => format.held(&artifact, &architecture)?,
+            };
+            nn::Model::with_stand_ins(&architecture, &registry, &held)?
+        } else {
+            nn::Model::from_architecture(&architecture, &registry)?
+        };
+        if let Some(seed) = self.initialize {
+            layers.initialize(seed)?;
+            layers.note(format!("weights that no file gives were drawn from the seed {seed}"));
+        }
         let mut own = artifact.training.clone();
         let training = match other {
             Some((weights, _, label)) if self.by_name.is_some() => {
@@ -510,7 +528,7 @@ fn has_values(artifact: &Artifact) -> bool {
 fn bind(
     layers: &mut nn::Model,
     values: &Artifact,
-    format: &'static dyn modelark_artifact::Format,
+    format: &'static dyn Format,
 ) -> Result<Option<Training>> {
     let mut training = values.training.clone();
     if !layers.is_built() {

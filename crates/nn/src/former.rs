@@ -10,6 +10,32 @@ use serde_json::{Value, json};
 use crate::WeightSpec;
 use crate::config::{DataFormat, Object};
 
+/// A version of Keras, such as `2.3.1`, or `2.2.4-tf` for the Keras within TensorFlow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    number: (u32, u32, u32),
+    within_tensorflow: bool,
+}
+
+impl Version {
+    /// The version that a file names; `None` for what isn't one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (number, suffix) = text.split_once('-').unwrap_or((text, ""));
+        let mut parts = number.split('.').map(|part| {
+            let digits = part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            digits.parse::<u32>().ok()
+        });
+        let number = (parts.next()??, parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0));
+        Some(Version { number, within_tensorflow: suffix.starts_with("tf") })
+    }
+
+    /// Whether it is of the Kerases that were written for TensorFlow 1: all packages before 2.4, and the Keras that was a part
+    /// of TensorFlow before `2.2.4-tf`, which TensorFlow 2.0 has.
+    pub fn is_former(self) -> bool {
+        self.number < if self.within_tensorflow { (2, 2, 4) } else { (2, 4, 0) }
+    }
+}
+
 /// An option's name, and what Keras 1 called it; where it took several options, the value is the list of theirs.
 pub type Former = (&'static str, &'static [&'static str]);
 
@@ -210,12 +236,48 @@ impl FormerWeights {
 /// The weights of a convolution whose first one is the kernel `[spatial.., in, out]` (`transposed`: `[.., out, in]`),
 /// where an older file has the kernel otherwise.
 pub(crate) fn convolution(
-    mut weights: Vec<WeightSpec>,
+    weights: Vec<WeightSpec>,
     origin: &Origin,
     data_format: DataFormat,
     transposed: bool,
 ) -> Option<FormerWeights> {
-    let kernel = weights.first_mut()?;
+    convolutions(weights, 1, origin, data_format, transposed)
+}
+
+/// The weights of convolutions one after the other, whose first `count` are kernels as [`convolution`] has them.
+pub(crate) fn convolutions(
+    mut weights: Vec<WeightSpec>,
+    count: usize,
+    origin: &Origin,
+    data_format: DataFormat,
+    transposed: bool,
+) -> Option<FormerWeights> {
+    let turns: Option<Vec<Turn>> =
+        weights.iter_mut().take(count).map(|kernel| turn(kernel, origin, data_format, transposed)).collect();
+    let turns = turns?;
+    Some(FormerWeights::new(weights, move |mut weights| {
+        for (kernel, turn) in weights.iter_mut().zip(&turns) {
+            let turned = array::transpose(kernel, &turn.axes)?.reshape(&turn.shape)?;
+            *kernel = array::reverse(&turned, &turn.flipped)?;
+        }
+        Ok(weights)
+    }))
+}
+
+/// How a kernel becomes today's.
+struct Turn {
+    axes: Vec<usize>,
+    shape: Vec<usize>,
+    flipped: Vec<usize>,
+}
+
+/// Gives a kernel the shape that an older file has for it; nothing where it lies alike.
+fn turn(
+    kernel: &mut WeightSpec,
+    origin: &Origin,
+    data_format: DataFormat,
+    transposed: bool,
+) -> Option<Turn> {
     let rank = kernel.shape.len();
     let spatial = rank.checked_sub(2)?;
     // The axes of the file's kernel that become today's.
@@ -248,13 +310,8 @@ pub(crate) fn convolution(
         }
     }
     kernel.shape = shape;
-    let flipped: Vec<usize> = if origin.flipped { (0..spatial).collect() } else { Vec::new() };
-    Some(FormerWeights::new(weights, move |mut weights| {
-        if let Some(kernel) = weights.first_mut() {
-            *kernel = array::reverse(&array::transpose(kernel, &axes)?.reshape(&today)?, &flipped)?;
-        }
-        Ok(weights)
-    }))
+    let flipped = if origin.flipped { (0..spatial).collect() } else { Vec::new() };
+    Some(Turn { axes, shape: today, flipped })
 }
 
 /// The weights of a recurrent cell: kernel `[.., in, gates * units]`, recurrent kernel `[.., units, gates * units]`, and
@@ -382,6 +439,18 @@ mod tests {
     fn range(shape: &[usize], from: usize) -> Tensor {
         let count: usize = shape.iter().product();
         Tensor::from_vec((from..from + count).map(|i| i as f32).collect::<Vec<_>>(), shape).expect("range")
+    }
+
+    #[test]
+    fn versions_tell_their_age() {
+        let is_former = |text: &str| Version::parse(text).map(Version::is_former);
+        for old in ["1", "1.2.2", "2.0.8", "2.3.1", "2.1.6-tf", "2.2.4rc1"] {
+            assert_eq!(is_former(old), Some(true), "{old}");
+        }
+        for new in ["2.2.4-tf", "2.3.0-tf", "2.4.0", "2.15.0", "3.0", "3.15.1"] {
+            assert_eq!(is_former(new), Some(false), "{new}");
+        }
+        assert_eq!(is_former("unknown"), None);
     }
 
     #[test]

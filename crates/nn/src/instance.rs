@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::Tensor;
-use modelark_artifact::{Dialect, Error, Kind, ObjectId, Result, Role, Variable};
+use modelark_artifact::{Dialect, Error, ErrorKind, Kind, ObjectId, Result, Role, Variable};
 use serde_json::{Value, json};
 
 use crate::call::Frame;
 use crate::config::{ConfigValue, DTypePolicy, Fields, Object, Reader, Writer, expected};
 use crate::former::modern;
-use crate::layer::Given;
-use crate::layers::Operation;
+use crate::layer::{Given, LayerClone};
+use crate::layers::{Foreign, Operation};
 use crate::model::{MERGE, modern_merge};
 use crate::registry::{built_in, is_built_in};
 use crate::{Argument, Call, Inputs, Layer, Model, Registry, Spec, Tree, WeightSpec};
@@ -37,6 +37,8 @@ struct Inner {
     unknown: Object,
     /// The dialect that the config was read in.
     dialect: Option<Dialect>,
+    /// In a model with stand-ins, whose tensors aren't all known: what to take for inputs that aren't.
+    assumed: Option<Vec<Spec>>,
     body: Body,
 }
 
@@ -80,6 +82,7 @@ impl Instance {
             custom: None,
             unknown: Object::new(),
             dialect: None,
+            assumed: None,
             body,
         }))
     }
@@ -93,6 +96,21 @@ impl Instance {
     /// A layer that holds this model instead of its own.
     pub(crate) fn holding(self, model: Model) -> Self {
         self.with(|i| i.body = Body::Model(model.into()))
+    }
+
+    /// A layer that is this one instead.
+    pub(crate) fn of_layer(self, layer: impl Layer) -> Self {
+        self.with(|i| i.body = Body::Layer(Box::new(layer)))
+    }
+
+    /// A layer of a model with stand-ins, which is given these where its inputs aren't known.
+    pub(crate) fn assuming(self, inputs: Vec<Spec>) -> Self {
+        self.with(|i| i.assumed = Some(inputs))
+    }
+
+    /// Whether the class isn't one of Keras's own.
+    pub(crate) fn is_custom(&self) -> bool {
+        self.0.custom.is_some()
     }
 
     /// A layer of this name; it must be unique in its model.
@@ -227,7 +245,12 @@ impl Instance {
             && !config.contains_key("trainable")
             && Operation::is_class(class);
         let module = if is_op { Some("keras.src.ops.") } else { text("module") };
-        let (mut layer, custom) = reader.registry.make(class, registered, module).map_err(at)?;
+        let (mut layer, custom) = match reader.registry.make(class, registered, module) {
+            Err(e) if reader.stand_ins && e.kind() == ErrorKind::UnknownClass => {
+                (Foreign::unknown(class).boxed(), true)
+            }
+            made => made.map_err(at)?,
+        };
         let mut inner = Inner {
             name: name.to_owned(),
             trainable: true,
@@ -236,6 +259,7 @@ impl Instance {
             custom: custom.then(|| (class.to_owned(), registered.unwrap_or(class).to_owned())),
             unknown: Object::new(),
             dialect: Some(reader.dialect),
+            assumed: None,
             body: Body::Layer(layer.clone()),
         };
         let former = reader.registry.former(class).filter(|_| reader.dialect == Dialect::Keras1 && !custom);
@@ -335,7 +359,7 @@ impl Instance {
         }
         let (mut layer, registry) = (layer.clone(), Registry::default());
         let config = Object::from_iter([(key.to_owned(), value)]);
-        let mut fields = Fields::changing(&config, Reader { dialect: Dialect::Keras3, registry: &registry });
+        let mut fields = Fields::changing(&config, Reader::new(Dialect::Keras3, &registry));
         layer.visit(&mut fields);
         fields.finish_reading().map_err(|e| e.at(self.place()))?;
         Ok(self.clone().with(|i| i.body = Body::Layer(layer)))
@@ -351,11 +375,24 @@ impl Instance {
 
     /// Shapes and dtypes of the outputs of a call.
     pub(crate) fn output_of(&self, given: &Given<Spec>) -> Result<Vec<Spec>> {
-        match &self.0.body {
-            Body::Layer(layer) => layer.output(&self.inputs(given)?),
+        // More outputs than any layer has.
+        const UNKNOWN: usize = 16;
+        let assumed = self.assumed(given);
+        let given = assumed.as_ref().unwrap_or(given);
+        let outputs = match &self.0.body {
+            Body::Layer(layer) => self.inputs(given).and_then(|inputs| layer.output(&inputs)),
             Body::Model(model) => model.output(&given.tensors),
+        };
+        match outputs {
+            Err(_) if self.0.assumed.is_some() => Ok(vec![Spec::unknown(self.0.dtype.compute()?); UNKNOWN]),
+            outputs => outputs.map_err(|e| e.at(self.place())),
         }
-        .map_err(|e| e.at(self.place()))
+    }
+
+    /// The inputs that are taken for those given, in a model with stand-ins.
+    fn assumed(&self, given: &Given<Spec>) -> Option<Given<Spec>> {
+        let spec = self.0.assumed.as_ref()?.first()?;
+        Some(given.map(|_| spec.clone()))
     }
 
     /// The weights that the layer itself has for these inputs, without its sublayers'.
@@ -400,6 +437,8 @@ impl Instance {
 
     /// Adds the layer's object, with its variables and sublayers, to a tree. The variables have no values yet.
     pub(crate) fn attach(&self, tree: &mut Tree<'_>, inputs: &Given<Spec>) -> Result<ObjectId> {
+        let assumed = self.assumed(inputs);
+        let inputs = assumed.as_ref().unwrap_or(inputs);
         if let Some(&id) = tree.known.get(&self.key()) {
             return Ok(id);
         }

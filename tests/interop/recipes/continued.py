@@ -44,13 +44,17 @@ LEGACY: dict[str, Callable[[Any], Any]] = {
     "legacy-Nadam": lambda o: o.Nadam(RATE),
     "legacy-RMSprop": lambda o: o.RMSprop(RATE, momentum=0.5, centered=True),
 }
+# An optimizer that scales losses, around another one.
+SCALED = "Adam-scaled"
+# What a file may become on its way: its weights and state alone, for the architecture to take them up again.
+BETWEEN = {"checkpoint": ("state", "--to", "checkpoint"), ".weights.h5": ("state.weights.h5",)}
 # Where the generations' own rules differ, so that no file can make the step the same.
 DIFFER = ("legacy-SGD", "Adafactor", "Nadam")
 
 
 def checks(world: World) -> Iterator[Check]:
     keras3 = world.environment.keras_major == 3
-    for name in OPTIMIZERS if keras3 else OPTIMIZERS | LEGACY:
+    for name in [SCALED, *(OPTIMIZERS if keras3 else OPTIMIZERS | LEGACY)]:
         # An archive of Keras 2 has no legacy optimizer's state, and a SavedModel gives it none back of any.
         source = ".h5" if name.startswith("legacy") else ".keras"
         # Keras 3 restores no slots from an `.h5`, whoever wrote it.
@@ -59,6 +63,12 @@ def checks(world: World) -> Iterator[Check]:
         for target in targets if keras3 or name != "Nadam" else []:
             what = f"{name}: {source} to {target} trains on"
             yield Check(10, OURS, what, functools.partial(goes_on, world, name, source, target))
+        for form in BETWEEN if keras3 or name != "Nadam" else []:
+            # Legacy optimizers have no place in the weights of archives.
+            if name.startswith("legacy") and form != "checkpoint":
+                continue
+            what = f"{name}: {source} by way of {form} to {targets[-1]} trains on"
+            yield Check(10, OURS, what, functools.partial(goes_round, world, name, source, form, targets[-1]))
         if world.other_keras is not None and name not in DIFFER:
             what = f"{name}: {source} to .keras of the other Keras trains on"
             yield Check(10, OURS, what, functools.partial(other, world, name, source))
@@ -67,6 +77,15 @@ def checks(world: World) -> Iterator[Check]:
 def goes_on(world: World, name: str, source: str, target: str) -> str:
     it = trained(world, name, source)
     path = world.convert(it.path, world.scratch(f"continued-{name}") / f"model{target}", "--dialect", world.dialect)
+    return it.step_agrees(world.keras.models.load_model(str(path)), **CLOSE)
+
+
+def goes_round(world: World, name: str, source: str, form: str, target: str) -> str:
+    it = trained(world, name, source)
+    file, *options = BETWEEN[form]
+    folder = world.scratch(f"continued-{name}")
+    state = world.convert(it.path, folder / file, "--dialect", world.dialect, *options)
+    path = world.convert(it.path, folder / f"model{target}", "--weights", state, "--dialect", world.dialect)
     return it.step_agrees(world.keras.models.load_model(str(path)), **CLOSE)
 
 
@@ -95,8 +114,7 @@ class Trained:
             ],
             name="continued",
         )
-        optimizers = keras.optimizers.legacy if name.startswith("legacy") else keras.optimizers
-        model.compile((LEGACY | OPTIMIZERS)[name](optimizers), "mean_squared_error")
+        model.compile(optimizer(keras, name), "mean_squared_error")
         for _ in range(STEPS):
             self.step(model)
         self.path = world.work / "continued" / f"{name}{source}"
@@ -114,6 +132,14 @@ class Trained:
         assert iterations(model) == STEPS, f"step {iterations(model)} instead of {STEPS}"
         self.step(model)
         return all_close(model.get_weights(), self.after, **tolerance)
+
+
+def optimizer(keras: Any, name: str) -> Any:
+    if name == SCALED:
+        scaled = getattr(keras.optimizers, "LossScaleOptimizer", None) or keras.mixed_precision.LossScaleOptimizer
+        return scaled(keras.optimizers.Adam(RATE), initial_scale=8.0, dynamic_growth_steps=2)
+    optimizers = keras.optimizers.legacy if name.startswith("legacy") else keras.optimizers
+    return (LEGACY | OPTIMIZERS)[name](optimizers)
 
 
 @functools.lru_cache(maxsize=1)

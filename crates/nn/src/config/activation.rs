@@ -427,7 +427,7 @@ mod tests {
     fn a_name_means_what_its_dialect_means() {
         let registry = Registry::default();
         let read = |value: Value, dialect| {
-            Activation::read(&value, &Reader { dialect, registry: &registry }).unwrap()
+            Activation::read(&value, &Reader::new(dialect, &registry)).unwrap()
         };
         let old = read(json!("hard_sigmoid"), Dialect::Keras2);
         let new = read(json!("hard_sigmoid"), Dialect::Keras3);

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn every_form_is_read() {
         let registry = Registry::default();
-        let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+        let reader = Reader::new(Dialect::Keras3, &registry);
         let node = json!({"module": "keras", "class_name": "DTypePolicy", "config": {"name": "mixed_bfloat16"}, "registered_name": null});
         let policy = DTypePolicy::read(&node, &reader).unwrap();
         assert_eq!((policy.variable().unwrap(), policy.compute().unwrap()), (DType::F32, DType::BF16));

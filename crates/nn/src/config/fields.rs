@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use modelark_artifact::{Dialect, Error, Report, Result};
+use modelark_artifact::{Architecture, Dialect, Error, Report, Result};
 use serde_json::{Map, Value};
 
 use crate::Registry;
+use crate::former::Version;
 
 /// A JSON object.
 pub type Object = Map<String, Value>;
@@ -27,8 +28,25 @@ pub trait ConfigValue: Sized {
 pub struct Reader<'a> {
     /// The dialect of the file.
     pub dialect: Dialect,
+    /// The version that wrote it, where it says.
+    pub version: Option<Version>,
     /// The classes that layers within a config may be of.
     pub registry: &'a Registry,
+    /// Whether a layer of another class is kept as it is rather than refused.
+    pub stand_ins: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// What a file in this dialect that names no version is read by.
+    pub fn new(dialect: Dialect, registry: &'a Registry) -> Self {
+        Reader { dialect, version: None, registry, stand_ins: false }
+    }
+
+    /// What an architecture is read by.
+    pub fn of(architecture: &Architecture, registry: &'a Registry) -> Self {
+        let version = architecture.keras_version.as_deref().and_then(Version::parse);
+        Reader { version, ..Reader::new(architecture.dialect, registry) }
+    }
 }
 
 /// What writing a value may depend on, and what is to be said about it afterwards.
@@ -203,6 +221,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether what is being read was written by a Keras from before TensorFlow 2, which computed some things otherwise.
+    pub fn is_former(&self) -> bool {
+        match &self.mode {
+            Mode::Read { reader, .. } => match reader.version {
+                Some(version) => version.is_former(),
+                None => reader.dialect == Dialect::Keras1,
+            },
+            Mode::Write { .. } => false,
+        }
+    }
+
     /// Whether the config is being read.
     pub fn is_reading(&self) -> bool {
         matches!(self.mode, Mode::Read { .. })
@@ -313,7 +342,7 @@ mod tests {
     fn read(config: Value) -> Result<(Sample, Object)> {
         let registry = Registry::default();
         let config = config.as_object().cloned().unwrap_or_default();
-        let mut fields = Fields::reading(&config, Reader { dialect: Dialect::Keras3, registry: &registry });
+        let mut fields = Fields::reading(&config, Reader::new(Dialect::Keras3, &registry));
         let mut sample = Sample::default();
         visit(&mut sample, &mut fields);
         Ok((sample, fields.finish_reading()?))

@@ -346,7 +346,7 @@ mod tests {
         let seeded = |name: &str, config: Value, shape: &[usize]| {
             let node = json!({"class_name": name, "config": config});
             let registry = Registry::default();
-            let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+            let reader = Reader::new(Dialect::Keras3, &registry);
             let read = Initializer::read(&node, &reader).unwrap();
             let drawn = read.tensor(shape, DType::F32, &mut Random::new(1)).unwrap();
             drawn.as_slice::<f32>().unwrap().to_vec()
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn every_form_is_read() {
         let registry = Registry::default();
-        let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+        let reader = Reader::new(Dialect::Keras3, &registry);
         let node = json!({"module": "keras.initializers", "class_name": "RandomNormal",
             "config": {"mean": 0.0, "stddev": 0.5, "seed": 3}, "registered_name": null});
         let read = Initializer::read(&node, &reader).unwrap();

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn old_names_become_classes() {
         let registry = Registry::default();
-        let reader = Reader { dialect: Dialect::Keras2, registry: &registry };
+        let reader = Reader::new(Dialect::Keras2, &registry);
         let old = json!({"class_name": "maxnorm", "config": {"m": 2, "axis": 0}});
         let constraint = Constraint::read(&old, &reader).unwrap();
         assert_eq!(constraint.serialized().class, "MaxNorm");

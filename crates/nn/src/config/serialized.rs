@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn every_form_is_read_and_written_back() {
         let registry = Registry::default();
-        let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+        let reader = Reader::new(Dialect::Keras3, &registry);
         for node in [
             json!("zeros"),
             json!({"module": "keras.losses", "class_name": "Huber", "config": {"delta": 0.5}, "registered_name": null}),

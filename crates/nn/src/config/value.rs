@@ -298,7 +298,7 @@ mod tests {
         keras3: Value,
     ) {
         let registry = Registry::default();
-        let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+        let reader = Reader::new(Dialect::Keras3, &registry);
         let value = T::read(&json, &reader).unwrap();
         assert_eq!(value, wanted);
         assert_eq!(value.write(&mut Writer::new(Dialect::Keras2)), keras2);
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn wrong_forms_are_refused() {
         let registry = Registry::default();
-        let reader = Reader { dialect: Dialect::Keras3, registry: &registry };
+        let reader = Reader::new(Dialect::Keras3, &registry);
         assert!(usize::read(&json!(-1), &reader).is_err());
         assert!(<[usize; 2]>::read(&json!([1, 2, 3]), &reader).is_err());
         assert!(Vec::<i64>::read(&json!([1, "x"]), &reader).unwrap_err().to_string().contains("item 1"));

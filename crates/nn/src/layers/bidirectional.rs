@@ -68,6 +68,8 @@ pub struct Bidirectional {
     layer: Instance,
     backward: Option<Instance>,
     merge_mode: MergeMode,
+    /// Whether a masked step gives what the step before gave, as before TensorFlow 2, and not zeros.
+    repeats_where_masked: bool,
 }
 
 impl Default for Bidirectional {
@@ -79,7 +81,7 @@ impl Default for Bidirectional {
 impl Bidirectional {
     /// This layer forward and one like it backward, their outputs one after the other along the last axis.
     pub fn new(layer: impl Into<Instance>) -> Self {
-        Bidirectional { layer: layer.into(), backward: None, merge_mode: MergeMode::Concat }
+        Bidirectional { layer: layer.into(), backward: None, merge_mode: MergeMode::Concat, repeats_where_masked: false }
     }
 
     /// The same with another layer backward, which must go backwards itself.
@@ -104,13 +106,16 @@ impl Bidirectional {
     }
 
     /// With zeros at masked steps, so that what is turned round stays in place.
-    fn zeros_where_masked(layer: Instance) -> Result<Instance> {
+    fn zeros_where_masked(&self, layer: Instance) -> Result<Instance> {
+        if self.repeats_where_masked {
+            return Ok(layer);
+        }
         let sequences = layer.flag("return_sequences");
         layer.with_option("zero_output_for_mask", json!(sequences))
     }
 
     fn forward(&self) -> Result<Instance> {
-        let layer = Self::zeros_where_masked(self.layer.clone())?;
+        let layer = self.zeros_where_masked(self.layer.clone())?;
         Ok(layer.named(&format!("forward_{}", Self::base(&self.layer))))
     }
 
@@ -123,7 +128,7 @@ impl Bidirectional {
                 layer.named(&format!("backward_{}", Self::base(&self.layer)))
             }
         };
-        Self::zeros_where_masked(layer)
+        self.zeros_where_masked(layer)
     }
 
     fn sequences(&self) -> bool {
@@ -141,7 +146,7 @@ impl Bidirectional {
             let mut own = Bidirectional { backward: None, ..self.clone() };
             own.layer = self.layer.clone();
             let config = |layer: Result<Instance>| layer?.write(&mut Writer::new(Dialect::Keras3));
-            config(own.backward()).ok() != config(Self::zeros_where_masked(given.clone())).ok()
+            config(own.backward()).ok() != config(self.zeros_where_masked(given.clone())).ok()
         });
         let parts = plain(self.layer.clone(), &base).and_then(|layer| {
             let backward = given.map(|g| {
@@ -169,6 +174,10 @@ impl Layer for Bidirectional {
 
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.field("merge_mode", &mut self.merge_mode);
+        self.repeats_where_masked |= f.is_former();
+        if self.repeats_where_masked && !f.is_reading() && self.sequences() {
+            f.note("where steps are masked it gives zeros; before Keras 2.4 it gave what the step before gave");
+        }
         if f.is_reading() {
             f.required("layer", &mut self.layer);
             f.field(BACKWARD, &mut self.backward);

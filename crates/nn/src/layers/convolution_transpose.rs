@@ -84,6 +84,26 @@ impl<const N: usize> ConvolutionTranspose<N> {
         Ok((stride, extra))
     }
 
+    /// Pads the output so that it has this shape, which Keras 1 asked for: several are possible for one input.
+    fn give(&mut self, shape: &[Option<usize>]) {
+        let Sliding { kernel_size, strides, padding, .. } = self.sliding;
+        let mut paddings = [0; N];
+        let mut follows = true;
+        for axis in 0..N {
+            let (size, stride) = (kernel_size[axis], strides[axis].max(1));
+            let Some(extent) = shape.get(self.first_axis() + axis).copied().flatten() else { return };
+            let (input, before) = match padding {
+                Padding::Same => (extent.div_ceil(stride), size % 2),
+                _ => (extent.saturating_sub(size) / stride + 1, size),
+            };
+            paddings[axis] =
+                extent.saturating_sub(before).saturating_sub(input.saturating_sub(1).saturating_mul(stride));
+            let extra = if padding == Padding::Same { 0 } else { size.saturating_sub(stride) };
+            follows &= input.saturating_mul(stride).saturating_add(extra) == extent;
+        }
+        self.output_padding = (!follows).then_some(paddings);
+    }
+
     fn first_axis(&self) -> usize {
         if self.sliding.data_format == DataFormat::ChannelsFirst { 2 } else { 1 }
     }
@@ -112,8 +132,11 @@ impl<const N: usize> Layer for ConvolutionTranspose<N> {
             self.sliding.visit(f);
         }
         f.constant("groups", &[Dialect::Keras2], json!(1));
-        // Keras 1 asked for the output's shape, which follows from the input's.
-        f.constant("output_shape", &[], json!(null));
+        let mut shape: Option<Vec<Option<usize>>> = None;
+        f.read_only("output_shape", &mut shape);
+        if let Some(shape) = shape.filter(|_| f.dialect() == Dialect::Keras1) {
+            self.give(&shape);
+        }
     }
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {

@@ -9,6 +9,7 @@ use super::convolution::{FORMER_1D, FORMER_2D};
 use super::cell::times;
 use super::sliding::{Sliding, depthwise, dilation_method, lift, pad_before, sliding_methods};
 use crate::config::{Fields, Initializer};
+use crate::former::{self, FormerWeights, Origin};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::spatial::{channels_last, extents, squeeze};
 use crate::{Call, Inputs, Layer, Spec};
@@ -196,6 +197,12 @@ impl<const N: usize> Layer for SeparableConvolution<N> {
         let kernels =
             vec![self.depthwise.weight(&self.sliding, channels), self.pointwise.weight("pointwise_kernel", shape)];
         Ok(self.sliding.with_bias(kernels, vec![self.filters]))
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        // Keras 1 had it for images alone.
+        let weights = if N == 2 { self.weights(inputs)? } else { return Ok(None) };
+        Ok(former::convolutions(weights, 2, origin, self.sliding.data_format, false))
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {

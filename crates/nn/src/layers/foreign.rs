@@ -1,18 +1,21 @@
 //! Layers whose computation is Python's own, or another library's: their configs are kept, they don't run.
 
+use std::borrow::Cow;
+
 use modelark_artifact::graph::Sym;
-use modelark_artifact::{Error, ErrorKind, Result};
+use modelark_artifact::{Error, ErrorKind, Held, Result};
 use serde_json::Value;
 
 use super::Entry;
 use super::operation::base64;
-use crate::config::{Fields, Object};
-use crate::{Call, Inputs, Layer, Spec};
+use crate::config::{Fields, Initializer, Object};
+use crate::layer::Sublayer;
+use crate::{Call, Inputs, Instance, Layer, Spec, WeightSpec};
 
 macro_rules! foreign {
     ($($class:literal: $what:literal;)*) => {
         pub(super) const LAYERS: &[Entry] = &[
-            $(Entry::made(&[$class], || Box::new(Foreign { class: $class, what: $what, config: Object::new() })),)*
+            $(Entry::made(&[$class], || Box::new(Foreign::new(Cow::Borrowed($class), $what))),)*
         ];
     };
 }
@@ -30,12 +33,50 @@ foreign! {
 /// executed (Keras: `Lambda`, `TFSMLayer` and others).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Foreign {
-    class: &'static str,
+    class: Cow<'static, str>,
     what: &'static str,
     config: Object,
+    /// The weights that a file holds for it, and whether training changes each, where it stands in for a layer that can't be
+    /// had here.
+    held: Vec<(Held, bool)>,
 }
 
 impl Foreign {
+    fn new(class: Cow<'static, str>, what: &'static str) -> Self {
+        Foreign { class, what, config: Object::new(), held: Vec::new() }
+    }
+
+    /// A layer of a class that nobody registered.
+    pub(crate) fn unknown(class: &str) -> Self {
+        Foreign::new(Cow::Owned(class.to_owned()), "nothing here knows the class")
+    }
+
+    /// Why it doesn't run.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.what
+    }
+
+    /// The same layer with the weights that a file holds for it, in the file's order.
+    ///
+    /// Files list the weights that training changes before the others. So whatever follows a weight whose part of the layer
+    /// was left before isn't trained.
+    pub(crate) fn standing_in(&self, held: &[Held]) -> Self {
+        let part = |h: &Held| h.path.split_last().map(|(_, part)| part.to_vec()).unwrap_or_default();
+        let mut left: Vec<Vec<String>> = Vec::new();
+        let mut trained = true;
+        let mut all = Vec::new();
+        let mut current: Option<Vec<String>> = None;
+        for weight in held {
+            let now = part(weight);
+            if let Some(before) = current.replace(now.clone()).filter(|before| *before != now) {
+                left.push(before);
+            }
+            trained = trained && !left.contains(&now);
+            all.push((weight.clone(), trained));
+        }
+        Foreign { held: all, ..self.clone() }
+    }
+
     fn refusal(&self) -> Error {
         let seen = self.seen();
         let about = if seen.is_empty() { String::new() } else { format!("; {seen}") };
@@ -50,12 +91,14 @@ impl Foreign {
     /// What the code seems to be, by the names and texts in it.
     fn seen(&self) -> String {
         let function = self.config.get("function");
-        if let Some(name) = function.and_then(Value::as_str) {
+        let is_code = self.config.get("function_type").and_then(Value::as_str) == Some("lambda");
+        if let Some(name) = function.and_then(Value::as_str).filter(|_| !is_code) {
             return format!("the function is called {name:?}");
         }
-        // Keras 2 has the code first in a list, Keras 3 in an object.
-        let code = function.and_then(|f| f.pointer("/config/code").or(f.get(0))).and_then(Value::as_str);
-        let names = code.and_then(base64).map(|bytes| texts(&bytes)).unwrap_or_default();
+        // Keras 2 has the code first in a list, Keras 3 in an object; the first versions had it alone.
+        let code = function.and_then(|f| f.pointer("/config/code").or(f.get(0)).or(Some(f))).and_then(Value::as_str);
+        let bytes = code.and_then(|code| base64(code).or_else(|| raw(code)));
+        let names = bytes.map(|bytes| texts(&bytes)).unwrap_or_default();
         let named = function.and_then(|f| f.pointer("/config")).and_then(Value::as_str);
         match (named, names.is_empty()) {
             (Some(name), _) => format!("the function is called {name:?}"),
@@ -63,6 +106,11 @@ impl Foreign {
             (None, true) => String::new(),
         }
     }
+}
+
+/// The bytes that Keras before 2.1 wrote as a character each.
+fn raw(code: &str) -> Option<Vec<u8>> {
+    code.chars().map(|c| u8::try_from(c).ok()).collect()
 }
 
 /// The texts in marshalled code: names, constants, arguments. Nothing of it is executed.
@@ -74,7 +122,8 @@ fn texts(bytes: &[u8]) -> Vec<String> {
         // A reference may be taken of any object: its highest bit says so.
         let (length, start) = match kind & 0x7f {
             b'z' | b'Z' => (bytes.get(at + 1).map(|&l| usize::from(l)), at + 2),
-            b'a' | b'A' | b'u' | b't' => {
+            // Names in code of Python 2 are `s` or `t`, and so is the code itself, which isn't text.
+            b'a' | b'A' | b'u' | b't' | b's' => {
                 let length = bytes.get(at + 1..at + 5).and_then(|l| l.try_into().ok());
                 (length.map(|l| u32::from_le_bytes(l) as usize), at + 5)
             }
@@ -98,7 +147,7 @@ fn texts(bytes: &[u8]) -> Vec<String> {
 
 impl Layer for Foreign {
     fn class_name(&self) -> &str {
-        self.class
+        &self.class
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
@@ -109,6 +158,34 @@ impl Layer for Foreign {
         for (key, value) in &mut self.config {
             f.field(key, value);
         }
+    }
+
+    fn weights(&self, _: &Inputs) -> Result<Vec<WeightSpec>> {
+        let own = self.held.iter().filter_map(|(held, trained)| match &held.path[..] {
+            [name] => {
+                let weight = WeightSpec::new(name, held.shape.clone(), &Initializer::Zeros).dtype(held.dtype);
+                Some(if *trained { weight } else { weight.fixed() })
+            }
+            _ => None,
+        });
+        Ok(own.collect())
+    }
+
+    fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {
+        let mut parts: Vec<(&str, Vec<(Held, bool)>)> = Vec::new();
+        for (held, trained) in &self.held {
+            let Some((first, rest)) = held.path.split_first().filter(|(_, rest)| !rest.is_empty()) else { continue };
+            let inner = (Held { path: rest.to_vec(), ..held.clone() }, *trained);
+            match parts.iter_mut().find(|(name, _)| name == first) {
+                Some((_, list)) => list.push(inner),
+                None => parts.push((first, vec![inner])),
+            }
+        }
+        let part = |(name, held): (&str, Vec<(Held, bool)>)| {
+            let layer = Foreign { held, ..Foreign::new(Cow::Owned(name.to_owned()), self.what) };
+            Sublayer::new(name, &Instance::from(layer).named(name), inputs.all().to_vec())
+        };
+        Ok(parts.into_iter().map(part).collect())
     }
 
     fn output(&self, _: &Inputs) -> Result<Vec<Spec>> {
@@ -132,13 +209,27 @@ mod tests {
         let code = "qQN6AnRm2gJublopcmVsdXoFc2NhbGV6AXg=";
         let function = json!({"class_name": "__lambda__", "config": {"code": code}});
         let config = Object::from_iter([("function".to_owned(), function)]);
-        let lambda = Foreign { class: "Lambda", what: "it calls a function of Python's", config };
+        let lambda = Foreign { config, ..Foreign::new(Cow::Borrowed("Lambda"), "it calls a function of Python's") };
         let refusal = lambda.refusal();
         assert_eq!(refusal.kind(), ErrorKind::UnknownClass);
         assert!(refusal.to_string().contains("scale") && refusal.to_string().contains("registry.register"), "{refusal}");
         let named = json!({"class_name": "function", "config": "double", "module": "mine"});
         let config = Object::from_iter([("function".to_owned(), named)]);
         assert!(Foreign { config, ..lambda }.refusal().to_string().contains("\"double\""));
+    }
+
+    #[test]
+    fn code_of_the_first_versions_is_read_too() {
+        // As Python 2.7 marshals it, a character a byte.
+        let code = "c\u{1}\0\0\0s\u{4}\0\0\0|\0\0St\u{4}\0\0\0relut\u{1}\0\0\0xs\u{6}\0\0\0<here>";
+        let config = |function| {
+            let kind = ("function_type".to_owned(), json!("lambda"));
+            Object::from_iter([("function".to_owned(), function), kind])
+        };
+        for function in [json!(code), json!([code, null, null])] {
+            let lambda = Foreign { config: config(function), ..Foreign::new(Cow::Borrowed("Lambda"), "") };
+            assert_eq!(lambda.seen(), "its bytecode has the names relu, x");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Layer for RandomFourierFeatures {
             Initializer::RandomNormal(0.0, 1.0, Value::Null)
         } else {
             let registry = Registry::default();
-            Initializer::read(&self.kernel_initializer, &Reader { dialect: Dialect::Keras2, registry: &registry })?
+            Initializer::read(&self.kernel_initializer, &Reader::new(Dialect::Keras2, &registry))?
         };
         let bias = Initializer::RandomUniform(0.0, std::f64::consts::TAU, Value::Null);
         let scale = self.scale.unwrap_or(if is_gaussian { (width as f64 / 2.0).sqrt() } else { 1.0 });

@@ -22,6 +22,8 @@ pub struct UpSampling<const N: usize> {
     size: [usize; N],
     data_format: DataFormat,
     interpolation: Interpolation,
+    /// Whether pixels are taken at their corners, not at their centers, as Keras had it before TensorFlow 2.
+    at_corners: bool,
 }
 
 impl<const N: usize> Default for UpSampling<N> {
@@ -37,6 +39,7 @@ impl<const N: usize> UpSampling<N> {
             size,
             data_format: DataFormat::ChannelsLast,
             interpolation: Interpolation::named("nearest"),
+            at_corners: false,
         }
     }
 
@@ -70,6 +73,10 @@ impl<const N: usize> Layer for UpSampling<N> {
         if N == 2 {
             f.field("interpolation", &mut self.interpolation);
             let only_old = ["area", "gaussian", "mitchellcubic"].contains(&self.interpolation.name());
+            self.at_corners |= f.is_former() && self.interpolation.name() == "bilinear";
+            if self.at_corners {
+                f.note("between pixels it finds other values than before Keras 2.4, which took pixels at their corners");
+            }
             if f.dialect() == Dialect::Keras3 && only_old {
                 f.note(format!("Keras 3 has no interpolation {:?}", self.interpolation.name()));
             }
@@ -107,6 +114,9 @@ impl<const N: usize> Layer for UpSampling<N> {
             let factors: Vec<i64> = self.size.iter().map(|&s| s as i64).collect();
             let factors = call.ints(&factors)?;
             let new = call.apply("Mul", &[old, factors])?;
+            if self.at_corners {
+                return call.apply("ResizeBilinear", &[x, new]);
+            }
             self.interpolation.resize(call, x, new, false)
         })?;
         Ok(vec![call.cast(y, dtype)?])

@@ -9,6 +9,7 @@ mod graph;
 mod merged;
 mod objects;
 mod sequential;
+mod stand_in;
 mod summary;
 mod trace;
 
@@ -71,7 +72,14 @@ impl Model {
     /// # Errors
     /// When a class isn't known, a config isn't what its class takes, or the layers don't connect.
     pub fn from_architecture(architecture: &Architecture, registry: &Registry) -> Result<Self> {
-        let reader = Reader { dialect: architecture.dialect, registry };
+        let mut model = Model::read_architecture(architecture, &Reader::of(architecture, registry))?;
+        if model.is_built() {
+            model.objects = model.empty_objects()?;
+        }
+        Ok(model)
+    }
+
+    fn read_architecture(architecture: &Architecture, reader: &Reader<'_>) -> Result<Self> {
         let mut node = plain(&architecture.config);
         if architecture.dialect == Dialect::Keras1 {
             former::spread_data_format(&mut node);
@@ -85,11 +93,8 @@ impl Model {
             .at("architecture")
             .help("its functions can be run from a SavedModel; its weights can be listed and read"));
         }
-        let mut model = Model::read(&node, &reader).map_err(|e| e.at("architecture"))?;
+        let mut model = Model::read(&node, reader).map_err(|e| e.at("architecture"))?;
         model.source = Some(architecture.clone());
-        if model.is_built() {
-            model.objects = model.empty_objects()?;
-        }
         Ok(model)
     }
 
@@ -332,6 +337,7 @@ impl Model {
     fn lies_elsewhere(&self) -> bool {
         let lies = |l: &Instance| {
             l.downcast::<Operation>().is_some()
+                || l.is_custom()
                 || built_in(l.class_name()).is_some_and(Entry::is_elsewhere)
                 || l.model().is_some_and(Model::lies_elsewhere)
         };

@@ -35,6 +35,20 @@ pub(crate) struct Tree<'a> {
 }
 
 impl Tree<'_> {
+    /// A tree of nothing yet, without values.
+    pub fn alone() -> Self {
+        Tree {
+            objects: Objects::default(),
+            known: HashMap::new(),
+            frozen: 0,
+            random: None,
+            attached: Vec::new(),
+            origin: None,
+            converted: Vec::new(),
+            is_bare: false,
+        }
+    }
+
     /// The first value of a weight.
     pub fn initial(&mut self, weight: &WeightSpec, dtype: DType) -> Result<Value> {
         Ok(match &mut self.random {
@@ -128,16 +142,7 @@ impl Model {
         let is_bare = !self.is_built() && random.is_none();
         let inputs = if is_bare { Vec::new() } else { self.inputs()? };
         let inputs: Vec<Spec> = inputs.into_iter().map(|(_, s)| s).collect();
-        let mut tree = Tree {
-            objects: Objects::new(root),
-            known: HashMap::new(),
-            frozen: 0,
-            random,
-            attached: Vec::new(),
-            origin,
-            converted: Vec::new(),
-            is_bare,
-        };
+        let mut tree = Tree { objects: Objects::new(root), random, origin, is_bare, ..Tree::alone() };
         self.attach(&mut tree, Objects::ROOT, &inputs)?;
         Ok(tree)
     }

@@ -162,7 +162,7 @@ impl Optimizer {
     /// Reads an optimizer's node, or its name; `None` for classes that Keras doesn't have.
     pub(crate) fn read(node: &Value, dialect: Dialect) -> Option<Result<Self>> {
         let registry = Registry::default();
-        let reader = Reader { dialect, registry: &registry };
+        let reader = Reader::new(dialect, &registry);
         let node = match Serialized::read(node, &reader) {
             Ok(node) => node,
             Err(error) => return Some(Err(error)),
