@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use modelark_artifact::{
     Artifact, Error, Format, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Target, json_text,
     number_value,
 };
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use modelark_tensor::{DType, SharedBytes, kernels};
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};

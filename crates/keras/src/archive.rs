@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Architecture, Artifact, Asset, Error, ErrorKind, Format, Held, Limits, Memory, Needs, Objects, Place, Report,
-    Result, Salvage, SaveOptions, Source, Target,
+    Architecture, Artifact, Asset, Error, ErrorKind, Format, Held, Limits, Memory, Needs, Objects, Place,
+    Report, Result, Salvage, SaveOptions, Source, Target,
 };
 use modelark_hdf5 as hdf5;
 use serde_json::{Value, json};

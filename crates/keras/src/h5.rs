@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Architecture, Artifact, Dialect, Error, Format, Held, Kind, Limits, Needs, ObjectId, Objects, OptimizerState,
-    OptimizerVariable, Place, Report, Result, Salvage, SaveOptions, Source, Target, Training, nearest,
+    Architecture, Artifact, Dialect, Error, Format, Held, Kind, Limits, Needs, ObjectId, Objects,
+    OptimizerState, OptimizerVariable, Place, Report, Result, Salvage, SaveOptions, Source, Target, Training,
+    nearest,
 };
 use modelark_hdf5 as hdf5;
 use modelark_hdf5::Attribute;

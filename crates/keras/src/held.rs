@@ -42,7 +42,9 @@ pub(crate) fn by_path(read: &Objects, architecture: &Architecture) -> BTreeMap<S
     let mut found = BTreeMap::new();
     for layer in layers.into_iter().flatten() {
         let text = |pointer: &str| layer.pointer(pointer).and_then(Value::as_str);
-        let Some((class, name)) = text("/class_name").zip(text("/config/name").or(text("/name"))) else { continue };
+        let Some((class, name)) = text("/class_name").zip(text("/config/name").or(text("/name"))) else {
+            continue;
+        };
         let dialect = if architecture.dialect == Dialect::Keras3 { Dialect::Keras3 } else { Dialect::Keras2 };
         let base = naming::snake_case(class, dialect);
         let count = counts.entry(base.clone()).or_default();
@@ -55,7 +57,9 @@ pub(crate) fn by_path(read: &Objects, architecture: &Architecture) -> BTreeMap<S
 
 fn of_group(read: &Objects, group: &str) -> Vec<Held> {
     let lists = [weights::LAYERS, weights::OLD_LAYERS];
-    let Some(root) = lists.iter().find_map(|list| read.find(&format!("{list}/{group}"))) else { return Vec::new() };
+    let Some(root) = lists.iter().find_map(|list| read.find(&format!("{list}/{group}"))) else {
+        return Vec::new();
+    };
     let mut held = Vec::new();
     let mut waiting = vec![(root, Vec::new())];
     while let Some((id, path)) = waiting.pop() {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Architecture, Artifact, Dialect, Error, Format, Held, Kind, Limits, Needs, ObjectId, Objects, OptimizerLayout, Place, Report,
-    Result, Salvage, SaveOptions, Source, Target, Training, Variable, nearest,
+    Architecture, Artifact, Dialect, Error, Format, Held, Kind, Limits, Needs, ObjectId, Objects,
+    OptimizerLayout, Place, Report, Result, Salvage, SaveOptions, Source, Target, Training, Variable,
+    nearest,
 };
 use modelark_hdf5 as hdf5;
 use modelark_hdf5::Attribute;
@@ -331,8 +332,7 @@ fn find<'a>(
     groups: &'a HashMap<String, Vec<&'a Variable>>,
     path: &str,
 ) -> Option<(String, &'a [&'a Variable])> {
-    let old: Vec<&str> =
-        path.split('/').map(|part| if part == LAYERS { OLD_LAYERS } else { part }).collect();
+    let old: Vec<&str> = path.split('/').map(|part| if part == LAYERS { OLD_LAYERS } else { part }).collect();
     // Attributes that Keras 3 made public: both spellings occur, whatever else the file does.
     let private = path.rsplit_once('/').map(|(owner, name)| format!("{owner}/_{name}"));
     [Some(path.to_owned()), Some(old.join("/")), private]

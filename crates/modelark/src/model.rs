@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value, nearest,
+    Artifact, Dialect, Error, Format, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value,
+    nearest,
 };
 use modelark_nn as nn;
 use modelark_tensor::Tensor;
@@ -461,12 +462,7 @@ impl Load {
         self.bound(artifact, format, true)
     }
 
-    fn bound(
-        &self,
-        artifact: Artifact,
-        format: &'static dyn Format,
-        stand_ins: bool,
-    ) -> Result<nn::Model> {
+    fn bound(&self, artifact: Artifact, format: &'static dyn Format, stand_ins: bool) -> Result<nn::Model> {
         let architecture =
             artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
         let registry = self.registry.clone().unwrap_or_default();
@@ -525,11 +521,7 @@ fn has_values(artifact: &Artifact) -> bool {
 }
 
 /// Puts what a format read into the layers; gives the training state, its slots with the layers' weights.
-fn bind(
-    layers: &mut nn::Model,
-    values: &Artifact,
-    format: &'static dyn Format,
-) -> Result<Option<Training>> {
+fn bind(layers: &mut nn::Model, values: &Artifact, format: &'static dyn Format) -> Result<Option<Training>> {
     let mut training = values.training.clone();
     if !layers.is_built() {
         // Nobody ever called the model, so that it has no weights; or else it must say what it takes.

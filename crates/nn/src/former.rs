@@ -25,7 +25,8 @@ impl Version {
             let digits = part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
             digits.parse::<u32>().ok()
         });
-        let number = (parts.next()??, parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0));
+        let number =
+            (parts.next()??, parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0));
         Some(Version { number, within_tensorflow: suffix.starts_with("tf") })
     }
 
@@ -272,12 +273,7 @@ struct Turn {
 }
 
 /// Gives a kernel the shape that an older file has for it; nothing where it lies alike.
-fn turn(
-    kernel: &mut WeightSpec,
-    origin: &Origin,
-    data_format: DataFormat,
-    transposed: bool,
-) -> Option<Turn> {
+fn turn(kernel: &mut WeightSpec, origin: &Origin, data_format: DataFormat, transposed: bool) -> Option<Turn> {
     let rank = kernel.shape.len();
     let spatial = rank.checked_sub(2)?;
     // The axes of the file's kernel that become today's.

@@ -426,9 +426,8 @@ mod tests {
     #[test]
     fn a_name_means_what_its_dialect_means() {
         let registry = Registry::default();
-        let read = |value: Value, dialect| {
-            Activation::read(&value, &Reader::new(dialect, &registry)).unwrap()
-        };
+        let read =
+            |value: Value, dialect| Activation::read(&value, &Reader::new(dialect, &registry)).unwrap();
         let old = read(json!("hard_sigmoid"), Dialect::Keras2);
         let new = read(json!("hard_sigmoid"), Dialect::Keras3);
         assert!(old != new && old.is_keras2s_own() && !new.is_keras2s_own());

@@ -34,12 +34,11 @@ impl Model {
         for layer in &mut model.layers {
             let standing = layer.downcast::<Foreign>().map(|foreign| foreign.standing_in(of(layer)));
             let note = standing.as_ref().map(|s| {
-                format!(
-                    "{}: {}; its config was kept as it is, with the {} weights that the file holds for it",
-                    layer.place(),
-                    s.reason(),
-                    of(layer).len()
-                )
+                let weights = match of(layer).len() {
+                    0 => String::new(),
+                    count => format!(", with the {count} weights that the file holds for it"),
+                };
+                format!("{}: {}; its config was kept as it is{weights}", layer.place(), s.reason())
             });
             *layer = match standing {
                 Some(standing) => layer.clone().of_layer(standing),
@@ -140,11 +139,7 @@ mod tests {
         let held = BTreeMap::from([
             (
                 "strange".to_owned(),
-                vec![
-                    held(&["scale"], &[4]),
-                    held(&["inner", "kernel"], &[4, 7]),
-                    held(&["count"], &[]),
-                ],
+                vec![held(&["scale"], &[4]), held(&["inner", "kernel"], &[4, 7]), held(&["count"], &[])],
             ),
             (
                 "lstm".to_owned(),
@@ -156,8 +151,7 @@ mod tests {
         let error = Model::from_architecture(&architecture(), &registry).expect_err("unknown");
         assert_eq!(error.kind(), ErrorKind::UnknownClass);
         let model = Model::with_stand_ins(&architecture(), &registry, &held).expect("stands in");
-        let paths: Vec<String> =
-            model.objects().variables().into_iter().map(|(_, path, _)| path).collect();
+        let paths: Vec<String> = model.objects().variables().into_iter().map(|(_, path, _)| path).collect();
         for path in ["layers/0/scale", "layers/0/inner/kernel", "layers/1/cell/kernel", "layers/2/kernel"] {
             assert!(paths.iter().any(|p| p == path), "{path}: {paths:?}");
         }
