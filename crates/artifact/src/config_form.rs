@@ -44,6 +44,11 @@ pub fn legacy_form(node: &Value) -> Value {
     let mut node = node.clone();
     // Within wrappers, such files have the new form, too.
     each_layer(&mut node, false, &mut |layer| {
+        // Keras 3 finds its ops by their modules alone, in such files, too.
+        let module = layer.get("module").and_then(Value::as_str).unwrap_or_default();
+        if ["keras.src.ops.", "keras.ops."].iter().any(|ops| module.starts_with(ops)) {
+            return;
+        }
         // The old form knows a registered class by its registered name.
         let registered = layer.get("registered_name").and_then(Value::as_str).filter(|n| n.contains('>'));
         if let Some(name) = registered.map(str::to_owned) {

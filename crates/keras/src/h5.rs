@@ -13,7 +13,7 @@ use modelark_hdf5::Attribute;
 use serde_json::{Value, json};
 
 use crate::assign::{Pair, assign, fits};
-use crate::{config, held, naming, optimizer, weights};
+use crate::{config, held, naming, optimizer, vocabulary, weights};
 
 const MODEL_WEIGHTS: &str = "model_weights";
 const OPTIMIZER_WEIGHTS: &str = "optimizer_weights";
@@ -287,6 +287,10 @@ fn write(artifact: &Artifact, options: &SaveOptions, writer: &mut hdf5::Writer) 
         }
         None => String::new(),
     };
+    // Keras 2 has the weights of words among a layer's own.
+    let keras2 = artifact.architecture.as_ref().filter(|_| dialect == Dialect::Keras2);
+    let extended = keras2.map(|a| vocabulary::beside(objects, &a.config)).transpose()?.flatten();
+    let objects = extended.as_ref().unwrap_or(objects);
     let (layers, own) = naming::legacy(objects, dialect);
     let names = layers.iter().map(|l| l.name.clone()).collect();
     set_list(writer, &folder, LAYER_NAMES, names)?;
@@ -342,6 +346,21 @@ pub(crate) fn order(read: &Artifact) -> Result<Order> {
 
 /// Binds layer by layer in order, whatever their names: as Keras loads weights by topology.
 fn bind_in_order(model: &mut Objects, read: &Artifact) -> Result<Report> {
+    let keras2 = read.architecture.as_ref().filter(|a| a.dialect == Dialect::Keras2);
+    let extended = keras2.map(|a| vocabulary::beside(model, &a.config)).transpose()?.flatten();
+    let Some(mut extended) = extended else { return bind_listed(model, read) };
+    let report = bind_listed(&mut extended, read)?;
+    // The weights of words are in the configs already.
+    let own: Vec<ObjectId> = model.variables().into_iter().map(|(id, ..)| id).collect();
+    for id in own {
+        if let (Some(variable), Some(bound)) = (model.variable_mut(id), extended.variable(id)) {
+            variable.value = bound.value.clone();
+        }
+    }
+    Ok(report)
+}
+
+fn bind_listed(model: &mut Objects, read: &Artifact) -> Result<Report> {
     let (layers, own) = order(read)?;
     let mut report = Report::default();
     // Layers without weights are no part of the comparison, on either side.

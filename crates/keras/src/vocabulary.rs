@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use modelark_artifact::tensor::Tensor;
-use modelark_artifact::{Asset, Dialect, Error, ObjectId, Objects, Result, Variable};
+use modelark_artifact::{Asset, Dialect, Error, Kind, ObjectId, Objects, Result, Variable};
 use modelark_hdf5 as hdf5;
 use serde_json::{Value, json};
 
@@ -70,6 +70,39 @@ pub(crate) fn write(config: &Value, dialect: Dialect, writer: &mut hdf5::Writer)
         }
         Ok(())
     })
+}
+
+/// The objects of a model with the weights of words beside each layer's own, as `.h5` files of Keras 2 list them; `None`
+/// where no layer has any.
+pub(crate) fn beside(objects: &Objects, config: &Value) -> Result<Option<Objects>> {
+    let mut extended = objects.clone();
+    let found = add(&mut extended, Objects::ROOT, config, DEPTH)?;
+    Ok(found.then_some(extended))
+}
+
+/// Adds the weights to the layers of the model at `model`, and of the models in it; says whether there are any.
+fn add(objects: &mut Objects, model: ObjectId, config: &Value, depth: usize) -> Result<bool> {
+    let depth = depth.checked_sub(1).ok_or_else(|| Error::limit("its models nest too deep"))?;
+    let layers =
+        config.pointer("/config/layers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let list = objects.get(model).and_then(|o| o.child("layers")).and_then(|id| objects.get(id));
+    let held: Vec<ObjectId> =
+        list.map(|l| l.children.iter().map(|(_, id)| *id).collect()).unwrap_or_default();
+    let mut any = false;
+    for layer in layers {
+        let name = layer.pointer("/config/name").or(layer.get("name")).and_then(Value::as_str);
+        let own = |id: &&ObjectId| naming::layer(objects, **id).map(|l| l.name.as_str()) == name;
+        let Some(&id) = held.iter().find(own) else { continue };
+        if layer.pointer("/config/layers").is_some() {
+            any |= add(objects, id, layer, depth)?;
+        } else if let Some(weights) = layer.get("config").and_then(Value::as_object).and_then(variable) {
+            let tensor = Tensor::from_vec(weights.clone(), [weights.len()])?;
+            let weights = Variable::new(WEIGHTS, tensor).trainable(false);
+            objects.add(id, WEIGHTS, Kind::Variable(weights));
+            any = true;
+        }
+    }
+    Ok(any)
 }
 
 /// The variable that a layer with weights of words has: one for each index.
@@ -167,8 +200,8 @@ fn tokens(bytes: &[u8], of_integers: bool) -> Result<Vec<Value>> {
 
 #[cfg(test)]
 mod tests {
+    use modelark_artifact::ErrorKind;
     use modelark_artifact::tensor::SharedBytes;
-    use modelark_artifact::{ErrorKind, Kind};
 
     use super::*;
 

@@ -699,12 +699,26 @@ impl Call<'_> {
     /// # Errors
     /// When there is no such sublayer, or its call fails.
     pub fn sublayer(&mut self, attribute: &str, layer: &Instance, inputs: &[Sym]) -> Result<Vec<Sym>> {
+        self.sublayer_with(attribute, layer, inputs, &[])
+    }
+
+    /// As [`Call::sublayer`], with keyword arguments besides.
+    ///
+    /// # Errors
+    /// As [`Call::sublayer`].
+    pub fn sublayer_with(
+        &mut self,
+        attribute: &str,
+        layer: &Instance,
+        inputs: &[Sym],
+        keywords: &[(String, Argument<Sym>)],
+    ) -> Result<Vec<Sym>> {
         let object = attribute
             .split('/')
             .try_fold(self.frame.object, |id, name| self.objects.get(id)?.child(name))
             .ok_or_else(|| Error::missing(format!("the layer holds no layer {attribute:?}")))?;
         let arguments: Vec<Argument<Sym>> = inputs.iter().map(|&x| Argument::Tensor(x)).collect();
-        layer.trace(self, object, &arguments, &[])
+        layer.trace(self, object, &arguments, keywords)
     }
 
     /// Puts the names of the nodes that `body` makes under `scope`.

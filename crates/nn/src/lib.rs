@@ -18,6 +18,7 @@ mod instance;
 pub mod layer;
 pub mod layers;
 mod model;
+mod quantization;
 mod random;
 mod registry;
 mod spatial;

@@ -5,11 +5,14 @@ use modelark_artifact::{Error, Result};
 use serde_json::{Value, json};
 
 use super::{ConfigValue, Reader, Writer, expected};
+use crate::quantization::{HISTORY, Quantization};
 
 /// A layer's dtype policy (Keras: `DTypePolicy`, Keras 2: `Policy` or a dtype's name).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DTypePolicy {
     name: String,
+    /// How many of the last steps' largest values float8 keeps.
+    history: usize,
 }
 
 impl Default for DTypePolicy {
@@ -21,7 +24,7 @@ impl Default for DTypePolicy {
 impl DTypePolicy {
     /// A policy by name: a dtype, `mixed_float16` or `mixed_bfloat16`.
     pub fn new(name: impl Into<String>) -> Self {
-        DTypePolicy { name: name.into() }
+        DTypePolicy { name: name.into(), history: HISTORY }
     }
 
     /// The policy's name.
@@ -39,14 +42,15 @@ impl DTypePolicy {
         self.name.split_once("_from_")
     }
 
+    /// How a quantized layer has its weights, in full.
+    pub(crate) fn quantized(&self) -> Result<Option<Quantization>> {
+        self.parts().map(|(mode, _)| Quantization::of_mode(mode, self.history)).transpose()
+    }
+
     /// The policy of what isn't quantized.
     fn source(&self) -> Result<&str> {
-        match self.parts() {
-            None => Ok(&self.name),
-            Some(("int8", source)) => Ok(source),
-            Some((mode, _)) => Err(Error::unsupported(format!("weights that are quantized as {mode}"))
-                .help("int8 is known; or save the model before it is quantized")),
-        }
+        self.quantized()?;
+        Ok(self.parts().map_or(&self.name, |(_, source)| source))
     }
 
     /// The dtype of the weights that aren't quantized.
@@ -100,7 +104,14 @@ impl ConfigValue for DTypePolicy {
                     value.pointer("/config/source_name").and_then(Value::as_str),
                 ) {
                     (Some(mode), source) => {
-                        Ok(DTypePolicy::new(format!("{mode}_from_{}", source.unwrap_or("float32"))))
+                        let mut policy =
+                            DTypePolicy::new(format!("{mode}_from_{}", source.unwrap_or("float32")));
+                        if let Some(history) = value.pointer("/config/amax_history_length") {
+                            let wrong = || expected("a length", history);
+                            let length = history.as_u64().and_then(|n| usize::try_from(n).ok());
+                            policy.history = length.ok_or_else(wrong)?;
+                        }
+                        Ok(policy)
                     }
                     _ => Err(expected("a dtype policy", &json!(node))),
                 },
@@ -123,10 +134,21 @@ impl ConfigValue for DTypePolicy {
             if !writer.is_keras3() {
                 writer.report.note("Keras 2 has no quantized layers: it doesn't load this one");
             }
+            let class = match mode.split('/').next() {
+                Some("int4") if mode.contains('/') => "Int4DTypePolicy",
+                Some("gptq") => "GPTQDTypePolicy",
+                Some("awq") => "AWQDTypePolicy",
+                Some("float8") => "QuantizedFloat8DTypePolicy",
+                _ => "QuantizedDTypePolicy",
+            };
+            let mut config = json!({"mode": mode, "source_name": source});
+            if class == "QuantizedFloat8DTypePolicy" {
+                config["amax_history_length"] = json!(self.history);
+            }
             return json!({
                 "module": "keras.dtype_policies",
-                "class_name": "QuantizedDTypePolicy",
-                "config": {"mode": mode, "source_name": source},
+                "class_name": class,
+                "config": config,
                 "registered_name": null,
             });
         }
@@ -150,11 +172,22 @@ mod tests {
         assert_eq!((policy.variable().unwrap(), policy.compute().unwrap()), (DType::F32, DType::BF16));
         assert_eq!(policy.write(&mut Writer::new(Dialect::Keras3)), json!("mixed_bfloat16"));
         assert_eq!(policy.write(&mut Writer::new(Dialect::Keras2))["class_name"], "Policy");
-        assert!(DTypePolicy::new("int4_from_float32").variable().is_err());
-        let quantized = DTypePolicy::new("int8_from_mixed_bfloat16");
-        assert_eq!((quantized.variable().unwrap(), quantized.compute().unwrap()), (DType::F32, DType::BF16));
-        let written = quantized.write(&mut Writer::new(Dialect::Keras3));
-        assert_eq!(DTypePolicy::read(&written, &reader).unwrap(), quantized);
+        assert!(DTypePolicy::new("int5_from_float32").variable().is_err());
+        for name in [
+            "int8_from_mixed_bfloat16",
+            "int4/16_from_mixed_bfloat16",
+            "gptq/4/-1_from_mixed_bfloat16",
+            "float8_from_mixed_bfloat16",
+        ] {
+            let quantized = DTypePolicy { history: 7, ..DTypePolicy::new(name) };
+            assert_eq!(
+                (quantized.variable().unwrap(), quantized.compute().unwrap()),
+                (DType::F32, DType::BF16)
+            );
+            let written = quantized.write(&mut Writer::new(Dialect::Keras3));
+            let read = DTypePolicy::read(&written, &reader).unwrap();
+            assert_eq!((read.name(), read.history == 7), (name, name.starts_with("float8")));
+        }
         assert!(DTypePolicy::read(&json!(3), &reader).is_err());
     }
 }

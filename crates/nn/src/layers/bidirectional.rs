@@ -4,6 +4,7 @@ use modelark_artifact::graph::Sym;
 use modelark_artifact::{Dialect, Error, Result};
 use serde_json::{Value, json};
 
+use super::rnn::{constants_keyword, split_constants};
 use super::{Entry, LSTM};
 use crate::config::{ConfigValue, Fields, Reader, Writer, expected};
 use crate::layer::Sublayer;
@@ -70,6 +71,8 @@ pub struct Bidirectional {
     merge_mode: MergeMode,
     /// Whether a masked step gives what the step before gave, as before TensorFlow 2, and not zeros.
     repeats_where_masked: bool,
+    /// How many constants a call has that Keras 2 lists after the states.
+    num_constants: usize,
 }
 
 impl Default for Bidirectional {
@@ -81,7 +84,13 @@ impl Default for Bidirectional {
 impl Bidirectional {
     /// This layer forward and one like it backward, their outputs one after the other along the last axis.
     pub fn new(layer: impl Into<Instance>) -> Self {
-        Bidirectional { layer: layer.into(), backward: None, merge_mode: MergeMode::Concat, repeats_where_masked: false }
+        Bidirectional {
+            layer: layer.into(),
+            backward: None,
+            merge_mode: MergeMode::Concat,
+            repeats_where_masked: false,
+            num_constants: 0,
+        }
     }
 
     /// The same with another layer backward, which must go backwards itself.
@@ -178,6 +187,10 @@ impl Layer for Bidirectional {
         if self.repeats_where_masked && !f.is_reading() && self.sequences() {
             f.note("where steps are masked it gives zeros; before Keras 2.4 it gave what the step before gave");
         }
+        f.sparse("num_constants", &mut self.num_constants);
+        if self.num_constants > 0 {
+            f.only_in(Dialect::Keras2);
+        }
         if f.is_reading() {
             f.required("layer", &mut self.layer);
             f.field(BACKWARD, &mut self.backward);
@@ -231,6 +244,8 @@ impl Layer for Bidirectional {
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        let (given, constants) = split_constants(call, given);
+        let keywords = constants_keyword(constants);
         let (&x, initial) = given.split_first().ok_or_else(|| Error::mismatch("it takes a sequence"))?;
         if initial.len() % 2 > 0 {
             return Err(Error::mismatch("it takes as many states for one direction as for the other"));
@@ -238,7 +253,7 @@ impl Layer for Bidirectional {
         let (first, second) = initial.split_at(initial.len() / 2);
         let mut run = |attribute: &str, layer: Instance, states: &[Sym]| {
             let all: Vec<Sym> = std::iter::once(x).chain(states.iter().copied()).collect();
-            let mut made = call.sublayer(attribute, &layer, &all)?;
+            let mut made = call.sublayer_with(attribute, &layer, &all, &keywords)?;
             let states = made.split_off(made.len().min(1));
             made.pop().map(|y| (y, states)).ok_or_else(|| Error::mismatch("its layer gives nothing"))
         };

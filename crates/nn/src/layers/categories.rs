@@ -372,6 +372,7 @@ impl Layer for HashedCrossing {
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.required("num_bins", &mut self.num_bins);
         self.encoding.visit(f);
+        f.without("trainable", Dialect::Keras3);
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {

@@ -74,13 +74,8 @@ impl<const N: usize> ConvolutionTranspose<N> {
         let number = |n: usize| i64::try_from(n).map_err(|_| Error::limit(format!("an extent of {n}")));
         let s = &self.sliding;
         let (size, stride) = (number(s.kernel_size[axis])?, number(s.strides[axis])?);
-        let size = (size - 1).saturating_mul(number(s.dilation_rate[axis])?).saturating_add(1);
-        let extra = match (self.output_padding, s.padding) {
-            (None, Padding::Same) => 0,
-            (None, _) => (size - stride).max(0),
-            (Some(padding), Padding::Same) => size % 2 + number(padding[axis])? - stride,
-            (Some(padding), _) => size.saturating_add(number(padding[axis])?) - stride,
-        };
+        let padding = self.output_padding.map(|p| number(p[axis])).transpose()?;
+        let extra = excess(size, stride, number(s.dilation_rate[axis])?, padding, s.padding == Padding::Same);
         Ok((stride, extra))
     }
 
@@ -106,6 +101,18 @@ impl<const N: usize> ConvolutionTranspose<N> {
 
     fn first_axis(&self) -> usize {
         if self.sliding.data_format == DataFormat::ChannelsFirst { 2 } else { 1 }
+    }
+}
+
+/// By how much an extent of the output is more than the input's times the stride (Keras:
+/// `compute_conv_transpose_output_shape`).
+pub(super) fn excess(size: i64, stride: i64, dilation: i64, output_padding: Option<i64>, same: bool) -> i64 {
+    let size = (size - 1).saturating_mul(dilation).saturating_add(1);
+    match output_padding {
+        None if same => 0,
+        None => (size - stride).max(0),
+        Some(padding) if same => (size % 2).saturating_add(padding) - stride,
+        Some(padding) => size.saturating_add(padding) - stride,
     }
 }
 

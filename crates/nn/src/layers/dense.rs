@@ -2,11 +2,11 @@
 
 use modelark_artifact::Result;
 use modelark_artifact::graph::Sym;
-use modelark_artifact::tensor::DType;
 use serde_json::Value;
 
 use super::Entry;
 use crate::config::{Activation, Fields, Initializer, Regularizer};
+use crate::quantization::Kernel;
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
@@ -86,17 +86,13 @@ impl Layer for Dense {
     }
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
-        let mut weights = vec![self.kernel.weight("kernel", [inputs.first()?.known(-1)?, self.units])];
-        if self.use_bias {
-            weights.push(self.bias.weight("bias", [self.units]));
-        }
-        if inputs.policy().quantization().is_some() {
-            if let Some(kernel) = weights.first_mut() {
-                *kernel = kernel.clone().fixed().dtype(DType::I8);
-            }
-            weights.push(WeightSpec::new("kernel_scale", [self.units], &Initializer::Ones).fixed());
-        }
-        Ok(weights)
+        let extents = [inputs.first()?.known(-1)?, self.units];
+        let kernel = self.kernel.weight("kernel", extents);
+        let bias = self.use_bias.then(|| self.bias.weight("bias", [self.units]));
+        Ok(match inputs.policy().quantized()? {
+            Some(quantization) => quantization.weights(kernel, bias, extents, vec![self.units]),
+            None => std::iter::once(kernel).chain(bias).collect(),
+        })
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
@@ -110,15 +106,25 @@ impl Layer for Dense {
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let [x] = inputs(given)?;
-        let mut y = match call.inputs().policy().quantization() {
+        let quantization = call.inputs().policy().quantized()?;
+        let mut y = match quantization {
             None => {
                 let kernel = call.weight("kernel")?;
                 matmul_last(call, x, kernel, self.units)?
             }
-            Some(_) => self.quantized(call, x)?,
+            Some(quantization) => {
+                let extents = [call.spec(x).known(-1)?, self.units];
+                let kernel =
+                    Kernel { shape: &extents, extents, reduced: &[-1], config: &self.quantization_config };
+                let product = |call: &mut Call<'_>, x, kernel| matmul_last(call, x, kernel, self.units);
+                quantization.apply(call, x, &kernel, product, |_, steps| Ok(steps))?
+            }
         };
         if self.use_bias {
-            let bias = call.weight("bias")?;
+            let mut bias = call.weight("bias")?;
+            if let Some(quantization) = quantization {
+                bias = quantization.bias(call, bias)?;
+            }
             y = call.apply("BiasAdd", &[y, bias])?;
         }
         let out = self.output(call.inputs())?;
@@ -134,40 +140,6 @@ impl Layer for Dense {
 
     fn quantizes(&self) -> bool {
         true
-    }
-}
-
-impl Dense {
-    /// The product with a kernel of `int8`: unless the config says otherwise, of inputs that are quantized alike, each
-    /// row by its largest value (Keras: `AbsMaxQuantizer`).
-    fn quantized(&self, call: &mut Call<'_>, x: Sym) -> Result<Sym> {
-        /// What keeps the scale of rows of zeros finite.
-        const EPSILON: f64 = 1e-7;
-        let compute = call.dtype(x);
-        let (kernel, mut scale) = (call.raw_weight("kernel")?, call.weight("kernel_scale")?);
-        let quantizer = self.quantization_config.pointer("/config/activation_quantizer");
-        let mut rows = x;
-        if quantizer.is_none_or(|q| !q.is_null()) {
-            let size = call.apply("Abs", &[x])?;
-            let most = call.reduce("Max", size, &[-1], true)?;
-            let epsilon = call.scalar(EPSILON, most)?;
-            let most = call.apply("AddV2", &[most, epsilon])?;
-            let (low, high) = (call.scalar(-127.0, x)?, call.scalar(127.0, x)?);
-            let steps = call.apply("RealDiv", &[high, most])?;
-            rows = call.apply("Mul", &[x, steps])?;
-            rows = call.apply("Round", &[rows])?;
-            rows = call.apply("Maximum", &[rows, low])?;
-            rows = call.apply("Minimum", &[rows, high])?;
-            scale = call.apply("Mul", &[scale, steps])?;
-        }
-        // Sums of products of bytes are whole numbers, which float32 holds.
-        let spec = Spec { dtype: DType::F32, ..call.spec(x) };
-        let rows = call.cast(rows, DType::F32)?;
-        call.describe(rows, spec);
-        let kernel = call.cast(kernel, DType::F32)?;
-        let y = matmul_last(call, rows, kernel, self.units)?;
-        let y = call.cast(y, compute)?;
-        call.apply("RealDiv", &[y, scale])
     }
 }
 

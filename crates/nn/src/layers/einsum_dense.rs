@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Entry;
 use crate::config::{Activation, Fields, Initializer, Listed, Regularizer};
+use crate::quantization::{Kernel, Quantization};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
@@ -23,6 +24,8 @@ pub struct EinsumDense {
     kernel: WeightOptions,
     bias: WeightOptions,
     activity_regularizer: Option<Regularizer>,
+    /// How the inputs are quantized, where the kernel is.
+    quantization_config: Value,
 }
 
 impl Default for EinsumDense {
@@ -42,6 +45,7 @@ impl EinsumDense {
             kernel: WeightOptions::new(Initializer::glorot_uniform()),
             bias: WeightOptions::new(Initializer::Zeros),
             activity_regularizer: None,
+            quantization_config: Value::Null,
         }
     }
 
@@ -61,6 +65,19 @@ impl EinsumDense {
     pub fn options(mut self, kernel: WeightOptions, bias: WeightOptions) -> Self {
         (self.kernel, self.bias) = (kernel, bias);
         self
+    }
+
+    /// The equation's letters for an input of so many dimensions.
+    fn letters(&self, rank: usize) -> Result<Letters> {
+        /// Letters of nobody's.
+        const FREE: u32 = 0xe000;
+        let wrong = || Error::invalid(format!("the equation {:?} isn't one of a dense layer", self.equation));
+        let (terms, output) = self.equation.split_once("->").ok_or_else(wrong)?;
+        let (input, kernel) = terms.split_once(',').ok_or_else(wrong)?;
+        let elided = rank.saturating_sub(input.replacen("...", "", 1).chars().count());
+        let dots: String = (FREE..).take(elided).filter_map(char::from_u32).collect();
+        let of = |term: &str| term.replacen("...", &dots, 1).chars().collect();
+        Ok(Letters { input: of(input), kernel: of(kernel), output: of(output) })
     }
 
     /// The extents of output, kernel and bias.
@@ -120,6 +137,60 @@ impl EinsumDense {
     }
 }
 
+/// The axes of input, kernel and output, by letters; what the dots of the equation stand for has letters of its own.
+struct Letters {
+    input: Vec<char>,
+    kernel: Vec<char>,
+    output: Vec<char>,
+}
+
+impl Letters {
+    /// The input's axes that aren't the output's.
+    fn reduced(&self) -> Vec<i64> {
+        let reduced = self.input.iter().enumerate().filter(|(_, c)| !self.output.contains(c));
+        reduced.map(|(i, _)| i as i64).collect()
+    }
+
+    /// How many inputs and outputs the kernel has as a matrix.
+    fn extents(&self, quantization: Quantization, kernel: &[usize]) -> Result<[usize; 2]> {
+        let product = |of: Vec<usize>| {
+            let all = of.into_iter().try_fold(1usize, usize::checked_mul);
+            all.ok_or_else(|| Error::limit("a kernel larger than memory"))
+        };
+        let (rows, columns): (Vec<usize>, Vec<usize>) = match (quantization, kernel) {
+            // Of three axes Keras takes the longest for the model's own.
+            (Quantization::Grouped { .. }, &[a, b, c]) if a >= b && a >= c => (vec![a], vec![b, c]),
+            (Quantization::Grouped { .. }, &[a, b, c]) => (vec![a, b], vec![c]),
+            (Quantization::Grouped { .. }, &[a, b]) => (vec![a], vec![b]),
+            (Quantization::Grouped { .. }, _) => {
+                return Err(Error::unsupported("a kernel in groups that has other than two or three axes"));
+            }
+            _ => {
+                let both = self.kernel.iter().zip(kernel).map(|(c, d)| (self.output.contains(c), *d));
+                let (kept, reduced): (Vec<_>, Vec<_>) = both.partition(|(kept, _)| *kept);
+                (reduced.into_iter().map(|(_, d)| d).collect(), kept.into_iter().map(|(_, d)| d).collect())
+            }
+        };
+        Ok([product(rows)?, product(columns)?])
+    }
+
+    /// Numbers of the input's axes, the reduced ones of one value, as the output's axes.
+    fn align(&self, call: &mut Call<'_>, x: Sym) -> Result<Sym> {
+        let mut y = match &self.reduced()[..] {
+            [] => x,
+            axes => call.op("Squeeze").input(x).attr("squeeze_dims", axes.to_vec()).one()?,
+        };
+        let kept: Vec<char> = self.input.iter().copied().filter(|c| self.output.contains(c)).collect();
+        let order: Vec<usize> = self.output.iter().filter_map(|c| kept.iter().position(|k| k == c)).collect();
+        y = call.transpose(y, &order)?;
+        for (i, _) in self.output.iter().enumerate().filter(|(_, c)| !kept.contains(c)) {
+            let axis = call.int(i as i64)?;
+            y = call.apply("ExpandDims", &[y, axis])?;
+        }
+        Ok(y)
+    }
+}
+
 struct Shapes {
     output: Vec<Option<usize>>,
     kernel: Vec<usize>,
@@ -139,16 +210,29 @@ impl Layer for EinsumDense {
         self.kernel.visit("kernel", f);
         self.bias.visit("bias", f);
         f.sparse("activity_regularizer", &mut self.activity_regularizer);
-        for key in ["quantization_config", "gptq_unpacked_column_size"] {
-            f.constant(key, &[], Value::Null);
-        }
+        f.keras3("quantization_config", &mut self.quantization_config);
+        f.constant("gptq_unpacked_column_size", &[], Value::Null);
     }
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
-        let shapes = self.analyse(inputs.first()?)?;
-        let mut weights = vec![self.kernel.weight("kernel", shapes.kernel)];
-        weights.extend(shapes.bias.map(|bias| self.bias.weight("bias", bias)));
-        Ok(weights)
+        let input = inputs.first()?;
+        let shapes = self.analyse(input)?;
+        let kernel = self.kernel.weight("kernel", shapes.kernel.clone());
+        let bias = shapes.bias.map(|bias| self.bias.weight("bias", bias));
+        let Some(quantization) = inputs.policy().quantized()? else {
+            return Ok(std::iter::once(kernel).chain(bias).collect());
+        };
+        let letters = self.letters(input.rank()?)?;
+        let scale = letters.output.iter().map(|c| {
+            let own = letters.kernel.iter().position(|k| k == c);
+            own.and_then(|i| shapes.kernel.get(i)).copied().unwrap_or(1)
+        });
+        let extents = letters.extents(quantization, &shapes.kernel)?;
+        Ok(quantization.weights(kernel, bias, extents, scale.collect()))
+    }
+
+    fn quantizes(&self) -> bool {
+        true
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
@@ -159,10 +243,29 @@ impl Layer for EinsumDense {
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let [x] = inputs(given)?;
         let shapes = self.analyse(call.inputs().first()?)?;
-        let kernel = call.weight("kernel")?;
-        let mut y = einsum(call, &self.equation, &[x, kernel])?;
+        let quantization = call.inputs().policy().quantized()?;
+        let mut y = match quantization {
+            None => {
+                let kernel = call.weight("kernel")?;
+                einsum(call, &self.equation, &[x, kernel])?
+            }
+            Some(quantization) => {
+                let letters = self.letters(call.inputs().first()?.rank()?)?;
+                let kernel = Kernel {
+                    shape: &shapes.kernel,
+                    extents: letters.extents(quantization, &shapes.kernel)?,
+                    reduced: &letters.reduced(),
+                    config: &self.quantization_config,
+                };
+                let product = |call: &mut Call<'_>, x, kernel| einsum(call, &self.equation, &[x, kernel]);
+                quantization.apply(call, x, &kernel, product, |call, steps| letters.align(call, steps))?
+            }
+        };
         if shapes.bias.is_some() {
-            let bias = call.weight("bias")?;
+            let mut bias = call.weight("bias")?;
+            if let Some(quantization) = quantization {
+                bias = quantization.bias(call, bias)?;
+            }
             y = call.apply("AddV2", &[y, bias])?;
         }
         let output = call.inputs().first()?.with_shape(shapes.output);

@@ -1,6 +1,6 @@
 //! Embedding, ReversibleEmbedding and Masking: where masks of time steps begin.
 
-use modelark_artifact::{Dialect, Result};
+use modelark_artifact::{Dialect, Error, Result};
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
 use serde_json::Value;
@@ -9,6 +9,7 @@ use super::Entry;
 use super::dense::matmul_last;
 use crate::config::{Fields, Initializer};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
+use crate::quantization::{Quantization, by_groups, rounded, unpacked};
 use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] =
@@ -79,11 +80,10 @@ impl Layer for Embedding {
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
         let weight = self.embeddings.weight("embeddings", [self.input_dim, self.output_dim]);
-        if inputs.policy().quantization().is_none() {
-            return Ok(vec![weight]);
+        match inputs.policy().quantized()? {
+            Some(quantization) => self.quantized_weights(quantization, weight),
+            None => Ok(vec![weight]),
         }
-        let scale = WeightSpec::new("embeddings_scale", [self.input_dim], &Initializer::Ones);
-        Ok(vec![weight.fixed().dtype(DType::I8), scale.fixed()])
     }
 
     fn quantizes(&self) -> bool {
@@ -106,15 +106,22 @@ impl Layer for Embedding {
             DType::I32 | DType::I64 => x,
             _ => call.cast(x, DType::I32)?,
         };
-        let embeddings = call.weight("embeddings")?;
+        let compute = call.inputs().compute_dtype();
         let axis = call.int(0)?;
-        let y = call.apply("GatherV2", &[embeddings, indices, axis])?;
-        if call.inputs().policy().quantization().is_none() {
-            return Ok(vec![y]);
+        let look_up = |call: &mut Call<'_>, table: Sym| call.apply("GatherV2", &[table, indices, axis]);
+        let Some(quantization) = call.inputs().policy().quantized()? else {
+            let embeddings = call.weight("embeddings")?;
+            return Ok(vec![look_up(call, embeddings)?]);
+        };
+        let embeddings = self.bytes(call, quantization)?;
+        let y = look_up(call, embeddings)?;
+        let (y, scale) = (call.cast(y, compute)?, call.weight("embeddings_scale")?);
+        let scale = look_up(call, scale)?;
+        if let Quantization::Int4 { block: Some(_) } = quantization {
+            let (zero, groups) = (call.raw_weight("embeddings_zero")?, call.raw_weight("g_idx")?);
+            let zero = look_up(call, zero)?;
+            return Ok(vec![by_groups(call, y, [scale, zero], groups, -1)?]);
         }
-        let y = call.cast(y, call.inputs().compute_dtype())?;
-        let scale = call.weight("embeddings_scale")?;
-        let scale = call.apply("GatherV2", &[scale, indices, axis])?;
         let last = call.int(-1)?;
         let scale = call.apply("ExpandDims", &[scale, last])?;
         Ok(vec![call.apply("RealDiv", &[y, scale])?])
@@ -132,6 +139,37 @@ impl Layer for Embedding {
     /// Integers come in as they are, also as floats.
     fn autocasts(&self) -> bool {
         false
+    }
+}
+
+impl Embedding {
+    /// The weights that stand for the vectors.
+    fn quantized_weights(&self, quantization: Quantization, weight: WeightSpec) -> Result<Vec<WeightSpec>> {
+        let scales = |shape: Vec<usize>| WeightSpec::new("embeddings_scale", shape, &Initializer::Ones).fixed();
+        let bytes = weight.fixed().dtype(DType::I8);
+        Ok(match quantization {
+            Quantization::Int8 => vec![bytes, scales(vec![self.input_dim])],
+            Quantization::Int4 { block } => {
+                let packed = WeightSpec { shape: vec![self.input_dim, self.output_dim.div_ceil(2)], ..bytes };
+                let Some(block) = block else { return Ok(vec![packed, scales(vec![self.input_dim])]) };
+                let shape = vec![self.input_dim, self.output_dim.div_ceil(block)];
+                let zero = |name: &str, shape: Vec<usize>, dtype| {
+                    WeightSpec::new(name, shape, &Initializer::Zeros).fixed().dtype(dtype)
+                };
+                let groups = zero("g_idx", vec![self.output_dim], DType::F32);
+                vec![packed, scales(shape.clone()), zero("embeddings_zero", shape, DType::I8), groups]
+            }
+            _ => return Err(Error::unsupported("vectors that are quantized otherwise than as int8 or int4")),
+        })
+    }
+
+    /// The whole numbers of the vectors.
+    fn bytes(&self, call: &mut Call<'_>, quantization: Quantization) -> Result<Sym> {
+        let embeddings = call.raw_weight("embeddings")?;
+        match quantization {
+            Quantization::Int4 { .. } => unpacked(call, embeddings, self.output_dim, 1, true),
+            _ => Ok(embeddings),
+        }
     }
 }
 
@@ -169,6 +207,38 @@ impl ReversibleEmbedding {
     }
 }
 
+impl ReversibleEmbedding {
+    /// The way back by quantized weights, of inputs that are rounded alike unless the config says otherwise.
+    fn reversed(&self, call: &mut Call<'_>, x: Sym, quantization: Quantization) -> Result<Sym> {
+        let (own, compute) = (&self.embedding, call.inputs().compute_dtype());
+        let x = call.cast(x, compute)?;
+        let quantizer = own.quantization_config.pointer("/config/activation_quantizer");
+        let (rows, steps) = match quantizer {
+            Some(Value::Null) => (x, call.scalar(1.0, x)?),
+            quantizer => rounded(call, x, &[-1], quantizer)?,
+        };
+        call.describe(rows, call.spec(x));
+        let name = if self.tie_weights { "embeddings_scale" } else { "reverse_embeddings_scale" };
+        let scale = call.weight(name)?;
+        let mut kernel = match self.tie_weights {
+            true => own.bytes(call, quantization)?,
+            false => call.raw_weight("reverse_embeddings")?,
+        };
+        kernel = call.cast(kernel, compute)?;
+        let in_blocks = matches!(quantization, Quantization::Int4 { block: Some(_) });
+        if in_blocks {
+            let (zero, groups) = (call.raw_weight("embeddings_zero")?, call.raw_weight("g_idx")?);
+            kernel = by_groups(call, kernel, [scale, zero], groups, 1)?;
+        }
+        if self.tie_weights {
+            kernel = call.transpose(kernel, &[1, 0])?;
+        }
+        let y = matmul_last(call, rows, kernel, own.input_dim)?;
+        let scale = if in_blocks { steps } else { call.apply("Mul", &[steps, scale])? };
+        call.apply("RealDiv", &[y, scale])
+    }
+}
+
 impl Layer for ReversibleEmbedding {
     fn class_name(&self) -> &str {
         "ReversibleEmbedding"
@@ -184,11 +254,24 @@ impl Layer for ReversibleEmbedding {
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
         let mut weights = self.embedding.weights(inputs)?;
-        if !self.tie_weights {
-            let shape = [self.embedding.output_dim, self.embedding.input_dim];
-            weights.push(self.embedding.embeddings.weight("reverse_embeddings", shape));
+        if self.tie_weights {
+            return Ok(weights);
+        }
+        let extents = [self.embedding.output_dim, self.embedding.input_dim];
+        let weight = self.embedding.embeddings.weight("reverse_embeddings", extents);
+        match inputs.policy().quantized()? {
+            None => weights.push(weight),
+            Some(Quantization::Int8) => {
+                weights.push(weight.fixed().dtype(DType::I8));
+                weights.push(WeightSpec::new("reverse_embeddings_scale", [extents[1]], &Initializer::Ones).fixed());
+            }
+            Some(_) => return Err(Error::unsupported("weights of their own for the way back, in fewer than 8 bits")),
         }
         Ok(weights)
+    }
+
+    fn quantizes(&self) -> bool {
+        true
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
@@ -207,17 +290,22 @@ impl Layer for ReversibleEmbedding {
             return self.embedding.call(call, given);
         }
         let [x] = inputs(given)?;
-        let mut kernel = match self.tie_weights {
-            true => {
-                let embeddings = call.weight("embeddings")?;
-                call.transpose(embeddings, &[1, 0])?
+        let quantization = call.inputs().policy().quantized()?;
+        let mut y = match quantization {
+            Some(quantization) => self.reversed(call, x, quantization)?,
+            None => {
+                let kernel = match self.tie_weights {
+                    true => {
+                        let embeddings = call.weight("embeddings")?;
+                        call.transpose(embeddings, &[1, 0])?
+                    }
+                    false => call.weight("reverse_embeddings")?,
+                };
+                let dtype = self.reverse_dtype.unwrap_or(call.inputs().compute_dtype());
+                let (x, kernel) = (call.cast(x, dtype)?, call.cast(kernel, dtype)?);
+                matmul_last(call, x, kernel, self.embedding.input_dim)?
             }
-            false => call.weight("reverse_embeddings")?,
         };
-        let dtype = self.reverse_dtype.unwrap_or(call.inputs().compute_dtype());
-        let x = call.cast(x, dtype)?;
-        kernel = call.cast(kernel, dtype)?;
-        let mut y = matmul_last(call, x, kernel, self.embedding.input_dim)?;
         if let Some(cap) = self.logit_soft_cap {
             let cap = call.scalar(cap, y)?;
             y = call.apply("RealDiv", &[y, cap])?;

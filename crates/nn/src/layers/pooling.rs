@@ -325,24 +325,29 @@ impl<P: Pool, const N: usize> Layer for AdaptivePooling<P, N> {
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
-        let [mut x] = inputs(given)?;
-        let spec = call.spec(x);
-        for (axis, parts) in (self.first()..).zip(self.output_size) {
-            let extent = spec.known(axis as i64)?;
-            if parts == 0 || extent == 0 || parts > 1 << 12 {
-                return Err(Error::mismatch(format!("{extent} values in {parts} parts")));
-            }
-            let mut pooled = Vec::with_capacity(parts);
-            for part in 0..parts {
-                let bound = |n: usize| n.checked_mul(extent).ok_or_else(|| Error::limit("too many parts"));
-                let (begin, end) = (bound(part)? / parts, bound(part + 1)?.div_ceil(parts));
-                let mut slices = vec![(None, None, 1); axis];
-                slices.push((Some(begin as i64), Some(end as i64), 1));
-                let window = call.slice(x, &slices)?;
-                pooled.push(call.reduce(P::WHOLE, window, &[axis as i64], true)?);
-            }
-            x = call.concat(&pooled, axis as i64)?;
-        }
-        Ok(vec![x])
+        let [x] = inputs(given)?;
+        Ok(vec![adaptive(call, x, P::WHOLE, self.first(), &self.output_size)?])
     }
+}
+
+/// Reduces each dimension from `first` on to as many parts as `sizes` say.
+pub(super) fn adaptive(call: &mut Call<'_>, mut x: Sym, op: &str, first: usize, sizes: &[usize]) -> Result<Sym> {
+    let spec = call.spec(x);
+    for (axis, &parts) in (first..).zip(sizes) {
+        let extent = spec.known(axis as i64)?;
+        if parts == 0 || extent == 0 || parts > 1 << 12 {
+            return Err(Error::mismatch(format!("{extent} values in {parts} parts")));
+        }
+        let mut pooled = Vec::with_capacity(parts);
+        for part in 0..parts {
+            let bound = |n: usize| n.checked_mul(extent).ok_or_else(|| Error::limit("too many parts"));
+            let (begin, end) = (bound(part)? / parts, bound(part + 1)?.div_ceil(parts));
+            let mut slices = vec![(None, None, 1); axis];
+            slices.push((Some(begin as i64), Some(end as i64), 1));
+            let window = call.slice(x, &slices)?;
+            pooled.push(call.reduce(op, window, &[axis as i64], true)?);
+        }
+        x = call.concat(&pooled, axis as i64)?;
+    }
+    Ok(x)
 }

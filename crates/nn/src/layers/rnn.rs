@@ -4,13 +4,13 @@ use std::fmt::Debug;
 
 use modelark_artifact::graph::{Builder, Sym};
 use modelark_artifact::tensor::DType;
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
 use serde_json::Value;
 
 use super::{Entry, GRUCell, LSTMCell, SimpleRNNCell};
 use crate::config::{Activation, DTypePolicy, Fields, Regularizer};
 use crate::layer::{Sublayer, inputs};
-use crate::{Call, Inputs, Instance, Layer, Spec};
+use crate::{Argument, Call, Inputs, Instance, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[Entry::of::<RNN>(&["RNN"])];
 
@@ -68,7 +68,8 @@ pub type RNN = Recurrent<AnyCell>;
 
 /// A recurrent layer over a cell (Keras: `RNN`, `LSTM`, `GRU`, `SimpleRNN`, `ConvLSTM2D` and its relations).
 ///
-/// It takes the sequence, `[batch, steps, ..]`, and the states to begin with where they are given. A stateful layer
+/// It takes the sequence, `[batch, steps, ..]`, and the states to begin with where they are given; Keras 2's also takes
+/// `constants` by keyword, tensors that the cell is given at every step by a keyword of the same name. A stateful layer
 /// begins each call with the states that the call before ended with; `Model::reset_states` makes them zeros again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recurrent<C> {
@@ -80,6 +81,8 @@ pub struct Recurrent<C> {
     unroll: bool,
     time_major: bool,
     zero_output_for_mask: bool,
+    /// How many constants a call has that Keras 2 lists after the states.
+    num_constants: usize,
     activity_regularizer: Option<Regularizer>,
 }
 
@@ -153,6 +156,10 @@ impl<C: Cell> Layer for Recurrent<C> {
         f.field("unroll", &mut self.unroll);
         f.keras2("time_major", &mut self.time_major);
         f.sparse("zero_output_for_mask", &mut self.zero_output_for_mask);
+        f.sparse("num_constants", &mut self.num_constants);
+        if self.num_constants > 0 {
+            f.only_in(Dialect::Keras2);
+        }
         self.cell.visit_in_layer(f);
         f.sparse("activity_regularizer", &mut self.activity_regularizer);
         for key in ["input_dim", "input_length", "consume_less"] {
@@ -198,6 +205,7 @@ impl<C: Cell> Layer for Recurrent<C> {
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let cell = self.cell.instance(call.inputs().policy());
+        let (given, constants) = split_constants(call, given);
         let (&x, initial) = given.split_first().ok_or_else(|| Error::mismatch("it takes a sequence"))?;
         let step = self.step(call.inputs().first()?)?;
         let specs = cell.states(&step)?;
@@ -218,8 +226,11 @@ impl<C: Cell> Layer for Recurrent<C> {
             )));
         }
         let [sequence, last, states @ ..] = &match fused(&cell, call.inputs())? {
+            Some(_) if !constants.is_empty() => {
+                return Err(Error::mismatch("the cell takes no constants").at(cell_place(&cell)));
+            }
             Some(fused) => self.run_fused(call, fused, x, &initial)?,
-            None => self.scan(call, &cell, x, &initial)?,
+            None => self.scan(call, &cell, x, &initial, constants)?,
         }[..] else {
             return Err(Error::mismatch("a recurrent op gives an output and states"));
         };
@@ -240,6 +251,20 @@ impl<C: Cell> Layer for Recurrent<C> {
         Ok(vec![mask.filter(|_| self.return_sequences)])
     }
 }
+
+/// The tensors of a call without the constants, and these.
+pub(super) fn split_constants<'a>(call: &Call<'_>, given: &'a [Sym]) -> (&'a [Sym], &'a [Sym]) {
+    let count = call.inputs().argument(CONSTANTS).map_or(0, |a| a.tensors().len());
+    given.split_at(given.len().saturating_sub(count))
+}
+
+/// Constants as a keyword argument of a call.
+pub(super) fn constants_keyword(constants: &[Sym]) -> Vec<(String, Argument<Sym>)> {
+    let list = || Argument::List(constants.iter().map(|&c| Argument::Tensor(c)).collect());
+    if constants.is_empty() { Vec::new() } else { vec![(CONSTANTS.to_owned(), list())] }
+}
+
+const CONSTANTS: &str = "constants";
 
 /// A cell that has an op which runs a whole sequence.
 pub(super) struct Fused<'a> {
@@ -299,7 +324,15 @@ impl<C: Cell> Recurrent<C> {
     }
 
     /// Runs any cell in a loop: the outputs of all steps, the last one, and the states.
-    fn scan(&self, call: &mut Call<'_>, cell: &Instance, x: Sym, initial: &[Sym]) -> Result<Vec<Sym>> {
+    fn scan(
+        &self,
+        call: &mut Call<'_>,
+        cell: &Instance,
+        x: Sym,
+        initial: &[Sym],
+        constants: &[Sym],
+    ) -> Result<Vec<Sym>> {
+        let constant_specs: Vec<Spec> = constants.iter().map(|&c| call.spec(c)).collect();
         let input = call.inputs().first()?.clone();
         let step = self.step(&input)?;
         let known = self.given_by_step(cell, step.clone())?;
@@ -318,6 +351,7 @@ impl<C: Cell> Recurrent<C> {
         let reserve = call.op("TensorListReserve").inputs(&[anything, steps]).attr("element_dtype", dtype);
         let outs = reserve.one()?;
         let mut captures = vec![steps, xs];
+        captures.extend_from_slice(constants);
         if let Some(mask) = x_mask {
             let mask = self.time_first(call, mask, 2)?;
             let anything = call.ints(&[-1])?;
@@ -331,17 +365,19 @@ impl<C: Cell> Recurrent<C> {
             let [time, outs, last, before @ ..] = state else {
                 return Err(Error::mismatch("the loop has a time, outputs and states"));
             };
-            let (xs, masks) = match captures {
-                [_, xs, masks @ ..] => (*xs, masks.first().copied()),
-                _ => return Err(Error::mismatch("the loop has a sequence")),
-            };
+            let [_, xs, rest @ ..] = captures else { return Err(Error::mismatch("the loop has a sequence")) };
+            let (constants, masks) = rest.split_at(constant_specs.len().min(rest.len()));
+            let (xs, masks) = (*xs, masks.first().copied());
+            for (&constant, spec) in constants.iter().zip(constant_specs) {
+                call.describe(constant, spec);
+            }
             let x = item(call, xs, *time, element, dtype)?;
             call.describe(x, step.clone());
             for (&state, spec) in before.iter().zip(state_specs) {
                 call.describe(state, spec.clone());
             }
             let given: Vec<Sym> = std::iter::once(x).chain(before.iter().copied()).collect();
-            let made = call.sublayer("cell", cell, &given)?;
+            let made = call.sublayer_with("cell", cell, &given, &constants_keyword(constants))?;
             let (&y, states) = made.split_first().ok_or_else(|| Error::mismatch("the cell gives nothing"))?;
             let mut out = call.cast(y, dtype)?;
             let counts = masks.map(|masks| item(call, masks, *time, 1, DType::Bool)).transpose()?;

@@ -325,16 +325,23 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Keras 2 puts the states that a recurrent layer begins with into a list with its input, Keras 3 beside it.
+/// Keras 2 puts the states that a recurrent layer begins with, and constants, into a list with its input, Keras 3 beside it.
 fn states_by_keyword(layer: &Instance, mut call: Call) -> Call {
     let states = layer.layer().and_then(|l| l.arguments().get(1).copied());
     if let (Some("initial_state"), [Argument::List(items)]) = (states, &mut call.args[..])
         && items.len() > 1
     {
-        let rest = items.split_off(1);
+        let count =
+            layer.option("num_constants").and_then(|n| usize::try_from(n.as_u64()?).ok()).unwrap_or(0);
+        let mut rest = items.split_off(1);
+        let constants = rest.split_off(rest.len().saturating_sub(count));
         let input = items.pop().unwrap_or(Argument::List(Vec::new()));
         call.args = vec![input];
-        call.keywords.push(("initial_state".to_owned(), Argument::List(rest)));
+        for (name, tensors) in [("initial_state", rest), ("constants", constants)] {
+            if !tensors.is_empty() {
+                call.keywords.push((name.to_owned(), Argument::List(tensors)));
+            }
+        }
     }
     call
 }

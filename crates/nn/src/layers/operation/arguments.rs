@@ -111,6 +111,12 @@ impl Args<'_, '_> {
         self.call.cast(made, dtype)
     }
 
+    /// A tensor; numbers take this dtype, where it is known.
+    pub fn typed(&mut self, name: &str, dtype: Option<DType>) -> Result<Sym> {
+        let argument = self.find(name).cloned().ok_or_else(|| Self::missing(name))?;
+        self.make(&argument, dtype)
+    }
+
     /// A tensor as `int32`.
     pub fn indices(&mut self, name: &str) -> Result<Sym> {
         let argument = self.find(name).cloned().ok_or_else(|| Self::missing(name))?;

@@ -48,6 +48,13 @@ fn eigen(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
     Ok(args.call.op("SelfAdjointEigV2").input(x).attr("compute_v", true).all()?)
 }
 
+/// Of any square matrix: complex values and vectors.
+fn eigen_of_any(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
+    let x = args.float_tensor("x")?;
+    let complex = if args.call.dtype(x) == DType::F64 { DType::C128 } else { DType::C64 };
+    Ok(args.call.op("Eig").input(x).attr("compute_v", true).attr("Tout", complex).all()?)
+}
+
 fn lu(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
     let x = args.float_tensor("x")?;
     let made = args.call.op("Lu").input(x).all()?;
@@ -220,6 +227,7 @@ fn correlations(args: &mut Args<'_, '_>) -> Result<Sym> {
 pub(super) const ROWS: &[Row] = &[
     row("linalg.SVD(x; full_matrices compute_uv)", Many(svd)),
     row("linalg.Qr(x; mode)", Many(qr)),
+    row("linalg.Eig(x) = linalg.eig(tensor:x) | eig(tensor:x)", Many(eigen_of_any)),
     row("linalg.Eigh(x)", Many(eigen)),
     row("linalg.LuFactor(x)", Many(lu)),
     row("linalg.Pinv(x; rcond)", One(|a| { let x = a.float_tensor("x")?; pseudo_inverse(a, x, "x") })),

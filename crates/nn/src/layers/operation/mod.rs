@@ -4,20 +4,28 @@
 //! One row says an op: its classes, functions and arguments, and how it is traced. The rows stand by kind in the files
 //! beside this one.
 
+mod alignments;
 mod arguments;
 mod arrays;
 mod elementwise;
+mod filters;
+mod functions;
+mod generic;
+mod integers;
 mod linear;
 mod losses;
 mod matrices;
 mod network;
 mod node;
+mod patterns;
 mod pictures;
 mod ranking;
 mod reductions;
 mod signals;
 mod slicing;
 mod table;
+mod warps;
+mod windows;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -9,16 +9,16 @@ use super::table::Form::One;
 use super::table::{Row, row};
 
 /// What a window says, in either dialect.
-struct Window {
-    strides: Vec<i64>,
-    dilations: Vec<i64>,
-    padding: String,
-    first: bool,
-    spatial: usize,
+pub(super) struct Window {
+    pub strides: Vec<i64>,
+    pub dilations: Vec<i64>,
+    pub padding: String,
+    pub first: bool,
+    pub spatial: usize,
 }
 
 impl Window {
-    fn read(args: &Args<'_, '_>, rank: usize, size: &[i64]) -> Result<Self> {
+    pub fn read(args: &Args<'_, '_>, rank: usize, size: &[i64]) -> Result<Self> {
         let spatial = rank.checked_sub(2).filter(|n| (1..=3).contains(n));
         let spatial = spatial.ok_or_else(|| Error::mismatch(format!("windows over {rank} dimensions")))?;
         // TensorFlow's lists may have batch and channels, too.
@@ -37,7 +37,7 @@ impl Window {
     }
 
     /// An attribute over all dimensions; a sequence goes by way of an image.
-    fn all(&self, spatial: &[i64]) -> Attr {
+    pub fn all(&self, spatial: &[i64]) -> Attr {
         let mut all = vec![1i64];
         all.extend((self.spatial..2).map(|_| 1));
         all.extend(spatial);
@@ -45,8 +45,31 @@ impl Window {
         Attr::from(all)
     }
 
+    /// A convolution by this kernel, of each channel by itself or not.
+    pub fn convolve(&self, args: &mut Args<'_, '_>, x: Sym, mut kernel: Sym, depthwise: bool) -> Result<Sym> {
+        if self.spatial == 1 {
+            let axis = args.call.int(0)?;
+            kernel = args.call.apply("ExpandDims", &[kernel, axis])?;
+        }
+        let op = match (depthwise, self.spatial) {
+            (true, 1 | 2) => "DepthwiseConv2dNative",
+            (false, 1 | 2) => "Conv2D",
+            (false, _) => "Conv3D",
+            _ => return Err(Error::unsupported("depthwise convolutions over volumes")),
+        };
+        let strides = match &self.strides[..] {
+            // Strides must be equal: a sequence of one row doesn't notice.
+            &[one] if depthwise => Attr::from(vec![1, one, one, 1]),
+            all => self.all(all),
+        };
+        self.apply(args, x, |args, x| {
+            let conv = args.call.op(op).inputs(&[x, kernel]).attr("strides", strides);
+            Ok(conv.attr("dilations", self.all(&self.dilations)).attr("padding", self.padding.clone()).one()?)
+        })
+    }
+
     /// Calls `body` with the channels last, and at least two spatial dimensions.
-    fn apply(&self, args: &mut Args<'_, '_>, x: Sym, body: impl FnOnce(&mut Args<'_, '_>, Sym) -> Result<Sym>) -> Result<Sym> {
+    pub fn apply(&self, args: &mut Args<'_, '_>, x: Sym, body: impl FnOnce(&mut Args<'_, '_>, Sym) -> Result<Sym>) -> Result<Sym> {
         let n = self.spatial;
         let mut x = x;
         if self.first {
@@ -90,33 +113,9 @@ fn pool(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
 
 fn convolution(args: &mut Args<'_, '_>, depthwise: bool) -> Result<Sym> {
     let x = args.tensor("inputs")?;
-    let mut kernel = args.like("kernel", x)?;
+    let kernel = args.like("kernel", x)?;
     let rank = rank(args, "inputs", x)?;
-    let window = Window::read(args, rank, &[])?;
-    if window.spatial == 1 {
-        let axis = args.call.int(0)?;
-        kernel = args.call.apply("ExpandDims", &[kernel, axis])?;
-    }
-    let op = match (depthwise, window.spatial) {
-        (true, 1 | 2) => "DepthwiseConv2dNative",
-        (false, 1 | 2) => "Conv2D",
-        (false, _) => "Conv3D",
-        _ => return Err(Error::unsupported("depthwise convolutions over volumes")),
-    };
-    let mut strides = window.strides.clone();
-    if depthwise && window.spatial == 1 {
-        strides.insert(0, window.strides.first().copied().unwrap_or(1));
-    }
-    let strides = if strides.len() > window.spatial {
-        Attr::from(vec![1, strides[0], strides[1], 1])
-    } else {
-        window.all(&strides)
-    };
-    let (dilations, padding) = (window.all(&window.dilations), window.padding.clone());
-    window.apply(args, x, |args, x| {
-        let conv = args.call.op(op).inputs(&[x, kernel]).attr("strides", strides);
-        Ok(conv.attr("dilations", dilations).attr("padding", padding).one()?)
-    })
+    Window::read(args, rank, &[])?.convolve(args, x, kernel, depthwise)
 }
 
 fn bias_add(args: &mut Args<'_, '_>) -> Result<Sym> {

@@ -8,33 +8,37 @@ use super::arguments::Args;
 use super::reductions::rank;
 use super::table::Form::One;
 use super::table::{Row, row};
-use crate::Interpolation;
+use crate::{Interpolation, Spec};
 
-fn resize(args: &mut Args<'_, '_>) -> Result<Sym> {
-    let x = args.tensor("images")?;
-    for option in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "preserve_aspect_ratio"] {
-        if args.flag(option) {
-            return Err(Error::unsupported(format!("{option} in an op; the layer Resizing has it")));
-        }
-    }
+/// Whether the op says that channels come before rows and columns.
+pub(super) fn has_channels_first(args: &Args<'_, '_>) -> bool {
+    args.text("data_format").is_some_and(|f| f == "channels_first")
+}
+
+/// Does something with a batch of images, their channels last, whatever images the op was given.
+pub(super) fn batched(
+    args: &mut Args<'_, '_>,
+    x: Sym,
+    body: impl FnOnce(&mut Args<'_, '_>, Sym) -> Result<Sym>,
+) -> Result<Sym> {
     let rank = rank(args, "images", x)?;
-    let mut images = x;
-    let first = args.text("data_format").is_some_and(|f| f == "channels_first");
+    if !(3..=4).contains(&rank) {
+        return Err(Error::mismatch(format!("images of {rank} dimensions")));
+    }
+    let (first, mut images, mut dims) = (has_channels_first(args), x, args.call.spec(x).dims()?.to_vec());
     if first {
         let order: &[usize] = if rank == 3 { &[1, 2, 0] } else { &[0, 2, 3, 1] };
         images = args.call.transpose(images, order)?;
+        dims = order.iter().filter_map(|&a| dims.get(a).copied()).collect();
     }
     if rank == 3 {
         let zero = args.call.int(0)?;
         images = args.call.apply("ExpandDims", &[images, zero])?;
+        dims.insert(0, Some(1));
     }
-    let size = args.shape("size")?;
-    let way = args.text("interpolation").unwrap_or_else(|| "bilinear".to_owned());
-    let antialias = args.flag("antialias");
-    let mut y = Interpolation::named(&way).resize(args.call, images, size, antialias)?;
-    if !args.keras2 {
-        y = args.call.cast(y, args.call.dtype(x))?;
-    }
+    let spec = Spec::new(dims, args.call.dtype(images));
+    args.call.describe(images, spec);
+    let mut y = body(args, images)?;
     if rank == 3 {
         y = args.call.op("Squeeze").input(y).attr("squeeze_dims", vec![0i64]).one()?;
     }
@@ -43,6 +47,22 @@ fn resize(args: &mut Args<'_, '_>) -> Result<Sym> {
         y = args.call.transpose(y, order)?;
     }
     Ok(y)
+}
+
+fn resize(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let x = args.tensor("images")?;
+    for option in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "preserve_aspect_ratio"] {
+        if args.flag(option) {
+            return Err(Error::unsupported(format!("{option} in an op; the layer Resizing has it")));
+        }
+    }
+    let size = args.shape("size")?;
+    let way = args.text("interpolation").unwrap_or_else(|| "bilinear".to_owned());
+    let antialias = args.flag("antialias");
+    batched(args, x, |args, images| {
+        let y = Interpolation::named(&way).resize(args.call, images, size, antialias)?;
+        if args.keras2 { Ok(y) } else { args.call.cast(y, args.call.dtype(x)) }
+    })
 }
 
 /// Resizing as TensorFlow 1 has it: corners, not centers, of pixels.

@@ -76,6 +76,20 @@ fn extracted(args: &mut Args<'_, '_>) -> Result<Sym> {
     sequences(args, x, length.ok_or_else(missing)?, stride.ok_or_else(missing)?)
 }
 
+/// A window of this length in the middle of zeros; none where the op says that there is none.
+fn fading(args: &Args<'_, '_>, length: i64, fft: i64) -> Result<Option<Vec<f64>>> {
+    let window = args.named.iter().find(|(n, _)| *n == "window").and_then(|(_, a)| super::arguments::value_of(a));
+    let window = window.unwrap_or(serde_json::json!("hann"));
+    if window.is_null() {
+        return Ok(None);
+    }
+    let size = |n: i64| usize::try_from(n).unwrap_or(0);
+    let mut fading = vec![0.0; size((fft - length) / 2)];
+    fading.extend(super::super::spectrogram::window(&window, size(length), true)?);
+    fading.resize(size(fft), 0.0);
+    Ok(Some(fading))
+}
+
 fn short_time(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
     let mut x = args.float_tensor("x")?;
     let rank = rank(args, "x", x)?;
@@ -93,17 +107,79 @@ fn short_time(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
         x = args.call.op("MirrorPad").inputs(&[x, paddings]).attr("mode", "REFLECT").one()?;
     }
     let frames = sequences(args, x, fft, stride)?;
-    let window = args.named.iter().find(|(n, _)| *n == "window").map(|(_, a)| super::arguments::value_of(a));
-    let window = window.flatten().unwrap_or(serde_json::json!("hann"));
-    let before = (fft - length) / 2;
-    let mut fading = vec![0.0; usize::try_from(before).unwrap_or(0)];
-    fading.extend(super::super::spectrogram::window(&window, usize::try_from(length).unwrap_or(0), true)?);
-    fading.resize(usize::try_from(fft).unwrap_or(0), 0.0);
+    let fading = fading(args, length, fft)?.unwrap_or_else(|| vec![1.0; usize::try_from(fft).unwrap_or(0)]);
     let fading = args.call.constant(numbers(&fading, &[fading.len()], args.call.dtype(x))?)?;
     let frames = args.call.apply("Mul", &[frames, fading])?;
     let length = args.call.ints(&[fft])?;
     let spectra = args.call.apply("RFFT", &[frames, length])?;
     parts(args, spectra)
+}
+
+/// Frames that begin so far apart, along the last axis but one, added up where they overlap (TensorFlow:
+/// `tf.signal.overlap_and_add`).
+fn overlapped(args: &mut Args<'_, '_>, frames: Sym, rank: usize, length: i64, stride: i64) -> Result<Sym> {
+    if rank < 2 || length < 1 || stride < 1 {
+        return Err(Error::invalid("frames have a positive length and stride"));
+    }
+    let first: Vec<usize> = [rank - 2, rank - 1].into_iter().chain(0..rank - 2).collect();
+    let frames = args.call.transpose(frames, &first)?;
+    let shape = args.call.apply("Shape", &[frames])?;
+    let count = args.call.slice(shape, &[(None, Some(1), 1)])?;
+    let count = args.call.reshape(count, &[])?;
+    let (zero, one) = (args.call.int(0)?, args.call.int(1)?);
+    let (length, stride) = (args.call.int(length)?, args.call.int(stride)?);
+    let starts = args.call.apply("Range", &[zero, count, one])?;
+    let starts = args.call.apply("Mul", &[starts, stride])?;
+    let starts = args.call.reshape(starts, &[-1, 1])?;
+    let steps = args.call.apply("Range", &[zero, length, one])?;
+    let places = args.call.apply("AddV2", &[starts, steps])?;
+    let last = args.call.apply("Sub", &[count, one])?;
+    let last = args.call.apply("Mul", &[last, stride])?;
+    let all = args.call.apply("AddV2", &[last, length])?;
+    let sums = args.call.apply("UnsortedSegmentSum", &[frames, places, all])?;
+    let back: Vec<usize> = (1..rank - 1).chain([0]).collect();
+    args.call.transpose(sums, &back)
+}
+
+/// The samples of which a short-time transform gave the spectra (Keras: `istft`).
+fn short_time_inverse(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let both = args.list("x")?;
+    let [re, im] = crate::layer::inputs(&both)?;
+    let rank = args.call.spec(re).rank()?;
+    let (re, im) = (args.call.cast(re, DType::F32)?, args.call.cast(im, DType::F32)?);
+    let spectra = args.call.apply("Complex", &[re, im])?;
+    let missing = |name: &str| Error::missing(format!("the op has no {name}"));
+    let option = |name: &str| args.int(name).ok_or_else(|| missing(name));
+    let (length, stride, fft) = (option("sequence_length")?, option("sequence_stride")?, option("fft_length")?);
+    if length < 1 || stride < 1 || fft < length || fft > 1 << 24 {
+        return Err(Error::invalid("a spectrum is as long as its sequence, or longer"));
+    }
+    let size = args.call.ints(&[fft])?;
+    let mut frames = args.call.apply("IRFFT", &[spectra, size])?;
+    if let Some(fading) = fading(args, length, fft)? {
+        // Where frames overlap, all of their windows share.
+        let step = usize::try_from(stride).unwrap_or(1);
+        let mut squares = vec![0.0; step.min(fading.len())];
+        for (i, share) in fading.iter().enumerate() {
+            if let Some(sum) = squares.get_mut(i % step) {
+                *sum += share * share;
+            }
+        }
+        let sum = |i: usize| squares.get(i % step).copied().filter(|s| *s != 0.0);
+        let shared: Vec<f64> = fading.iter().enumerate().map(|(i, w)| sum(i).map_or(0.0, |s| w / s)).collect();
+        let shared = args.call.constant(numbers(&shared, &[shared.len()], DType::F32)?)?;
+        frames = args.call.apply("Mul", &[frames, shared])?;
+    }
+    let samples = overlapped(args, frames, rank, fft, stride)?;
+    let centered = args.find("center").is_none() || args.flag("center");
+    let begin = if centered { fft / 2 } else { 0 };
+    let end = match args.int("length") {
+        Some(length) => Some(begin.saturating_add(length)),
+        None => centered.then_some(-(fft / 2)),
+    };
+    let mut slices = vec![(None, None, 1); rank.saturating_sub(2)];
+    slices.push((Some(begin), end, 1));
+    args.call.slice(samples, &slices)
 }
 
 /// Numbers in even steps from one to another, along a new axis; `power` makes each what it is the exponent of.
@@ -236,6 +312,7 @@ pub(super) const ROWS: &[Row] = &[
     row("math.RFFT(x; fft_length)", Many(real_transform)),
     row("math.IRFFT(x; fft_length)", One(real_inverse)),
     row("math.STFT(x; sequence_length sequence_stride fft_length window center)", Many(short_time)),
+    row("math.ISTFT(x; sequence_length sequence_stride fft_length length window center)", One(short_time_inverse)),
     row("math.ExtractSequences(x; sequence_length sequence_stride)", One(extracted)),
     row("math.ViewAsComplex(x)", One(as_complex)),
     row("math.ViewAsReal(x)", One(as_real)),

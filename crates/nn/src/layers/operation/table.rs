@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use modelark_artifact::graph::Sym;
+use modelark_artifact::graph::ops::signature;
+use modelark_artifact::graph::{OpSignature, Sym};
 use modelark_artifact::tensor::DType;
 use modelark_artifact::{Error, Result};
 
 use super::arguments::Args;
 use super::{
-    arrays, elementwise, linear, losses, matrices, network, pictures, ranking, reductions, signals, slicing,
+    alignments, arrays, elementwise, filters, functions, generic, integers, linear, losses, matrices, network, patterns, pictures, ranking, reductions, signals, slicing, warps, windows,
 };
 
 /// How an op is traced.
+#[derive(Clone)]
 pub(super) enum Form {
     /// One of TensorFlow's ops of one tensor, element by element.
     Unary(&'static str),
@@ -28,6 +30,8 @@ pub(super) enum Form {
     Logical(&'static str),
     /// One of TensorFlow's ops along `axis`, with `keepdims`.
     Reduce(&'static str),
+    /// One of TensorFlow's ops, whose arguments are the row's.
+    Op(&'static str),
     /// Any ops that give one tensor.
     One(fn(&mut Args<'_, '_>) -> Result<Sym>),
     /// Any ops that give several.
@@ -40,6 +44,7 @@ impl Form {
         let name = |i: usize| call.get(i).copied().ok_or_else(|| Error::invalid("the op has too few arguments"));
         let one = match self {
             Form::Many(f) => return f(args),
+            Form::Op(op) => return generic::trace(args, op),
             Form::One(f) => f(args)?,
             Form::Unary(op) => {
                 let x = args.tensor(name(0)?)?;
@@ -126,7 +131,7 @@ pub(super) struct Known {
     pub call: Vec<&'static str>,
     pub config: Vec<&'static str>,
     pub functions: Vec<Function>,
-    pub form: &'static Form,
+    pub form: Form,
 }
 
 impl Known {
@@ -153,13 +158,22 @@ impl Known {
             call,
             config,
             functions: functions.collect(),
-            form: &row.form,
+            form: row.form.clone(),
         }
     }
 
-    /// The function of this name.
+    /// One of TensorFlow's ops, by its signature.
+    fn of(signature: &'static OpSignature) -> Known {
+        let names = generic::parameters(signature);
+        let params = names.iter().map(|&name| (name, name)).collect();
+        let function = Function { name: "", params, names: names.clone() };
+        let form = Form::Op(&signature.name);
+        Known { module: "", class: "", call: names, config: Vec::new(), functions: vec![function], form }
+    }
+
+    /// The function of this name; the only one of an op that was found by its signature.
     pub fn function(&self, name: &str) -> Option<&Function> {
-        self.functions.iter().find(|f| f.name == name)
+        self.functions.iter().find(|f| f.name == name || f.name.is_empty())
     }
 
     /// Keras 3's name of an argument of a function; empty for one that means nothing.
@@ -183,17 +197,25 @@ struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let kinds = [
-        elementwise::ROWS,
-        reductions::ROWS,
+        alignments::ROWS,
         arrays::ROWS,
-        slicing::ROWS,
-        network::ROWS,
+        elementwise::ROWS,
+        filters::ROWS,
+        functions::ROWS,
+        generic::ROWS,
+        integers::ROWS,
         linear::ROWS,
         losses::ROWS,
         matrices::ROWS,
+        network::ROWS,
+        patterns::ROWS,
         pictures::ROWS,
         ranking::ROWS,
+        reductions::ROWS,
         signals::ROWS,
+        slicing::ROWS,
+        warps::ROWS,
+        windows::ROWS,
     ];
     let all: Vec<Known> = kinds.into_iter().flatten().map(Known::parse).collect();
     let classes = all.iter().enumerate().filter(|(_, k)| !k.class.is_empty()).map(|(i, k)| (k.class, i)).collect();
@@ -206,9 +228,14 @@ pub(super) fn class(name: &str) -> Option<&'static Known> {
     TABLE.classes.get(name).and_then(|&i| TABLE.all.get(i))
 }
 
+/// The ops that functions may be by their names alone.
+static OPS: LazyLock<HashMap<&'static str, Known>> =
+    LazyLock::new(|| generic::ops().filter_map(|op| Some((op, Known::of(signature(op).ok()?)))).collect());
+
 /// The op that is a function of TensorFlow's.
 pub(super) fn function(name: &str) -> Option<&'static Known> {
-    TABLE.functions.get(name).and_then(|&i| TABLE.all.get(i))
+    let own = TABLE.functions.get(name).and_then(|&i| TABLE.all.get(i));
+    own.or_else(|| OPS.get(generic::op_of(name)?.name.as_str()))
 }
 
 /// All names of both.
