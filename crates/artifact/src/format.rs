@@ -17,6 +17,8 @@ pub struct Needs {
     pub functions: bool,
     /// An architecture that says where Python finds its classes, as Keras 2.13 and later write it.
     pub modules: bool,
+    /// To know which function is meant, since it holds but one: [`SaveOptions::entry`].
+    pub entry: bool,
 }
 
 /// What a save is asked for.
@@ -35,6 +37,17 @@ pub struct SaveOptions {
     /// The most bytes of weights that one file of a set may hold, where the format has sets of files (Keras 3:
     /// `max_shard_size`); by default five GiB.
     pub max_shard_size: Option<u64>,
+    /// What a format that holds one function alone takes; by default the signature that serving programs call.
+    pub entry: Option<Entry>,
+}
+
+/// What of a model is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A signature, by its name.
+    Signature(String),
+    /// A function of an object, by its path, such as `__call__` or `encoder/encode`.
+    Function(String),
 }
 
 /// What was done beyond copying: derived, changed, left behind.

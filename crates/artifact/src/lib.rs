@@ -25,7 +25,7 @@ pub use artifact::{Artifact, Asset, Source};
 pub use config_form::{archive_form, dialect_of, full_name, legacy_form, legacy_optimizer};
 pub use error::{Error, ErrorKind, Result, nearest};
 pub use files::{Files, Folder, Memory, Place};
-pub use format::{Format, Held, Needs, Report, Salvage, SaveOptions};
+pub use format::{Entry, Format, Held, Needs, Report, Salvage, SaveOptions};
 pub use functions::{ConcreteFunction, Functions, Structure};
 pub use json::{json_text, number, number_value, parse_json};
 pub use limits::Limits;

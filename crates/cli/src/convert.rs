@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use modelark::artifact::Entry;
 use modelark::{Dialect, Result, Save};
 use serde_json::json;
 
@@ -27,6 +28,12 @@ pub(crate) struct Convert {
     /// Write configs for this Keras: keras2 or keras3
     #[arg(long, value_name = "DIALECT", value_parser = dialect)]
     dialect: Option<Dialect>,
+    /// Freeze this signature rather than the default one
+    #[arg(long, value_name = "NAME", conflicts_with = "function")]
+    signature: Option<String>,
+    /// Freeze this function of an object, by its path, such as __call__
+    #[arg(long, value_name = "PATH")]
+    function: Option<String>,
     /// Leave the compile config and the optimizer's state out
     #[arg(long)]
     without_training: bool,
@@ -91,6 +98,10 @@ impl Convert {
         }
         if self.save_counter {
             save = save.save_counter();
+        }
+        let signature = self.signature.clone().map(Entry::Signature);
+        if let Some(entry) = signature.or(self.function.clone().map(Entry::Function)) {
+            save = save.entry(entry);
         }
         if let Some(bytes) = self.max_shard_size {
             save = save.max_shard_size(bytes);

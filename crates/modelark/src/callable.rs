@@ -12,7 +12,7 @@ use modelark_tensor::{PartialShape, Tensor};
 use crate::argument::Argument;
 use crate::dispatch::{Parameters, describe_input};
 use crate::endpoint::{Endpoint, Port};
-use crate::values::{Inputs, Outputs};
+use crate::values::{Inputs, Outputs, count};
 
 /// A signature or a function of a model, ready to be called: nothing is looked up by name any more.
 ///
@@ -95,6 +95,17 @@ impl Trace {
         };
         let made = made.map_err(run_error)?;
         Ok(self.executable.get_or_init(|| made))
+    }
+
+    /// What it takes, for a message.
+    fn wants(&self) -> String {
+        let ports: Vec<String> =
+            self.inputs.iter().map(|p| format!("{}: {}{}", p.name, p.dtype, p.shape)).collect();
+        if ports.is_empty() {
+            "it takes no inputs".to_owned()
+        } else {
+            format!("it takes {}", ports.join(", "))
+        }
     }
 
     fn takes(&self, tensors: &[Tensor]) -> bool {
@@ -284,7 +295,7 @@ impl Callable {
         for trace in &self.0.traces {
             let names: Vec<(&str, &str)> =
                 trace.inputs.iter().zip(&trace.aliases).map(|(p, a)| (p.name.as_str(), a.as_str())).collect();
-            match inputs.clone().in_order(&names) {
+            match inputs.clone().in_order(&names, || trace.wants()) {
                 Ok(tensors) => return Ok(tensors),
                 Err(e) => refused = refused.or(Some(e)),
             }
@@ -308,15 +319,9 @@ impl Callable {
             (Some(only), None) => Err(self.at(refuse(only, tensors))),
             (None, _) => {
                 let first = self.0.traces.first();
-                let names: Vec<&str> =
-                    first.iter().flat_map(|t| &t.inputs).map(|p| p.name.as_str()).collect();
-                Err(self
-                    .at(Error::invalid(format!(
-                        "{} inputs were given; it takes {}",
-                        tensors.len(),
-                        names.len()
-                    )))
-                    .help(format!("the inputs are {}", names.join(", "))))
+                let wanted = first.map_or(0, |t| t.inputs.len());
+                let help = first.map_or_else(|| "it has no graph to run".to_owned(), Trace::wants);
+                Err(self.at(count(tensors.len(), wanted)).help(help))
             }
             _ => Err(self
                 .at(Error::invalid(format!("it can't be called with ({})", shown(tensors).join(", "))))

@@ -113,7 +113,7 @@ impl Convert {
         let dialect = artifact.architecture.as_ref().map(|a| a.dialect);
         let options = &self.save.options;
         let other_dialect = dialect.is_some() && options.dialect.is_some_and(|d| Some(d) != dialect);
-        let plain = !options.without_training && !options.compress;
+        let plain = !options.without_training && !options.compress && options.entry.is_none();
         source.name() == target.name() && self.weights.is_none() && !other_dialect && plain
     }
 
@@ -243,6 +243,13 @@ pub(crate) fn write(
     path: &Path,
     options: &SaveOptions,
 ) -> Result<Report> {
+    if options.entry.is_some() && !format.needs().entry {
+        return Err(Error::invalid(format!(
+            "{} keeps every function, so that none can be chosen",
+            format.description()
+        ))
+        .help("choose one for a frozen graph, such as graph.pb"));
+    }
     let target = Target::new(path)?;
     let report = format.write(artifact, &target, options).map_err(|e| e.in_file(path))?;
     target.commit()?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, Format, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value,
+    Artifact, Dialect, Entry, Error, Format, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value,
     nearest,
 };
 use modelark_nn as nn;
@@ -310,6 +310,12 @@ impl Save {
     /// Parts `.weights.json` into files of at most this many bytes of weights each (Keras 3: `max_shard_size`).
     pub fn max_shard_size(mut self, bytes: u64) -> Self {
         self.options.max_shard_size = Some(bytes);
+        self
+    }
+
+    /// Takes this signature, or function of an object, where the format holds one function alone: a frozen graph.
+    pub fn entry(mut self, entry: Entry) -> Self {
+        self.options.entry = Some(entry);
         self
     }
 

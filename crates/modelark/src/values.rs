@@ -17,21 +17,19 @@ pub enum Inputs {
 }
 
 impl Inputs {
-    /// The tensors in the order of `names`, each of which may have another name beside its own.
+    /// The tensors in the order of `names`, each of which may have another name beside its own. `expected` says for a
+    /// message what is taken.
     ///
     /// # Errors
     /// When one is missing, or there are too many.
-    pub(crate) fn in_order(self, names: &[(&str, &str)]) -> Result<Vec<Tensor>> {
-        let own: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        let expected = || match &*own {
-            [] => "it takes no inputs".to_owned(),
-            names => format!("the inputs are {}", list(names)),
-        };
+    pub(crate) fn in_order(
+        self,
+        names: &[(&str, &str)],
+        expected: impl Fn() -> String,
+    ) -> Result<Vec<Tensor>> {
         match self {
             Inputs::Positional(tensors) if tensors.len() == names.len() => Ok(tensors),
-            Inputs::Positional(tensors) => {
-                Err(Error::invalid(format!("{} inputs were given; {}", tensors.len(), expected())))
-            }
+            Inputs::Positional(tensors) => Err(count(tensors.len(), names.len()).help(expected())),
             Inputs::Named(mut tensors) => {
                 let mut ordered = Vec::with_capacity(names.len());
                 for (name, alias) in names {
@@ -48,13 +46,19 @@ impl Inputs {
                 }
                 match tensors.first() {
                     Some((extra, _)) => {
-                        Err(Error::invalid(format!("there is no input {extra:?}; {}", expected())))
+                        Err(Error::invalid(format!("there is no input {extra:?}")).help(expected()))
                     }
                     None => Ok(ordered),
                 }
             }
         }
     }
+}
+
+/// Says that so many inputs were given where others are wanted.
+pub(crate) fn count(given: usize, wanted: usize) -> Error {
+    let were = if given == 1 { "input was" } else { "inputs were" };
+    Error::invalid(format!("{given} {were} given, not {wanted}"))
 }
 
 fn list(names: &[&str]) -> String {
@@ -188,12 +192,14 @@ mod tests {
     fn inputs_are_ordered_by_name() {
         let t = |v: f32| Tensor::scalar(v);
         let inputs = Inputs::from([("b", t(2.0)), ("a", t(1.0))]);
-        let ordered = inputs.clone().in_order(&[("a", ""), ("x", "b")]).expect("both are there");
+        let none = || "it takes no inputs".to_owned();
+        let ordered = inputs.clone().in_order(&[("a", ""), ("x", "b")], none).expect("both are there");
         assert_eq!(ordered[0].item::<f32>().expect("f32"), 1.0);
-        let error = |names: &[(&str, &str)]| inputs.clone().in_order(names).expect_err("wrong").to_string();
+        let error =
+            |names: &[(&str, &str)]| inputs.clone().in_order(names, none).expect_err("wrong").to_string();
         assert!(error(&[("a", "")]).contains("\"b\""));
         assert!(error(&[("a", ""), ("c", "")]).contains("\"c\""));
         assert!(error(&[]).contains("it takes no inputs"));
-        assert!(Inputs::from(t(1.0)).in_order(&[("a", ""), ("b", "")]).is_err());
+        assert!(Inputs::from(t(1.0)).in_order(&[("a", ""), ("b", "")], none).is_err());
     }
 }

@@ -8,7 +8,8 @@ use modelark_artifact::graph::{
 };
 use modelark_artifact::tensor::{Bool, DType, PartialShape, Tensor};
 use modelark_artifact::{
-    Artifact, Error, Functions, Kind, Objects, Report, Result, SaveOptions, Signature, Variable,
+    Artifact, Entry, Error, Functions, Kind, Objects, Report, Result, SaveOptions, Signature, Structure,
+    Variable, nearest,
 };
 
 use crate::frozen::SIGNATURE;
@@ -23,7 +24,7 @@ pub(crate) struct Frozen {
     pub(crate) library: Library,
 }
 
-/// Freezes the default signature, or the only one.
+/// Freezes the signature or the function that is asked for: by default the default signature, or the only one.
 ///
 /// # Errors
 /// When there is no such signature, it changes variables or needs a table, or a value can't be read; the message names the
@@ -42,24 +43,103 @@ pub(crate) fn freeze(
             let known = named.and_then(|(name, _)| artifact.objects.variable(root.child(name)?));
             known.or_else(|| by_name(&artifact.objects, node))
         };
-        let (name, signature) = chosen(&session.signatures)?;
+        let (name, signature) = match &options.entry {
+            Some(Entry::Function(path)) => {
+                return Err(Error::missing(format!(
+                    "there is no function {path:?}: the model has signatures, but no objects"
+                ))
+                .help("name a signature instead"));
+            }
+            Some(Entry::Signature(name)) => chosen(&session.signatures, Some(name))?,
+            None => chosen(&session.signatures, None)?,
+        };
         return Signed { graph: &session.graph, library: &functions.library, signature, keeps_names: true }
             .freeze(variable, report)
             .map_err(|e| e.at(format!("signature {name:?}")));
     }
-    let plan = Plan::new(artifact, options, report)?;
+    let mut plan = Plan::new(artifact, options, report)?;
+    let wanted = match &options.entry {
+        Some(Entry::Function(path)) => {
+            let called = traced(artifact, functions, path, report)?;
+            Some(plan.sign(&called, path).map_err(|e| e.at(format!("function {path:?}")))?)
+        }
+        Some(Entry::Signature(name)) => Some(name.clone()),
+        None => None,
+    };
     let serving = Serving::new(&plan, artifact, &variable_keys(&plan.objects))?;
     let signatures: BTreeMap<String, Signature> =
         serving.signatures.iter().map(|(n, s)| (n.clone(), signature_from_proto(s))).collect();
-    let (name, signature) = chosen(&signatures)?;
+    let (name, signature) = chosen(&signatures, wanted.as_deref())?;
     Signed { graph: &serving.graph, library: &plan.library, signature, keeps_names: false }
         .freeze(|_, node| by_name(&plan.objects, node), report)
         .map_err(|e| e.at(format!("signature {name:?}")))
 }
 
-fn chosen(signatures: &BTreeMap<String, Signature>) -> Result<(&str, &Signature)> {
+/// The trace of the function at a path that is frozen: of several, the first for inference.
+fn traced(artifact: &Artifact, functions: &Functions, path: &str, report: &mut Report) -> Result<String> {
+    let objects = &artifact.objects;
+    let found = objects.find(path).and_then(|id| objects.get(id));
+    let traces: &[String] = match found.map(|o| &o.kind) {
+        Some(Kind::Function(f)) => &f.concrete,
+        Some(Kind::ConcreteFunction { name, .. }) => std::slice::from_ref(name),
+        _ => {
+            let mut known: Vec<String> = Vec::new();
+            for (id, way) in objects.walk() {
+                let is_function = matches!(objects.get(id).map(|o| &o.kind), Some(Kind::Function(f)) if !f.concrete.is_empty());
+                known.extend(is_function.then(|| way.join("/")));
+            }
+            let there = if known.is_empty() {
+                "there are none".into()
+            } else {
+                format!("there are {}", known.join(", "))
+            };
+            let help = nearest(path, known.iter().map(String::as_str));
+            return Err(Error::invalid(format!("there is no function {path:?}; {there}"))
+                .help(help.unwrap_or_else(|| "name one of these".to_owned())));
+        }
+    };
+    let trains = |name: &&String| functions.concrete.get(*name).map_or(0, |c| count_true(&c.input));
+    let found = traces.iter().min_by_key(trains).cloned();
+    if let (Some(_), true) = (&found, traces.len() > 1) {
+        report.note(format!(
+            "{path:?} has {} traces, of which the first for inference was taken",
+            traces.len()
+        ));
+    }
+    found.ok_or_else(|| {
+        Error::missing(format!("function {path:?} was never traced, so that there is no graph of it"))
+            .help("call it once in Python before the model is saved")
+    })
+}
+
+/// How many of a structure's plain values are true, as `training` is.
+fn count_true(structure: &Structure) -> usize {
+    match structure {
+        Structure::Bool(flag) => usize::from(*flag),
+        Structure::List(items) | Structure::Tuple(items) => items.iter().map(count_true).sum(),
+        Structure::Dict(items) => items.values().map(count_true).sum(),
+        _ => 0,
+    }
+}
+
+fn chosen<'a>(
+    signatures: &'a BTreeMap<String, Signature>,
+    wanted: Option<&str>,
+) -> Result<(&'a str, &'a Signature)> {
     let mut own = signatures.iter().filter(|(name, _)| !name.starts_with(INIT_SIGNATURE));
     let names: Vec<&str> = own.clone().map(|(name, _)| name.as_str()).collect();
+    if let Some(wanted) = wanted {
+        let help = nearest(wanted, names.iter().copied()).unwrap_or_else(|| "name one of these".to_owned());
+        let there = if names.is_empty() {
+            "there are none".into()
+        } else {
+            format!("there are {}", names.join(", "))
+        };
+        return own
+            .find(|(name, _)| *name == wanted)
+            .map(|(name, signature)| (name.as_str(), signature))
+            .ok_or_else(|| Error::invalid(format!("there is no signature {wanted:?}; {there}")).help(help));
+    }
     if let Some(found) = signatures.get(SIGNATURE) {
         return Ok((SIGNATURE, found));
     }
@@ -69,7 +149,8 @@ fn chosen(signatures: &BTreeMap<String, Signature>) -> Result<(&str, &Signature)
         _ => Err(Error::unsupported(format!(
             "the model has several signatures and none is {SIGNATURE:?}: {}",
             names.join(", ")
-        ))),
+        ))
+        .help("say which one is meant")),
     }
 }
 

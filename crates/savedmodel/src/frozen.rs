@@ -72,7 +72,7 @@ impl Format for FrozenGraph {
     }
 
     fn needs(&self) -> Needs {
-        Needs { functions: true, ..Needs::default() }
+        Needs { functions: true, entry: true, ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {
@@ -82,7 +82,7 @@ impl Format for FrozenGraph {
             .ok_or_else(|| Error::missing("a graph needs functions, and there are none"))?;
         let mut report = Report::default();
         let session = functions.session.as_ref().filter(|_| functions.concrete.is_empty());
-        let whole = session.filter(|_| artifact.source.format == NAME);
+        let whole = session.filter(|_| artifact.source.format == NAME && options.entry.is_none());
         let (nodes, library) = match whole {
             Some(session) => (graph_to_proto(&session.graph)?, library_to_proto(&functions.library)?),
             None => {

@@ -155,16 +155,34 @@ impl Plan {
             Kind::ConcreteFunction { name, .. } => Some(name.clone()),
             _ => None,
         });
-        let signatures = self.objects.add(Objects::ROOT, SIGNATURES, Kind::Signatures);
-        let Some(called) = called else { return Ok(()) };
+        match called {
+            Some(called) => self.sign(&called, SERVING_DEFAULT).map(drop),
+            None => {
+                self.objects.add(Objects::ROOT, SIGNATURES, Kind::Signatures);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a concrete function a signature, named `key` or nearly; gives that name.
+    pub(crate) fn sign(&mut self, called: &str, key: &str) -> Result<String> {
         let (name, concrete, keywords) =
-            self.wrapper(&called).map_err(|e| e.at(format!("function {called:?}")))?;
+            self.wrapper(called).map_err(|e| e.at(format!("function {called:?}")))?;
+        let signatures = match self.root_child(SIGNATURES) {
+            Some(there) => there,
+            None => self.objects.add(Objects::ROOT, SIGNATURES, Kind::Signatures),
+        };
+        let taken = |key: &str| self.objects.get(signatures).is_some_and(|s| s.child(key).is_some());
+        let mut key = key.to_owned();
+        while taken(&key) {
+            key.push('_');
+        }
         let allowed_positional = usize::from(keywords.len() == 1);
         let kind =
             Kind::ConcreteFunction { name: name.clone(), argument_keywords: keywords, allowed_positional };
-        self.objects.add(signatures, SERVING_DEFAULT, kind);
+        self.objects.add(signatures, key.clone(), kind);
         self.concrete.insert(name, concrete);
-        Ok(())
+        Ok(key)
     }
 
     /// A function that takes the tensors of another by keyword and gives its results by name.

@@ -1,11 +1,12 @@
 //! Gradients gathered over several steps, which runs of one model share (`tf.compat.v1.ConditionalAccumulator`).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::args::{int, many, one, take};
+use super::shared::{Named, held, locked};
 use super::{NodeAttrs, Op};
-use crate::engine::{Kernel, Resource, Value, Values, kernel};
+use crate::engine::{Kernel, Value, Values, kernel};
 use crate::tensor::kernels::{array, elementwise as e};
 use crate::tensor::{DType, PartialShape, Tensor};
 use crate::{Error, Result};
@@ -30,17 +31,13 @@ struct Accumulator {
 
 impl Accumulator {
     fn of(handle: &Value) -> Result<Arc<Accumulator>> {
-        handle.resource()?.downcast("an accumulator")
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        held(handle, "an accumulator")
     }
 
     /// How many gradients there are, if they are enough; then it begins anew, a step later.
     fn taken(&self, wanted: &Value) -> Result<State> {
         let wanted = int(wanted.tensor()?, "the number of gradients")?;
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if wanted < 1 || (state.count as i64) < wanted {
             return Err(Error::compute(format!(
                 "{} gradients are gathered, not {wanted}, and nobody adds any meanwhile",
@@ -64,19 +61,14 @@ impl Accumulator {
 fn accumulator(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("dtype")?;
     let shape = a.get("shape").and_then(|s| s.as_shape()).cloned().unwrap_or(PartialShape::UNKNOWN);
-    let name = a.str("shared_name")?.to_owned();
+    let name = Named::read(a, "accumulator")?;
     let mean = match a.str("reduction_type")? {
         "MEAN" => true,
         "SUM" => false,
         other => return Err(Error::graph(format!("there is no reduction type {other:?}"))),
     };
     Ok(kernel(move |context, _| {
-        let name = if name.is_empty() { context.node() } else { &name };
-        let made = || {
-            let state = Mutex::default();
-            Ok(Resource::Other(Arc::new(Accumulator { dtype, shape: shape.clone(), mean, state })))
-        };
-        one(context.resources().get_or_insert("accumulator", name, made)?)
+        one(name.get(context, |_| Accumulator { dtype, shape: shape.clone(), mean, state: Mutex::default() })?)
     }))
 }
 
@@ -85,7 +77,7 @@ fn apply(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let [handle, step, gradient] = take(inputs)?;
         let (to, step) = (Accumulator::of(&handle)?, int(step.tensor()?, "the step")?);
         let gradient = gradient.into_tensor()?;
-        let mut state = to.lock();
+        let mut state = locked(&to.state);
         let fits = to.shape.matches(gradient.shape())
             && gradient.dtype() == to.dtype
             && state.sum.as_ref().is_none_or(|s| s.shape() == gradient.shape());
@@ -136,7 +128,7 @@ fn apply_rows(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
                 to.dtype
             )));
         }
-        let mut state = to.lock();
+        let mut state = locked(&to.state);
         if step < state.step {
             return Ok(Values::new());
         }
@@ -174,7 +166,7 @@ fn take_rows(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 fn count(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [handle] = take(inputs)?;
-        let n = Accumulator::of(&handle)?.lock().count;
+        let n = locked(&Accumulator::of(&handle)?.state).count;
         one(Tensor::scalar(i32::try_from(n).unwrap_or(i32::MAX)))
     }))
 }
@@ -182,7 +174,7 @@ fn count(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 fn set_step(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [handle, step] = take(inputs)?;
-        Accumulator::of(&handle)?.lock().step = int(step.tensor()?, "the step")?;
+        locked(&Accumulator::of(&handle)?.state).step = int(step.tensor()?, "the step")?;
         Ok(Values::new())
     }))
 }

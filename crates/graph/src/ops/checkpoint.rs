@@ -3,9 +3,9 @@
 //! Reading and writing files is the caller's business: a loaded model already has its variables, and is saved by
 //! whoever holds it. A graph can name these ops, and is refused only when it would run one.
 
-use super::args::one;
+use super::args::{int, one};
 use super::{NodeAttrs, Op};
-use crate::engine::{Kernel, kernel};
+use crate::engine::{Kernel, Values, kernel};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -13,6 +13,13 @@ fn refuse(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, _| {
         Err(Error::unsupported("a graph may not read or write files itself; load or save the model instead"))
     }))
+}
+
+/// The name of a shard, or of all of them.
+fn named(base: &Tensor, shard: &str, shards: &Tensor) -> Result<Values> {
+    let mut name = base.strings()?.first().map(|s| s.to_vec()).unwrap_or_default();
+    name.extend(format!("-{shard}-of-{:05}", int(shards, "the number of shards")?).bytes());
+    one(Tensor::scalar_string(name))
 }
 
 pub(super) const OPS: &[Op] = &[
@@ -29,11 +36,13 @@ pub(super) const OPS: &[Op] = &[
     Op::new("ShardedFilename(basename: string, shard: int32, num_shards: int32) -> (filename: string)", |_| {
         Ok(kernel(|_, inputs| {
             let [base, shard, shards] = super::args::tensors(inputs)?;
-            let (shard, shards) =
-                (super::args::int(&shard, "the shard")?, super::args::int(&shards, "the number of shards")?);
-            let mut name = base.strings()?.first().map(|s| s.to_vec()).unwrap_or_default();
-            name.extend(format!("-{shard:05}-of-{shards:05}").bytes());
-            one(Tensor::scalar_string(name))
+            named(&base, &format!("{:05}", int(&shard, "the shard")?), &shards)
+        }))
+    }),
+    Op::new("ShardedFilespec(basename: string, num_shards: int32) -> (filename: string)", |_| {
+        Ok(kernel(|_, inputs| {
+            let [base, shards] = super::args::tensors(inputs)?;
+            named(&base, "?????", &shards)
         }))
     }),
 ];

@@ -3,7 +3,7 @@
 use super::Op;
 use super::args::{one, tensors, unary};
 use crate::engine::{Kernel, kernel};
-use crate::tensor::kernels::{array, colour};
+use crate::tensor::kernels::{array, colour, elementwise as e};
 use crate::tensor::{self, Tensor};
 use crate::Result;
 
@@ -19,10 +19,20 @@ fn contrast(images: Tensor, factor: f32) -> tensor::Result<Tensor> {
     array::cast(&colour::adjust_contrast(&images, factor)?, images.dtype())
 }
 
+/// The first version, whose results are floats between two bounds.
+fn bounded_contrast() -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, inputs| {
+        let [images, factor, least, greatest] = tensors(inputs)?;
+        let images = colour::adjust_contrast(&images, factor.item::<f32>()?)?;
+        one(e::minimum(e::maximum(images, least)?, greatest)?)
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
     Op::new("RGBToHSV(images: T) -> (output: T); T: type = float32", |_| unary(colour::rgb_to_hsv)),
     Op::new("HSVToRGB(images: T) -> (output: T); T: type = float32", |_| unary(colour::hsv_to_rgb)),
     Op::new("AdjustHue(images: T, delta: float32) -> (output: T); T: type = float32", |_| adjust(colour::adjust_hue)),
     Op::new("AdjustSaturation(images: T, scale: float32) -> (output: T); T: type = float32", |_| adjust(colour::adjust_saturation)),
     Op::new("AdjustContrastv2(images: T, contrast_factor: float32) -> (output: T); T: type = float32", |_| adjust(contrast)),
+    Op::new("AdjustContrast(images: T, contrast_factor: float32, min_value: float32, max_value: float32) -> (output: float32); T: type", |_| bounded_contrast()),
 ];

@@ -287,12 +287,37 @@ fn backdrop(
     Ok(out)
 }
 
+/// A part of an image of the size that is asked for, anywhere.
+fn random_crop(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let source = Source::node(a)?;
+    Ok(kernel(move |context, inputs| {
+        let [image, size] = tensors(inputs)?;
+        let wanted = size.to_i64_vec()?;
+        let (&[height, width, channels], &[rows, columns]) = (image.shape(), &wanted[..]) else {
+            return Err(Error::compute(format!("an image {:?} can't be cropped to {wanted:?}", image.shape())));
+        };
+        let fit = |n: i64, most: usize| usize::try_from(n).ok().filter(|n| *n <= most);
+        let (Some(rows), Some(columns)) = (fit(rows, height), fit(columns, width)) else {
+            return Err(Error::compute(format!("an image {:?} has no part of {wanted:?}", image.shape())));
+        };
+        let Source::Node(state) = &source else { return Err(Error::graph("the op has a generator of its own")) };
+        let mut words = Words::new(Ready::Node(state.among(context.resources())?).reserve(1)?);
+        let mut offset = |room: usize| -> Result<usize> {
+            let room = u32::try_from(room + 1).map_err(|_| Error::compute("the image is too large"))?;
+            Ok(if room > 1 { words.below(room) as usize } else { 0 })
+        };
+        let (top, left) = (offset(height - rows)?, offset(width - columns)?);
+        one(array::slice(&image, &[top, left, 0], &[rows, columns, channels])?)
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
     Op::new("SampleDistortedBoundingBox(image_size: T, bounding_boxes: float32) -> (begin: T, size: T, bboxes: float32); T: type; seed: int = 0; seed2: int = 0; min_object_covered: float = 0.1; aspect_ratio_range: list(float) = [0.75, 1.33]; area_range: list(float) = [0.050000001, 1.0]; max_attempts: int = 100; use_image_if_no_bounding_boxes: bool = false; stateful", |a| distorted(a, Covered::Fixed(a.float("min_object_covered")?), Source::node(a)?)),
     Op::new("SampleDistortedBoundingBoxV2(image_size: T, bounding_boxes: float32, min_object_covered: float32) -> (begin: T, size: T, bboxes: float32); T: type; seed: int = 0; seed2: int = 0; aspect_ratio_range: list(float) = [0.75, 1.33]; area_range: list(float) = [0.050000001, 1.0]; max_attempts: int = 100; use_image_if_no_bounding_boxes: bool = false; stateful", |a| distorted(a, Covered::Input, Source::node(a)?)),
     Op::new("StatelessSampleDistortedBoundingBox(image_size: T, bounding_boxes: float32, min_object_covered: float32, seed: Tseed) -> (begin: T, size: T, bboxes: float32); T: type; Tseed: type; aspect_ratio_range: list(float) = [0.75, 1.33]; area_range: list(float) = [0.050000001, 1.0]; max_attempts: int = 100; use_image_if_no_bounding_boxes: bool = false", |a| distorted(a, Covered::Input, Source::Seed)),
     Op::new("ExtractGlimpse(input: float32, size: int32, offsets: float32) -> (glimpse: float32); centered: bool = true; normalized: bool = true; uniform_noise: bool = true; noise: string = \"uniform\"", |a| glimpse(a, true)),
     Op::new("ExtractGlimpseV2(input: float32, size: int32, offsets: float32) -> (glimpse: float32); centered: bool = true; normalized: bool = true; uniform_noise: bool = true; noise: string = \"uniform\"", |a| glimpse(a, false)),
+    Op::new("RandomCrop(image: T, size: int64) -> (output: T); T: type; seed: int = 0; seed2: int = 0; stateful", random_crop),
 ];
 
 #[cfg(test)]

@@ -4,12 +4,28 @@ use super::Op;
 use super::args::{binary, one, reading, tensors, unary};
 use crate::Result;
 use crate::engine::{Kernel, kernel};
-use crate::tensor::kernels::elementwise as e;
+use crate::tensor::kernels::{array, elementwise as e};
+use crate::tensor::{DType, Tensor};
 
 fn betainc() -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [a, b, x] = tensors(inputs)?;
         one(e::betainc(&a, &b, &x)?)
+    }))
+}
+
+/// How samples of gamma distributions move with their `alpha`: by the implicit derivative of the distribution function.
+fn gamma_grad() -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, inputs| {
+        let [alpha, sample] = tensors(inputs)?;
+        let dtype = sample.dtype();
+        let (alpha, sample) = (array::cast(&alpha, DType::F64)?, array::cast(&sample, DType::F64)?);
+        let zero = Tensor::scalar(0.0f64);
+        let powers = e::xlogy(e::sub(alpha.clone(), Tensor::scalar(1.0f64))?, sample.clone())?;
+        let density = e::exp(e::sub(e::sub(powers, sample.clone())?, e::lgamma(alpha.clone())?)?)?;
+        let slope = e::neg(e::div(e::igamma_grad_a(alpha, sample.clone())?, density)?)?;
+        let at_zero = e::equal(&sample, &zero)?;
+        one(array::cast(&array::select(&at_zero, &zero, &slope)?, dtype)?)
     }))
 }
 
@@ -70,4 +86,5 @@ pub(super) const OPS: &[Op] = &[
     Op::new("Zeta(x: T, q: T) -> (z: T); T: type", |_| binary(e::zeta)),
     Op::new("Polygamma(a: T, x: T) -> (z: T); T: type", |_| binary(e::polygamma)),
     Op::new("Betainc(a: T, b: T, x: T) -> (z: T); T: type", |_| betainc()),
+    Op::new("RandomGammaGrad(alpha: T, sample: T) -> (output: T); T: type", |_| gamma_grad()),
 ];

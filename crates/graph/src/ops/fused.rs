@@ -24,8 +24,10 @@ pub(crate) fn follows(op: &str) -> bool {
 /// The activation of a step, with its number after a colon if it has one.
 fn activation(step: &str) -> Result<Activation> {
     let (name, number) = step.split_once(':').unwrap_or((step, "0"));
-    let number = number.parse().map_err(|_| Error::graph(format!("step {step:?} has no number")))?;
+    let number: f32 = number.parse().map_err(|_| Error::graph(format!("step {step:?} has no number")))?;
     Ok(match name {
+        "HardSigmoid" => Activation::HardSigmoid { slope: number.into(), offset: 0.5 },
+        "HardSwish" => Activation::HardSwish,
         "Selu" => Activation::Selu,
         "Softplus" => Activation::Softplus,
         "Softsign" => Activation::Softsign,
@@ -305,6 +307,22 @@ fn activate(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     map1(move |x| activation.apply(x))
 }
 
+/// The softmax along axes, those of the greatest and those of the sum.
+fn softmax(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    Ok(kernel(|_, inputs| {
+        let [x, axes, again] = tensors(inputs)?;
+        let axes = resolved(&axes.to_i64_vec()?, x.rank())?;
+        let again = resolved(&again.to_i64_vec()?, x.rank())?;
+        if axes == again && axes.len() == 1 && axes[0] + 1 == x.rank() {
+            return one(norm::softmax(x)?);
+        }
+        let greatest = reduce::max(&x, &axes, true)?;
+        let powers = e::exp(e::sub(x, greatest)?)?;
+        let sum = reduce::sum(&powers, &again, true)?;
+        one(e::div(powers, sum)?)
+    }))
+}
+
 /// Layer normalisation: `x`, scale, offset; then epsilon and the axes of mean and variance, or, where epsilon is an attribute,
 /// twice the first axis of those to the last one.
 fn layer_norm(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
@@ -352,6 +370,7 @@ fn resolved(axes: &[i64], rank: usize) -> Result<Vec<usize>> {
 
 pub(super) const OPS: &[Op] = &[
     Op::new("ModelarkActivation(x: T) -> (y: T); T: type; activation: string", activate),
+    Op::new("ModelarkSoftmax(inputs: N * T) -> (y: T); N: int; T: type", softmax),
     Op::new("ModelarkLayerNorm(inputs: N * T) -> (y: T); N: int; T: type", layer_norm),
     Op::new("ModelarkFused(inputs: N * T) -> (output: T); N: int; T: type; op: string; steps: list(string) = []", fused),
     Op::new("ModelarkPack(weights: T) -> (packed: resource); T: type; rank: int; contracted: int = 1; transposed: bool = false", pack),

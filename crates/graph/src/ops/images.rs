@@ -15,7 +15,8 @@ pub(super) fn size(t: &Tensor) -> Result<[usize; 2]> {
     extents(t, "the size")?.try_into().map_err(|_| Error::compute("a size is a height and a width"))
 }
 
-fn sampling(a: &NodeAttrs<'_>) -> Result<Sampling> {
+/// How the attributes of the resizing ops place pixels.
+pub(super) fn sampling(a: &NodeAttrs<'_>) -> Result<Sampling> {
     Ok(match (a.bool("align_corners")?, a.bool("half_pixel_centers")?) {
         (false, false) => Sampling::Corner,
         (true, false) => Sampling::AlignCorners,

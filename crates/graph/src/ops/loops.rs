@@ -6,41 +6,103 @@ use super::calls::repeat;
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, Variant, kernel};
 use crate::tensor::kernels::array;
-use crate::tensor::kernels::rnn::{Gru, Lstm, Recurrence, gru, lstm};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::kernels::activation::Activation;
+use crate::tensor::kernels::rnn::{Gru, Lstm, Recurrence, Sequence, gru, lstm, simple_rnn};
+use crate::tensor::{self, DType, Tensor};
 use crate::{Error, Result};
+
+/// What a step of the layer is.
+#[derive(Clone, Copy, PartialEq)]
+enum Cell {
+    Lstm,
+    Gru,
+    /// Whose reset gate acts before the state's product.
+    GruBefore,
+    Plain,
+}
+
+impl Cell {
+    fn run(self, r: Recurrence<'_>) -> tensor::Result<Sequence> {
+        match self {
+            Cell::Lstm => lstm(r, Lstm::default()),
+            Cell::Gru => gru(r, Gru::default()),
+            Cell::GruBefore => gru(r, Gru { reset_after: false, ..Gru::default() }),
+            Cell::Plain => simple_rnn(r, Activation::Tanh),
+        }
+    }
+}
 
 /// What a recurrent loop's values are; see `passes/loops.rs`.
 struct Roles {
-    is_lstm: bool,
+    cell: Cell,
     list: usize,
     written: usize,
     states: Vec<usize>,
     all: bool,
     counters: Vec<usize>,
     bounds: Vec<i64>,
+    masking: Option<Masking>,
+}
+
+/// Where the mask's steps and the output of the step before are, and whether outputs that don't count are zeros.
+struct Masking {
+    list: usize,
+    before: usize,
+    zeros: bool,
 }
 
 impl Roles {
     fn read(a: &NodeAttrs<'_>) -> Result<Roles> {
-        let cell = a.str("cell")?;
         let unfit = || Error::graph("the loop's attributes don't fit a recurrent layer");
+        let cell = match a.str("cell")? {
+            "LSTM" => Cell::Lstm,
+            "GRU" => Cell::Gru,
+            "GRU before" => Cell::GruBefore,
+            "RNN" => Cell::Plain,
+            _ => return Err(unfit()),
+        };
         let place = |v: &i64| usize::try_from(*v).map_err(|_| unfit());
         let roles = a.ints("roles")?;
         let [_, list, written, states @ .., all] = &roles[..] else { return Err(unfit()) };
         let states = states.iter().map(place).collect::<Result<Vec<_>>>()?;
-        if states.len() != if cell == "LSTM" { 2 } else { 1 } {
+        if states.len() != if cell == Cell::Lstm { 2 } else { 1 } {
             return Err(unfit());
         }
+        let masking = match &a.ints("masking")?[..] {
+            [] => None,
+            [list, before, zeros] => {
+                Some(Masking { list: place(list)?, before: place(before)?, zeros: *zeros == 1 })
+            }
+            _ => return Err(unfit()),
+        };
         Ok(Roles {
-            is_lstm: cell == "LSTM",
+            cell,
             list: place(list)?,
             written: place(written)?,
             states,
             all: *all == 1,
             counters: a.ints("counters")?.iter().map(place).collect::<Result<_>>()?,
             bounds: a.ints("bounds")?,
+            masking,
         })
+    }
+
+    /// The mask of all steps; `None` where it isn't what the layer's kernel takes.
+    fn mask(&self, masking: &Masking, state: &[Value], steps: usize) -> Option<Tensor> {
+        let Value::Variant(Variant::List { items, .. }) = state.get(masking.list)? else { return None };
+        let before = state.get(masking.before)?.tensor().ok()?;
+        // The kernel's outputs are zeros before the first step that counts.
+        let zero = masking.zeros || before.elements::<f32>().ok()?.iter().all(|v| *v == 0.0);
+        if items.len() != steps || !zero {
+            return None;
+        }
+        let rows = items.iter().map(|i| i.as_ref()?.tensor().ok()).collect::<Option<Vec<_>>>()?;
+        let batch = rows.first()?.len();
+        let column = |t: &&Tensor| t.dtype() == DType::Bool && t.shape() == [batch, 1];
+        if !rows.iter().all(column) {
+            return None;
+        }
+        array::stack(&rows, 0).ok()?.reshape([steps, batch]).ok()
     }
 
     /// What the loop leaves, by the layer's kernel; `None` where only the loop itself can tell.
@@ -79,20 +141,24 @@ impl Roles {
             [one] => Some(one.clone()),
             more => Some(array::stack(&more.iter().collect::<Vec<_>>(), 0).ok()?),
         };
+        let mask = match &self.masking {
+            Some(masking) => Some(self.mask(masking, state, items.len())?),
+            None => None,
+        };
         let recurrence = Recurrence {
             inputs: &inputs,
             kernel,
             recurrent_kernel,
             bias: bias.as_ref(),
             initial: &initial.iter().collect::<Vec<_>>(),
-            mask: None,
-            zero_output_for_mask: false,
+            mask: mask.as_ref(),
+            zero_output_for_mask: self.masking.as_ref().is_some_and(|m| m.zeros),
             time_major: true,
             go_backwards: false,
             return_sequence: self.all,
         };
-        let done = if self.is_lstm { lstm(recurrence, Lstm::default()) } else { gru(recurrence, Gru::default()) };
-        let done = done.ok()?;
+        let done = self.cell.run(recurrence).ok()?;
+        let last = done.last_output.clone();
         let written = if self.all {
             let (sequence, each) = (done.outputs?, Vec::from(done.last_output.shape()));
             let (bytes, size) = (sequence.bytes().ok()?.clone(), done.last_output.nbytes());
@@ -116,6 +182,9 @@ impl Roles {
         }
         let list = Variant::List { dtype: DType::F32, shape: shape.clone(), items: Arc::new(written) };
         *result.get_mut(self.written)? = list.into();
+        if let Some(masking) = &self.masking {
+            *result.get_mut(masking.before)? = last.into();
+        }
         for (place, value) in self.states.iter().zip(done.states) {
             *result.get_mut(*place)? = value.into();
         }
@@ -139,7 +208,7 @@ fn recurrent_loop(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 
 pub(super) const OPS: &[Op] = &[Op::new(
     "ModelarkLoop(input: [T], weights: M * float32) -> (output: [T]); T: list(type); M: int; cond: func; body: func; \
-     cell: string; roles: list(int); counters: list(int); bounds: list(int); output_shapes: list(shape) = []; \
+     cell: string; roles: list(int); counters: list(int); bounds: list(int); masking: list(int) = []; output_shapes: list(shape) = []; \
      parallel_iterations: int = 10",
     recurrent_loop,
 )];

@@ -22,6 +22,7 @@ mod args;
 mod coordinates;
 mod dtypes;
 mod kept;
+mod shared;
 mod wire;
 
 families! {
@@ -30,6 +31,7 @@ families! {
     arithmetic
     arrays
     attention
+    barriers
     basic
     block_gradients
     blocks
@@ -43,6 +45,7 @@ families! {
     counts
     crops
     crosses
+    cudnn
     diagonals
     distinct
     einsum
@@ -56,6 +59,7 @@ families! {
     gradients
     hashes
     images
+    json_examples
     keyed_maps
     layouts
     linalg
@@ -63,6 +67,7 @@ families! {
     loops
     losses
     moves
+    mutexes
     normalise
     numbers
     pictures
@@ -71,6 +76,7 @@ families! {
     protos
     quantize
     quantized
+    quantized_images
     queues
     ragged
     random
@@ -87,6 +93,7 @@ families! {
     sparse
     sparse_math
     sparse_wire
+    staging
     statistics
     strings
     tables

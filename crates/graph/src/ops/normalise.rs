@@ -4,6 +4,7 @@ use super::args::{all_tensors, many, map1, one, tensors, unary};
 use super::windows::{channels_to_back, channels_to_front};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
+use crate::tensor::kernels::activation::Activation;
 use crate::tensor::kernels::local_norm::{self, LocalNorm};
 use crate::tensor::kernels::{array, elementwise as e, norm, reduce};
 use crate::tensor::{DType, Tensor};
@@ -104,6 +105,27 @@ fn local_norm(a: &NodeAttrs<'_>) -> Result<LocalNorm> {
     Ok(LocalNorm { radius, bias: a.float("bias")?, alpha: a.float("alpha")?, beta: a.float("beta")? })
 }
 
+/// Batch normalisation with a summand and an activation behind it, as TensorFlow's own optimiser writes it.
+fn fused_batch_norm(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let plain = batch_norm(a, 6)?;
+    let activation = match a.str("activation_mode")? {
+        "Identity" => Activation::Linear,
+        "Relu" => Activation::Relu,
+        other => return Err(Error::unsupported(format!("activation {other:?} after a batch normalisation"))),
+    };
+    Ok(kernel(move |context, mut inputs| {
+        let sides: Vec<_> = inputs.drain(5.min(inputs.len())..).collect();
+        let mut outputs = plain.run(context, inputs)?;
+        let Some(y) = outputs.first_mut() else { return Err(Error::graph("a batch normalisation gives nothing")) };
+        let mut sum = y.tensor()?.clone();
+        for side in sides {
+            sum = e::add(sum, side.into_tensor()?)?;
+        }
+        *y = activation.apply(sum)?.into();
+        Ok(outputs)
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
     Op::new("Softmax(logits: T) -> (softmax: T); T: type", |_| unary(norm::softmax)),
     Op::new("LogSoftmax(logits: T) -> (logsoftmax: T); T: type", |_| unary(norm::log_softmax)),
@@ -124,4 +146,5 @@ pub(super) const OPS: &[Op] = &[
             one(local_norm::local_norm_grad(&grad, &x, &y, how)?)
         }))
     }),
+    Op::new("_FusedBatchNormEx(x: T, scale: U, offset: U, mean: U, variance: U, side_input: num_side_inputs * T) -> (y: T, batch_mean: U, batch_variance: U, reserve_space_1: U, reserve_space_2: U, reserve_space_3: U); T: type; U: type; epsilon: float = 0.0001; exponential_avg_factor: float = 1; num_side_inputs: int = 0; activation_mode: string = \"Identity\"; data_format: string = \"NHWC\"; is_training: bool = true", fused_batch_norm),
 ];

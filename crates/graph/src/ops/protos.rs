@@ -295,6 +295,17 @@ fn tensor_summary(inputs: Values) -> Result<Values> {
     })))
 }
 
+/// A tensor as the value of the node that is asked.
+fn node_summary(node: &str, inputs: Values) -> Result<Values> {
+    let [t] = tensors(inputs)?;
+    let message = if t.dtype() == DType::String { write(&t)? } else { packed(&t)? };
+    let mut value = Message::default();
+    value.bytes(7, node.as_bytes()).bytes(8, &message);
+    let mut m = Message::default();
+    m.bytes(1, &value.finish());
+    one(Tensor::scalar_string(m.finish()))
+}
+
 /// All values of several summaries in one.
 fn merge(inputs: Values) -> Result<Values> {
     let (mut out, mut tags) = (Message::default(), std::collections::HashSet::new());
@@ -325,6 +336,7 @@ pub(super) const OPS: &[Op] = &[
     Op::new("HistogramSummary(tag: string, values: T) -> (summary: string); T: type = float32", |_| Ok(kernel(|_, inputs| histogram_summary(inputs)))),
     Op::new("TensorSummaryV2(tag: string, tensor: T, serialized_summary_metadata: string) -> (summary: string); T: type", |_| Ok(kernel(|_, inputs| tensor_summary(inputs)))),
     Op::new("MergeSummary(inputs: N * string) -> (summary: string); N: int", |_| Ok(kernel(|_, inputs| merge(inputs)))),
+    Op::new("TensorSummary(tensor: T) -> (summary: string); T: type; description: string = \"\"; labels: list(string) = []; display_name: string = \"\"", |_| Ok(kernel(|context, inputs| node_summary(context.node(), inputs)))),
 ];
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// The integers that a quantized dtype has.
 #[derive(Debug, Clone, Copy)]
-struct Kind {
+pub(super) struct Kind {
     dtype: DType,
     low: i64,
     high: i64,
@@ -69,12 +69,12 @@ impl Kind {
     }
 
     /// The integer that a float in a range is nearest to (`FloatToQuantized`).
-    fn quantized(self, v: f32, range: (f32, f32)) -> i64 {
+    pub(super) fn quantized(self, v: f32, range: (f32, f32)) -> i64 {
         self.unclamped(v, range).clamp(self.low, self.high)
     }
 
     /// The float that an integer stands for (`QuantizedToFloat`).
-    fn float(self, v: i64, (min, max): (f32, f32)) -> f32 {
+    pub(super) fn float(self, v: i64, (min, max): (f32, f32)) -> f32 {
         if min == max {
             return min;
         }
@@ -108,11 +108,11 @@ impl Kind {
 }
 
 /// A quantized tensor's integers and what they stand for.
-struct Quantized {
-    kind: Kind,
-    values: Vec<i64>,
-    shape: Vec<usize>,
-    range: (f32, f32),
+pub(super) struct Quantized {
+    pub(super) kind: Kind,
+    pub(super) values: Vec<i64>,
+    pub(super) shape: Vec<usize>,
+    pub(super) range: (f32, f32),
 }
 
 fn scalar(t: &Tensor, what: &str) -> Result<f32> {
@@ -132,7 +132,7 @@ fn integers(t: &Tensor) -> Result<(Kind, Vec<i64>)> {
 }
 
 impl Quantized {
-    fn new(t: &Tensor, min: &Tensor, max: &Tensor) -> Result<Self> {
+    pub(super) fn new(t: &Tensor, min: &Tensor, max: &Tensor) -> Result<Self> {
         let (kind, values) = integers(t)?;
         Ok(Quantized { kind, values, shape: t.shape().to_vec(), range: range(min, max)? })
     }
@@ -150,7 +150,7 @@ impl Quantized {
     }
 
     /// The tensor, the least and the greatest float.
-    fn outputs(self) -> Result<Values> {
+    pub(super) fn outputs(self) -> Result<Values> {
         let t = self.kind.tensor(self.values, &self.shape)?;
         many([t, Tensor::scalar(self.range.0), Tensor::scalar(self.range.1)])
     }

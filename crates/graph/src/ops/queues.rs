@@ -1,22 +1,23 @@
-//! Queues and staging areas, which runs of one model share.
+//! Queues, which runs of one model share.
 //!
 //! Nobody waits here: where TensorFlow would, until another thread puts something in or takes something out, the op fails.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::args::{int, one, take, take_first, types};
 use super::random::entropy;
+use super::shared::{Named, held, locked};
 use super::{NodeAttrs, Op};
-use crate::engine::{Context, Kernel, Resource, Value, Values, kernel};
+use crate::engine::{Kernel, Value, Values, kernel};
 use crate::tensor::kernels::array;
 use crate::tensor::kernels::random::{Philox, Words};
 use crate::tensor::{Bool, DType, PartialShape, Tensor};
 use crate::{Attr, Error, Result};
 
 /// More elements than this are no queue's, only an attack's.
-const MOST: usize = 1 << 24;
+pub(super) const MOST: usize = 1 << 24;
 
 /// In what order elements leave.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,11 +51,7 @@ struct Queue {
 
 impl Queue {
     fn of(handle: &Value) -> Result<Arc<Queue>> {
-        handle.resource()?.downcast("a queue")
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        held(handle, "a queue")
     }
 
     /// Puts elements in, all or none.
@@ -76,7 +73,7 @@ impl Queue {
                 }
             }
         }
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if state.closed {
             return Err(Error::compute(format!("queue {:?} is closed", self.name)));
         }
@@ -102,7 +99,7 @@ impl Queue {
 
     /// Takes `n` elements out, or as many as there are where the queue is closed and fewer will do.
     fn get(&self, n: usize, fewer: bool) -> Result<Vec<Vec<Tensor>>> {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         let there = state.items.len();
         let stays = match self.order {
             Order::Random(least) if !state.closed => least,
@@ -163,26 +160,24 @@ fn queue(a: &NodeAttrs<'_>, order: Order) -> Result<Box<dyn Kernel>> {
         shapes.insert(0, PartialShape::scalar());
     }
     let capacity = usize::try_from(a.int("capacity")?).unwrap_or(MOST).min(MOST);
-    let name = a.str("shared_name")?.to_owned();
+    let name = Named::read(a, "queue")?;
     let seeds = match a.get("seed") {
         Some(_) => (a.int("seed")? as u64, a.int("seed2")? as u64),
         None => (0, 0),
     };
     Ok(kernel(move |context, _| {
-        let name = if name.is_empty() { context.node().to_owned() } else { name.clone() };
-        let made = || {
+        one(name.get(context, |name| {
             let seeds = if seeds == (0, 0) { (entropy(), entropy()) } else { seeds };
             let words = Words::new(Philox::from_seeds(seeds.0, seeds.1));
-            Ok(Resource::Other(Arc::new(Queue {
-                name: name.clone(),
+            Queue {
+                name: name.to_owned(),
                 dtypes: dtypes.clone(),
                 shapes: shapes.clone(),
                 capacity,
                 order,
                 state: Mutex::new(State { items: VecDeque::new(), words, closed: false }),
-            })))
-        };
-        one(context.resources().get_or_insert("queue", &name, made)?)
+            }
+        })?)
     }))
 }
 
@@ -253,7 +248,7 @@ fn dequeue_many(fewer: bool) -> Result<Box<dyn Kernel>> {
 fn about(f: fn(&mut State) -> Option<Tensor>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [handle] = take(inputs)?;
-        let found = f(&mut Queue::of(&handle)?.lock());
+        let found = f(&mut locked(&Queue::of(&handle)?.state));
         Ok(found.into_iter().map(Value::from).collect())
     }))
 }
@@ -269,58 +264,6 @@ fn size(state: &mut State) -> Option<Tensor> {
 
 fn is_closed(state: &mut State) -> Option<Tensor> {
     Some(Tensor::scalar(Bool::from(state.closed)))
-}
-
-/// A staging area (`tf.raw_ops.Stage`): a queue without a handle.
-struct Area {
-    name: String,
-    capacity: usize,
-}
-
-type Staged = Mutex<VecDeque<Values>>;
-
-impl Area {
-    fn read(a: &NodeAttrs<'_>) -> Result<Area> {
-        let capacity = usize::try_from(a.int("capacity")?).unwrap_or_default();
-        Ok(Area { name: a.str("shared_name")?.to_owned(), capacity: if capacity == 0 { MOST } else { capacity } })
-    }
-
-    fn of(&self, context: &dyn Context) -> Result<Arc<Staged>> {
-        let made = || Ok(Resource::Other(Arc::new(Staged::default())));
-        let name = if self.name.is_empty() { context.node() } else { &self.name };
-        context.resources().get_or_insert("staging area", name, made)?.downcast("a staging area")
-    }
-}
-
-/// A kernel that works on what is staged.
-fn staged(
-    a: &NodeAttrs<'_>,
-    f: fn(&mut VecDeque<Values>, Values, usize) -> Result<Values>,
-) -> Result<Box<dyn Kernel>> {
-    let area = Area::read(a)?;
-    Ok(kernel(move |context, inputs| {
-        let held = area.of(context)?;
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&mut held, inputs, area.capacity)
-    }))
-}
-
-fn stage(held: &mut VecDeque<Values>, inputs: Values, capacity: usize) -> Result<Values> {
-    if held.len() >= capacity {
-        return Err(Error::compute(format!("{capacity} elements are staged, and nobody takes one away meanwhile")));
-    }
-    held.push_back(inputs);
-    Ok(Values::new())
-}
-
-fn nothing_staged() -> Error {
-    Error::compute("nothing is staged, and nobody puts anything there meanwhile")
-}
-
-fn peek(held: &mut VecDeque<Values>, inputs: Values, _: usize) -> Result<Values> {
-    let [index] = take(inputs)?;
-    let index = usize::try_from(int(index.tensor()?, "the index")?).ok();
-    index.and_then(|i| held.get(i)).cloned().ok_or_else(nothing_staged)
 }
 
 pub(super) const OPS: &[Op] = &[
@@ -348,11 +291,6 @@ pub(super) const OPS: &[Op] = &[
     Op::new("QueueSizeV2(handle: resource) -> (size: int32); stateful", |_| about(size)),
     Op::new("RandomShuffleQueue() -> (handle: &string); component_types: list(type); shapes: list(shape) = []; capacity: int = -1; min_after_dequeue: int = 0; seed: int = 0; seed2: int = 0; container: string = \"\"; shared_name: string = \"\"; stateful", random),
     Op::new("RandomShuffleQueueV2() -> (handle: resource); component_types: list(type); shapes: list(shape) = []; capacity: int = -1; min_after_dequeue: int = 0; seed: int = 0; seed2: int = 0; container: string = \"\"; shared_name: string = \"\"; stateful", random),
-    Op::new("Stage(values: [dtypes]) -> (); capacity: int = 0; memory_limit: int = 0; dtypes: list(type); container: string = \"\"; shared_name: string = \"\"; stateful", |a| staged(a, stage)),
-    Op::new("StageClear() -> (); capacity: int = 0; memory_limit: int = 0; dtypes: list(type); container: string = \"\"; shared_name: string = \"\"; stateful", |a| staged(a, |held, _, _| { held.clear(); Ok(Values::new()) })),
-    Op::new("StagePeek(index: int32) -> (values: [dtypes]); capacity: int = 0; memory_limit: int = 0; dtypes: list(type); container: string = \"\"; shared_name: string = \"\"; stateful", |a| staged(a, peek)),
-    Op::new("StageSize() -> (size: int32); capacity: int = 0; memory_limit: int = 0; dtypes: list(type); container: string = \"\"; shared_name: string = \"\"; stateful", |a| staged(a, |held, _, _| one(Tensor::scalar(held.len() as i32)))),
-    Op::new("Unstage() -> (values: [dtypes]); capacity: int = 0; memory_limit: int = 0; dtypes: list(type); container: string = \"\"; shared_name: string = \"\"; stateful", |a| staged(a, |held, _, _| held.pop_front().ok_or_else(nothing_staged))),
 ];
 
 #[cfg(test)]
@@ -393,7 +331,7 @@ mod tests {
         q.put(elements(&(0..50).collect::<Vec<_>>())).expect("room");
         let mut got = numbers(&q.get(48, false).expect("elements"));
         assert!(q.get(1, false).is_err(), "two must stay");
-        close(&mut q.lock());
+        close(&mut locked(&q.state));
         got.extend(numbers(&q.get(2, false).expect("the rest")));
         assert_ne!(got, (0..50).collect::<Vec<_>>());
         got.sort_unstable();
@@ -407,7 +345,7 @@ mod tests {
         q.put(elements(&[1, 2])).expect("room");
         assert!(q.put(elements(&[3])).is_err() && q.get(3, true).is_err());
         assert!(q.put(vec![vec![Tensor::scalar(1.0f32)]]).is_err() && q.put(vec![Vec::new()]).is_err());
-        close(&mut q.lock());
+        close(&mut locked(&q.state));
         assert!(q.put(elements(&[3])).is_err() && q.get(3, false).is_err());
         assert_eq!(numbers(&q.get(3, true).expect("fewer")), [1, 2]);
         assert!(q.get(1, true).is_err());

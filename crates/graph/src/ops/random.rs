@@ -11,7 +11,7 @@ use crate::engine::{Context, Kernel, Value, Values, Variable, kernel};
 use crate::tensor::kernels::random::fill::{self, RESERVED};
 use crate::tensor::kernels::random::{Philox, ThreeFry, pick, sample};
 use crate::tensor::kernels::{array, broadcast_shape};
-use crate::tensor::{self, DType, Tensor, checked_elements};
+use crate::tensor::{self, DType, Shape, Tensor, checked_elements};
 use crate::{Error, Result};
 
 /// The number that TensorFlow has for Philox.
@@ -406,6 +406,48 @@ fn parameterized(a: &NodeAttrs<'_>, source: Source) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// The same of a seed, for parameters that are broadcast to the last dimensions of the shape.
+fn stateless_truncated(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let dtype = a.dtype("dtype")?;
+    /// Words of four that are set apart for each number.
+    const APART: u128 = 256;
+    Ok(kernel(move |context, inputs| {
+        let (ready, shape, rest) = Source::Seed.split(context, inputs)?;
+        let generator = ready.reserve(0)?;
+        let shape = extents(&shape, "the shape")?;
+        let [means, deviations, least, greatest] = &rest[..] else {
+            return Err(Error::graph("takes means, deviations and bounds"));
+        };
+        let all = [means, deviations, least, greatest];
+        let mut common = Shape::new();
+        for t in all {
+            common = broadcast_shape(&common, t.shape())?;
+        }
+        if !shape.ends_with(&common) {
+            return Err(Error::compute(format!("parameters of shape {common:?} don't end the shape {shape:?}")));
+        }
+        let (total, batch) = (checked_elements(&shape)?, checked_elements(&common)?);
+        let wide = all
+            .iter()
+            .map(|t| array::broadcast_to(&array::cast(t, DType::F64)?, &common))
+            .collect::<tensor::Result<Vec<_>>>()?;
+        let values = wide.iter().map(|t| t.elements::<f64>()).collect::<tensor::Result<Vec<_>>>()?;
+        let mut out = Tensor::zeros(DType::F64, &shape)?;
+        let samples = total / batch.max(1);
+        for (i, o) in out.make_mut::<f64>()?.iter_mut().enumerate() {
+            if i % 256 == 0 {
+                context.check()?;
+            }
+            let (sample, b) = (i / batch, i % batch);
+            let own = generator.skipped((b * samples + sample) as u128 * APART);
+            let [mean, deviation, least, greatest] = std::array::from_fn(|k| values[k][b]);
+            let of = |_| sample::Truncated { mean, deviation, least, greatest };
+            sample::truncated(&own, std::slice::from_mut(o), 1, dtype != DType::F64, of)?;
+        }
+        one(array::cast(&out, dtype)?)
+    }))
+}
+
 fn key_and_counter(with_algorithm: bool) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [seed] = super::args::tensors(inputs)?;
@@ -503,6 +545,7 @@ pub(super) const OPS: &[Op] = &[
     Op::new("RngSkip(resource: resource, algorithm: int64, delta: int64) -> (); stateful", |_| skip(false)),
     Op::new("RngReadAndSkip(resource: resource, alg: int32, delta: uint64) -> (value: int64); stateful", |_| skip(true)),
     Op::new("NonDeterministicInts(shape: shape_dtype) -> (output: dtype); dtype: type = int64; shape_dtype: type = int64; stateful", non_deterministic),
+    Op::new("StatelessParameterizedTruncatedNormal(shape: S, seed: Tseed, means: dtype, stddevs: dtype, minvals: dtype, maxvals: dtype) -> (output: dtype); S: type; Tseed: type = int64; dtype: type", stateless_truncated),
 ];
 
 #[cfg(test)]

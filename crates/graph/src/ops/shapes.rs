@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn one_extent_follows_from_the_others() {
         assert_eq!(resolve(&[2, -1], 6).expect("shape")[..], [2, 3]);
-        assert_eq!(resolve(&[], 1).expect("shape")[..], []);
+        assert!(resolve(&[], 1).expect("shape").is_empty());
         assert_eq!(resolve(&[-1], 0).expect("shape")[..], [0]);
         assert!(resolve(&[0, -1], 0).is_err());
         assert!(resolve(&[-1, -1], 4).is_err());

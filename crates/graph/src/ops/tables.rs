@@ -338,6 +338,22 @@ impl Part {
     }
 }
 
+/// The name and the lines of a file that goes with the model.
+fn asset_lines<'a>(context: &'a dyn Context, file: &Tensor) -> Result<(String, impl Iterator<Item = &'a [u8]> + use<'a>)> {
+    let name = file.strings()?.first().cloned().unwrap_or_default();
+    let name = String::from_utf8_lossy(&name).into_owned();
+    let content = context
+        .resources()
+        .asset(&name)
+        .ok_or_else(|| Error::compute(format!("the model has no file {name:?} to read words from")))?;
+    let text = content.strip_suffix(b"\n").unwrap_or(content);
+    let lines = text.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+    // An empty file has no line, rather than one that is empty.
+    let all = if content.is_empty() { 0 } else { usize::MAX };
+    Ok((name, lines.take(all)))
+}
+
+
 /// Fills a table from the lines of a file that goes with the model.
 fn from_text(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let (key, value) = (Part::of(a.int("key_index")?)?, Part::of(a.int("value_index")?)?);
@@ -348,21 +364,12 @@ fn from_text(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let [handle, file] = take(inputs)?;
         let table = table(&handle)?;
         let file = file.into_tensor()?;
-        let name = file.strings()?.first().cloned().unwrap_or_default();
-        let name = String::from_utf8_lossy(&name);
-        let content = context
-            .resources()
-            .asset(&name)
-            .ok_or_else(|| Error::compute(format!("the model has no file {name:?} to initialise a table from")))?;
-        let text = content.strip_suffix(b"\n").unwrap_or(content);
-        let lines = text.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
-        let lines = lines.skip(skip).take(usize::try_from(most).unwrap_or(usize::MAX));
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        if !content.is_empty() {
-            for (number, line) in lines.enumerate() {
-                keys.push(key.item(number, line, delimiter, table.key)?);
-                values.push(value.item(number, line, delimiter, table.value)?);
-            }
+        let (name, lines) = asset_lines(context, &file)?;
+        let lines = lines.skip(skip).take(usize::try_from(most).unwrap_or(usize::MAX));
+        for (number, line) in lines.enumerate() {
+            keys.push(key.item(number, line, delimiter, table.key)?);
+            values.push(value.item(number, line, delimiter, table.value)?);
         }
         if usize::try_from(most).is_ok_and(|most| keys.len() < most) {
             return Err(Error::compute(format!("the file {name:?} has {} lines, not {most}", keys.len())));
@@ -372,6 +379,33 @@ fn from_text(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         Ok(Values::new())
     }))
 }
+
+/// Where the words of one vocabulary stood in an older one, and how many of them did.
+fn remapping(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let number = |name: &str| -> Result<usize> {
+        let n = a.int(name)?;
+        usize::try_from(n).map_err(|_| Error::graph(format!("{name} must not be negative, got {n}")))
+    };
+    let (skip, count, old) = (number("new_vocab_offset")?, number("num_new_vocab")?, a.int("old_vocab_size")?);
+    Ok(kernel(move |context: &mut dyn Context, inputs| {
+        let [new, before] = super::args::tensors(inputs)?;
+        let (_, lines) = asset_lines(context, &before)?;
+        let places: HashMap<&[u8], i64> =
+            lines.take(usize::try_from(old).unwrap_or(usize::MAX)).zip(0..).collect();
+        let (name, lines) = asset_lines(context, &new)?;
+        let found: Vec<i64> =
+            lines.skip(skip).take(count).map(|word| places.get(word).copied().unwrap_or(-1)).collect();
+        if found.len() < count {
+            return Err(Error::compute(format!(
+                "the file {name:?} has {} lines from line {skip} on, not {count}",
+                found.len()
+            )));
+        }
+        let present = found.iter().filter(|p| **p >= 0).count();
+        many([Tensor::from_vec(found, [count])?, Tensor::scalar(i32::try_from(present).unwrap_or(i32::MAX))])
+    }))
+}
+
 
 pub(super) const OPS: &[Op] = &[
     Op::new("HashTableV2() -> (table_handle: resource); container: string = \"\"; shared_name: string = \"\"; use_node_name_sharing: bool = false; key_dtype: type; value_dtype: type; stateful", fixed),
@@ -401,6 +435,7 @@ pub(super) const OPS: &[Op] = &[
     Op::new("InitializeTable(table_handle: &string, keys: Tkey, values: Tval) -> (); Tkey: type; Tval: type", import),
     Op::new("InitializeTableFromTextFileV2(table_handle: resource, filename: string) -> (); key_index: int; value_index: int; vocab_size: int = -1; delimiter: string = \"\\t\"; offset: int = 0; stateful", from_text),
     Op::new("InitializeTableFromTextFile(table_handle: &string, filename: string) -> (); key_index: int; value_index: int; vocab_size: int = -1; delimiter: string = \"\\t\"; offset: int = 0", from_text),
+    Op::new("GenerateVocabRemapping(new_vocab_file: string, old_vocab_file: string) -> (remapping: int64, num_present: int32); new_vocab_offset: int; num_new_vocab: int; old_vocab_size: int = -1", remapping),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Windows with what goes before or after them in one op: bias, normalisation, activation, padding, resizing.
 
-use super::args::{all_tensors, one, tensors};
+use super::args::{all_tensors, many, one, tensors};
 use super::moves::{mirror, paddings};
 use super::products::{fused_activation, fused_ops};
 use super::windows::Window;
@@ -9,7 +9,7 @@ use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::activation::Activation;
 use crate::tensor::kernels::image::{Sampling, resize_bilinear};
 use crate::tensor::kernels::window::Slide;
-use crate::tensor::kernels::{array, conv, elementwise as e, norm};
+use crate::tensor::kernels::{array, conv, elementwise as e, norm, reduce};
 use crate::tensor::{self, Tensor};
 use crate::{Error, Result};
 
@@ -107,12 +107,32 @@ fn global_normalisation(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// Its gradients by each of its inputs.
+fn global_normalisation_grad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (epsilon, scaled) = (a.float("variance_epsilon")?, a.bool("scale_after_normalization")?);
+    Ok(kernel(move |_, inputs| {
+        let [x, mean, variance, scale, grad] = tensors(inputs)?;
+        let axes: Vec<usize> = (0..x.rank().saturating_sub(1)).collect();
+        let spread = e::add(variance, Tensor::scalar(epsilon))?;
+        let inverse = e::rsqrt(spread.clone())?;
+        let products = e::mul(grad.clone(), e::sub(x, mean)?)?;
+        let (by_offset, sums) = (reduce::sum(&grad, &axes, false)?, reduce::sum(&products, &axes, false)?);
+        let by_scale = if scaled { e::mul(sums.clone(), inverse.clone())? } else { Tensor::full(0.0f32, scale.shape())? };
+        let factor = if scaled { e::mul(inverse, scale)? } else { inverse };
+        let by_mean = e::neg(e::mul(by_offset.clone(), factor.clone())?)?;
+        let halves = e::mul(sums, Tensor::scalar(-0.5f32))?;
+        let by_variance = e::div(e::mul(halves, factor.clone())?, spread)?;
+        many([e::mul(grad, factor)?, by_mean, by_variance, by_offset, by_scale])
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
     Op::new("_FusedConv2D(input: T, filter: T, args: [TArgs], host_args: num_host_args * float32) -> (output: T); T: type; TArgs: list(type); num_args: int; num_host_args: int = 0; strides: list(int); padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; filter_format: string = \"HWIO\"; dilations: list(int) = [1, 1, 1, 1]; use_cudnn_on_gpu: bool = true; fused_ops: list(string) = []; epsilon: float = 0.0001; leakyrelu_alpha: float = 0.2", |a| convolution(a, conv::conv)),
     Op::new("_FusedDepthwiseConv2dNative(input: T, filter: T, args: num_args * T) -> (output: T); T: type; num_args: int; strides: list(int); padding: string; data_format: string = \"NHWC\"; dilations: list(int) = [1, 1, 1, 1]; fused_ops: list(string) = []; epsilon: float = 0.0001; leakyrelu_alpha: float = 0.2", |a| convolution(a, depthwise)),
     Op::new("FusedPadConv2D(input: T, paddings: int32, filter: T) -> (output: T); T: type; mode: string; strides: list(int); padding: string", padded_convolution),
     Op::new("FusedResizeAndPadConv2D(input: T, size: int32, paddings: int32, filter: T) -> (output: T); T: type; resize_align_corners: bool = false; mode: string; strides: list(int); padding: string", padded_convolution),
     Op::new("BatchNormWithGlobalNormalization(t: T, m: T, v: T, beta: T, gamma: T) -> (result: T); T: type; variance_epsilon: float; scale_after_normalization: bool", global_normalisation),
+    Op::new("BatchNormWithGlobalNormalizationGrad(t: T, m: T, v: T, gamma: T, backprop: T) -> (dx: T, dm: T, dv: T, db: T, dg: T); T: type; variance_epsilon: float; scale_after_normalization: bool", global_normalisation_grad),
 ];
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::window::{Padding, Slide};
 use crate::tensor::kernels::{array, conv, pool};
 use crate::tensor::{self, Shape, Tensor};
-use crate::{Error, Result};
+use crate::{Attr, Error, Result};
 
 /// Attributes that all windows have: how they slide, and where the channels are.
 #[derive(Clone)]
@@ -162,6 +162,59 @@ fn avg_pool(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     pooling(a, pool::avg_pool)
 }
 
+/// A convolution over as many dimensions as there are between batch and channels (`tf.raw_ops.Conv`).
+fn general_convolution(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (strides, dilations, pads) = (a.ints("strides")?, a.ints("dilations")?, a.ints("explicit_paddings")?);
+    let channels_first = match a.str("data_format")? {
+        "CHANNELS_LAST" => false,
+        "CHANNELS_FIRST" => true,
+        other => return Err(Error::graph(format!("there is no data format {other:?}"))),
+    };
+    let format = match (strides.len(), channels_first) {
+        (4, false) => "NHWC",
+        (4, true) => "NCHW",
+        (5, false) => "NDHWC",
+        (5, true) => "NCDHW",
+        (n, _) => return Err(Error::graph(format!("strides of {n} dimensions, where 4 or 5 are known"))),
+    };
+    let list = |values: Vec<i64>| Attr::List(values.into_iter().map(Attr::Int).collect());
+    let mut attrs = crate::Attrs::from([
+        ("data_format".to_owned(), Attr::from(format)),
+        ("padding".to_owned(), Attr::from(a.str("padding")?)),
+        ("strides".to_owned(), list(strides)),
+        ("explicit_paddings".to_owned(), list(pads)),
+    ]);
+    if !dilations.is_empty() {
+        attrs.insert("dilations".to_owned(), list(dilations));
+    }
+    let window = Window::read(&NodeAttrs { signature: a.signature, attrs: &attrs })?;
+    let (batch_dims, groups) = (a.int("batch_dims")?, a.int("groups")?);
+    let batch_dims = usize::try_from(batch_dims).ok().filter(|n| *n > 0);
+    let batch_dims = batch_dims.ok_or_else(|| Error::graph("batch_dims must be positive"))?;
+    Ok(kernel(move |_, inputs| {
+        let [x, filter] = tensors(inputs)?;
+        if x.rank() != batch_dims + format.len() - 1 || filter.rank() != format.len() {
+            return Err(Error::compute(format!(
+                "inputs {:?} with {batch_dims} batch dimensions don't go with a filter {:?}",
+                x.shape(),
+                filter.shape()
+            )));
+        }
+        let (batch, inner) = x.shape().split_at(batch_dims);
+        let (batch, inner) = (Shape::from(batch), Shape::from(inner));
+        let flat: Shape = [tensor::checked_elements(&batch)?].into_iter().chain(inner).collect();
+        let x = window.channels_last(x.reshape(&flat)?)?;
+        let (has, takes) = (x.shape().last().copied(), filter.shape().get(format.len() - 2).copied());
+        if i64::try_from(has.unwrap_or_default()).ok() != takes.and_then(|t| groups.checked_mul(i64::try_from(t).ok()?)) {
+            return Err(Error::compute(format!("{has:?} channels in {groups} groups for a filter {:?}", filter.shape())));
+        }
+        let y = conv::conv(&x, &filter, &window.slide, None)?;
+        let y = if channels_first { channels_to_front(y)? } else { y };
+        let shape: Shape = batch.iter().chain(&y.shape()[1..]).copied().collect();
+        one(y.reshape(shape)?)
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
     Op::new("Conv2D(input: T, filter: T) -> (output: T); T: type; strides: list(int); use_cudnn_on_gpu: bool = true; padding: string; explicit_paddings: list(int) = []; data_format: string = \"NHWC\"; dilations: list(int) = [1, 1, 1, 1]", convolution),
     Op::new("Conv3D(input: T, filter: T) -> (output: T); T: type; strides: list(int); padding: string; data_format: string = \"NDHWC\"; dilations: list(int) = [1, 1, 1, 1, 1]", convolution),
@@ -172,4 +225,5 @@ pub(super) const OPS: &[Op] = &[
     Op::new("MaxPool3D(input: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NDHWC\"; T: type", max_pool),
     Op::new("AvgPool(value: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NHWC\"; T: type", avg_pool),
     Op::new("AvgPool3D(input: T) -> (output: T); ksize: list(int); strides: list(int); padding: string; data_format: string = \"NDHWC\"; T: type", avg_pool),
+    Op::new("Conv(input: T, filter: T) -> (output: T); T: type; strides: list(int); padding: string; explicit_paddings: list(int) = []; data_format: string = \"CHANNELS_LAST\"; dilations: list(int) = []; batch_dims: int = 1; groups: int = 1", general_convolution),
 ];

@@ -33,6 +33,7 @@ const OPS: &[&str] = &[
     "RealDiv",
     "Reshape",
     "Rsqrt",
+    "Shape",
     "Slice",
     "Softplus",
     "Split",

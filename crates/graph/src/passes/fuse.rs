@@ -232,8 +232,13 @@ fn batch_norms(part: &mut Part) {
             Some(before) => {
                 // The factor goes into the filter, whose last dimension are the channels, and into the bias.
                 let filter = part.graph.nodes[before.conv].inputs[1];
+                let of_filter = if part.graph.nodes[before.conv].op == "Conv2D" {
+                    factor
+                } else {
+                    by_channels(part, &node.name, filter, factor)
+                };
                 part.graph.nodes[before.conv].inputs[1] =
-                    part.add(name("filter"), "Mul", vec![filter, factor], single());
+                    part.add(name("filter"), "Mul", vec![filter, of_filter], single());
                 if let Some(bias) = before.bias {
                     let bias = part.add(name("bias"), "Mul", vec![bias, factor], single());
                     shift = part.add(name("both"), "AddV2", vec![shift, bias], single());
@@ -247,6 +252,30 @@ fn batch_norms(part: &mut Part) {
         node.inputs = vec![scaled, shift];
         node.attrs = single();
     }
+}
+
+/// A number for each result of a depthwise convolution in the shape of its filter's last two dimensions, which are the
+/// channels and the results of each.
+fn by_channels(part: &mut Part, node: &str, filter: Output, factor: Output) -> Output {
+    use crate::tensor::{DType, Tensor};
+    let name = |what: &str| format!("{node}/{what}");
+    let types = |pairs: &[(&str, DType)]| -> Attrs {
+        pairs.iter().map(|(name, dtype)| ((*name).to_owned(), Attr::Type(*dtype))).collect()
+    };
+    let shape =
+        part.add(name("shape"), "Shape", vec![filter], types(&[("T", DType::F32), ("out_type", DType::I32)]));
+    let ends = [("begin", 2), ("end", 4), ("step", 1)].map(|(what, at)| {
+        let mut attrs = types(&[("dtype", DType::I32)]);
+        // One number in a list: what it stands for is an index into a shape.
+        let value = Tensor::scalar(at).reshape([1]).unwrap_or_else(|_| Tensor::scalar(at));
+        attrs.insert("value".to_owned(), Attr::Tensor(value));
+        part.add(name(what), "Const", Vec::new(), attrs)
+    });
+    let inputs = [shape].into_iter().chain(ends).collect();
+    let last =
+        part.add(name("last"), "StridedSlice", inputs, types(&[("T", DType::I32), ("Index", DType::I32)]));
+    let attrs = types(&[("T", DType::F32), ("Tshape", DType::I32)]);
+    part.add(name("channels"), "Reshape", vec![factor, last], attrs)
 }
 
 /// A convolution that only one node reads, perhaps with a bias between them.
@@ -274,7 +303,7 @@ fn convolved(
         return None;
     }
     match node.op.as_str() {
-        "Conv2D" => Some(Convolved { conv: x.node, bias: None }),
+        "Conv2D" | "DepthwiseConv2dNative" => Some(Convolved { conv: x.node, bias: None }),
         "BiasAdd" => {
             let before = convolved(part, readers, derived, first, x.node).filter(|b| b.bias.is_none())?;
             Some(Convolved { bias: Some(second), ..before })
@@ -340,6 +369,23 @@ mod tests {
         });
         assert_eq!(ops.iter().filter(|op| *op == FUSED).count(), 2);
         assert_eq!(ops.iter().filter(|op| *op == "Mul").count(), 1);
+    }
+
+    #[test]
+    fn what_normalises_a_depthwise_convolution_goes_into_its_filter() {
+        for multiplier in [1, 2] {
+            let n = 3 * multiplier;
+            let mut weights = vec![numbers(&[3, 3, 3, multiplier], 5), numbers(&[n], 2)];
+            weights.extend([3, 4, 5].map(|s| numbers(&[n], s)));
+            weights.push(crate::tensor::Tensor::full(0.7f32, [n]).expect("tensor"));
+            let ops = agree(&[numbers(&[2, 5, 7, 3], 1)], &weights, |b, x, w| {
+                let y = conv(b, "DepthwiseConv2dNative", x[0], w[0], 1)?;
+                let y = b.bias_add(y, w[1])?;
+                let y = norm(b, y, &w[2..])?;
+                Ok(vec![b.op("Relu6").input(y).one()?])
+            });
+            assert_eq!(ops, [FUSED], "{multiplier} results of each channel");
+        }
     }
 
     #[test]

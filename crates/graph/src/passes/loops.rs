@@ -1,4 +1,5 @@
-//! Loops over lists of tensors that are a recurrent layer run as one: an LSTM or a GRU as Keras 2 and 3 trace them.
+//! Loops over lists of tensors that are a recurrent layer run as one: an LSTM, a GRU or the plain one as Keras 2 and 3 trace
+//! them, with a mask or without.
 //!
 //! The loop's inputs and results stay as they are, and so do its functions: whatever isn't certain before a run, such as how
 //! long the lists are, the kernel checks, and runs the loop itself where it doesn't fit.
@@ -42,6 +43,7 @@ fn replace(node: &mut Node, found: Found, weights: Vec<Output>) {
     node.attrs.insert("roles".to_owned(), ints(&found.roles));
     node.attrs.insert("counters".to_owned(), ints(&found.counters));
     node.attrs.insert("bounds".to_owned(), ints(&found.bounds));
+    node.attrs.insert("masking".to_owned(), ints(&found.masking));
     node.inputs.extend(weights);
 }
 
@@ -51,27 +53,60 @@ struct Spelling {
     states: usize,
     weights: usize,
     pattern: Pattern,
-    /// Whether the last arguments are where a matrix is cut into thirds.
-    cut: bool,
+    /// What the arguments behind the weights must be.
+    fits: fn(&Part, &[Output], &[Output]) -> Option<bool>,
 }
 
 static SPELLINGS: LazyLock<Vec<Spelling>> = LazyLock::new(|| {
-    let lstm = |bias| spelling("LSTM", 2, 2 + usize::from(bias), false, move |b, a| lstm_step(b, a, bias));
-    let gru = |way: Gru| spelling("GRU", 1, 4, way == Gru::Cut, move |b, a| gru_step(b, a, way));
-    let all = [lstm(true), lstm(false), gru(Gru::Split), gru(Gru::Cut)];
+    let plain: fn(&Part, &[Output], &[Output]) -> Option<bool> = |_, _, _| Some(true);
+    let lstm = |bias| {
+        let trace = move |b: &mut Builder, a: &[Sym]| lstm_step(b, a, bias);
+        spelling("LSTM", [2, 2 + usize::from(bias)], &[], plain, trace)
+    };
+    let rnn = |bias| {
+        let trace = move |b: &mut Builder, a: &[Sym]| simple_step(b, a, bias);
+        spelling("RNN", [1, 2 + usize::from(bias)], &[], plain, trace)
+    };
+    const CUTS: &[DType] = &[DType::I32; 4];
+    const PARTS: &[DType] = &[DType::F32, DType::I32, DType::I32, DType::I32];
+    const PARTS_AND_CUTS: &[DType] =
+        &[DType::F32, DType::I32, DType::I32, DType::I32, DType::I32, DType::I32];
+    let all = [
+        lstm(true),
+        lstm(false),
+        spelling("GRU", [1, 4], &[], plain, |b, a| gru_step(b, a, Gru::Split)),
+        spelling("GRU", [1, 4], CUTS, |body, _, cuts| in_thirds(body, cuts), |b, a| gru_step(b, a, Gru::Cut)),
+        spelling("GRU before", [1, 3], PARTS, in_parts, |b, a| gru_before_step(b, a, Gru::Split)),
+        spelling("GRU before", [1, 3], PARTS_AND_CUTS, in_parts, |b, a| gru_before_step(b, a, Gru::Cut)),
+        rnn(true),
+        rnn(false),
+    ];
     all.into_iter().filter_map(Result::ok).collect()
 });
 
+/// Of so many states and weights, and more behind them.
 fn spelling(
     cell: &'static str,
-    states: usize,
-    weights: usize,
-    cut: bool,
+    [states, weights]: [usize; 2],
+    more: &[DType],
+    fits: fn(&Part, &[Output], &[Output]) -> Option<bool>,
     trace: impl FnOnce(&mut Builder, &[Sym]) -> Result<Sym>,
 ) -> Result<Spelling> {
     let mut dtypes = vec![DType::F32; 1 + states + weights];
-    dtypes.resize(dtypes.len() + if cut { 4 } else { 0 }, DType::I32);
-    Ok(Spelling { cell, states, weights, pattern: Pattern::new(&dtypes, &[], trace)?, cut })
+    dtypes.extend_from_slice(more);
+    Ok(Spelling { cell, states, weights, pattern: Pattern::new(&dtypes, &[], trace)?, fits })
+}
+
+/// The plain layer: an activation of what the input and the state contribute.
+fn simple_step(b: &mut Builder, args: &[Sym], bias: bool) -> Result<Sym> {
+    let &[x, h, kernel, recurrent, ref rest @ ..] = args else { return Err(unfit()) };
+    let mut from_x = b.matmul(x, kernel)?;
+    if bias {
+        from_x = b.bias_add(from_x, *rest.first().ok_or_else(unfit)?)?;
+    }
+    let from_h = b.matmul(h, recurrent)?;
+    let sum = b.add(from_x, from_h)?;
+    b.op("Tanh").input(sum).one()
 }
 
 /// Gates in the order input, forget, cell, output.
@@ -125,28 +160,70 @@ fn gru_step(b: &mut Builder, args: &[Sym], way: Gru) -> Result<Sym> {
             let &[.., first, begin, end, last] = args else { return Err(unfit()) };
             let from_h = b.add(from_h, of_state)?;
             let (zero, one) = (b.ints(&[0, 0])?, b.ints(&[1, 1])?);
-            let cut = |b: &mut Builder, from: Sym, to: Sym, masks: [i64; 2]| {
-                let call = b.op("StridedSlice").inputs(&[from_h, from, to, one]);
-                call.attr("begin_mask", masks[0]).attr("end_mask", masks[1]).one()
-            };
-            let parts =
-                vec![cut(b, zero, first, [3, 1])?, cut(b, begin, end, [1, 1])?, cut(b, last, zero, [1, 3])?];
+            let mut cut = |from: Sym, to: Sym, masks: [i64; 2]| columns(b, from_h, [from, to, one], masks);
+            let parts = vec![cut(zero, first, [3, 1])?, cut(begin, end, [1, 1])?, cut(last, zero, [1, 3])?];
             (split(b, from_x, -1)?, parts)
         }
     };
     let (&[xz, xr, xh], &[hz, hr, hh]) = (&xs[..], &hs[..]) else { return Err(unfit()) };
-    let update = b.add(xz, hz)?;
-    let update = b.op("Sigmoid").input(update).one()?;
-    let reset = b.add(xr, hr)?;
-    let reset = b.op("Sigmoid").input(reset).one()?;
+    let update = gate(b, xz, hz)?;
+    let reset = gate(b, xr, hr)?;
     let kept = b.mul(reset, hh)?;
-    let candidate = b.add(xh, kept)?;
+    blend(b, h, update, xh, kept)
+}
+
+/// The columns of a matrix between two that constants name.
+fn columns(b: &mut Builder, x: Sym, [from, to, step]: [Sym; 3], masks: [i64; 2]) -> Result<Sym> {
+    let call = b.op("StridedSlice").inputs(&[x, from, to, step]);
+    call.attr("begin_mask", masks[0]).attr("end_mask", masks[1]).one()
+}
+
+fn gate(b: &mut Builder, from_x: Sym, from_h: Sym) -> Result<Sym> {
+    let sum = b.add(from_x, from_h)?;
+    b.op("Sigmoid").input(sum).one()
+}
+
+/// A GRU's new state: as much of the old one as the update gate keeps, and of the candidate the rest.
+fn blend(b: &mut Builder, h: Sym, update: Sym, from_x: Sym, from_h: Sym) -> Result<Sym> {
+    let candidate = b.add(from_x, from_h)?;
     let candidate = b.op("Tanh").input(candidate).one()?;
     let old = b.mul(update, h)?;
     let one = b.scalar(1.0f32)?;
     let rest = b.sub(one, update)?;
     let new = b.mul(rest, candidate)?;
     b.add(old, new)
+}
+
+/// A GRU whose reset gate acts before the product: its weights of the state, which it reads twice, are cut in two.
+fn gru_before_step(b: &mut Builder, args: &[Sym], way: Gru) -> Result<Sym> {
+    let &[x, h, kernel, recurrent, bias, again, end, begin, ref cuts @ ..] = args else {
+        return Err(unfit());
+    };
+    let from_x = b.matmul(x, kernel)?;
+    let from_x = b.bias_add(from_x, bias)?;
+    let last = b.scalar(-1i32)?;
+    let xs = b.op("Split").input(last).input(from_x).attr("num_split", 3i64).all()?;
+    let (zero, one) = (b.ints(&[0, 0])?, b.ints(&[1, 1])?);
+    let of_gates = columns(b, recurrent, [zero, end, one], [3, 1])?;
+    let from_h = b.matmul(h, of_gates)?;
+    let hs = match (way, cuts) {
+        (Gru::Split, &[sizes]) => {
+            b.op("SplitV").inputs(&[from_h, sizes, last]).attr("num_split", 3i64).all()?
+        }
+        (Gru::Cut, &[first, second, third]) => {
+            vec![
+                columns(b, from_h, [zero, first, one], [3, 1])?,
+                columns(b, from_h, [second, third, one], [1, 1])?,
+            ]
+        }
+        _ => return Err(unfit()),
+    };
+    let (&[xz, xr, xh], [hz, hr, ..]) = (&xs[..], &hs[..]) else { return Err(unfit()) };
+    let (update, reset) = (gate(b, xz, *hz)?, gate(b, xr, *hr)?);
+    let before = b.mul(reset, h)?;
+    let of_candidate = columns(b, again, [begin, zero, one], [1, 3])?;
+    let from_h = b.matmul(before, of_candidate)?;
+    blend(b, h, update, xh, from_h)
 }
 
 fn unfit() -> crate::Error {
@@ -166,6 +243,9 @@ struct Found {
     counters: Vec<i64>,
     /// A counter, what it must be less than (a value of the state, or -1), and the constant if it is one.
     bounds: Vec<i64>,
+    /// With a mask: the list of its steps, the output of the step before, and 1 if outputs that don't count are zeros
+    /// rather than that one. Without one, nothing.
+    masking: Vec<i64>,
 }
 
 impl Found {
@@ -195,14 +275,16 @@ impl Found {
         };
         let position = |o: Output| body.feeds.iter().position(|f| *f == o);
         let constant = |i: usize| body.fetches.get(i) == body.feeds.get(i);
+        let masked = Choice::of(&body, item);
+        let made = masked.as_ref().map_or(item, |m| m.new);
         SPELLINGS
             .iter()
             .find_map(|spelling| {
-                let found = spelling.pattern.find_shared(&body, item)?;
+                let found = spelling.pattern.find_shared(&body, made)?;
                 let (x, rest) = found.args.split_first()?;
                 let (states, rest) = rest.split_at_checked(spelling.states)?;
                 let (weights, cuts) = rest.split_at_checked(spelling.weights)?;
-                if spelling.cut && !in_thirds(&body, cuts)? {
+                if !(spelling.fits)(&body, weights, cuts)? {
                     return None;
                 }
                 let &[list, time, _] = &body.made_by(*x, "TensorListGetItem")?.inputs[..] else {
@@ -210,9 +292,28 @@ impl Found {
                 };
                 let (list, time) = (position(list)?, position(time)?);
                 let states = states.iter().map(|s| position(*s)).collect::<Option<Vec<_>>>()?;
-                let next =
-                    states.iter().map(|s| body.fetches.get(*s).copied()).collect::<Option<Vec<_>>>()?;
-                let mut given = vec![item];
+                let left = |s: &usize| {
+                    let next = body.fetches.get(*s).copied()?;
+                    let Some(masked) = &masked else { return Some(next) };
+                    let choice = Choice::of(&body, next)?;
+                    let stays = choice.at == masked.at && body.feeds.get(*s) == Some(&choice.old);
+                    stays.then_some(choice.new)
+                };
+                let next = states.iter().map(left).collect::<Option<Vec<_>>>()?;
+                let mut masking = Vec::new();
+                if let Some(masked) = &masked {
+                    let [list, at] = masked.at;
+                    let before = (0..count).find(|i| body.fetches[*i] == item && !states.contains(i))?;
+                    let zeros = body.made_by(masked.old, "ZerosLike").is_some();
+                    let fits = position(at) == Some(time)
+                        && constant(position(list)?)
+                        && (zeros || body.feeds[before] == masked.old);
+                    if !fits {
+                        return None;
+                    }
+                    masking = vec![position(list)? as i64, before as i64, i64::from(zeros)];
+                }
+                let mut given = vec![made];
                 if spelling.states == 2 {
                     given.push(Output::new(found.last(&body, "AddV2")?, 0));
                 }
@@ -224,7 +325,12 @@ impl Found {
                     && (all || only_last);
                 // Every value is one that is known, and every bound one of a counter.
                 let known = |i: usize| {
-                    constant(i) || counters.contains(&(i as i64)) || i == written || states.contains(&i)
+                    let counts = counters.contains(&(i as i64));
+                    constant(i)
+                        || counts
+                        || i == written
+                        || states.contains(&i)
+                        || masking.get(1) == Some(&(i as i64))
                 };
                 let bounded = bounds.chunks_exact(3).all(|b| {
                     counters.contains(&b[0]) && (b[1] < 0 || usize::try_from(b[1]).is_ok_and(constant))
@@ -235,9 +341,41 @@ impl Found {
                 let mut roles: Vec<i64> = vec![time as i64, list as i64, written as i64];
                 roles.extend(states.iter().map(|s| *s as i64));
                 roles.push(i64::from(all));
-                Some((spelling.cell, weights.to_vec(), roles))
+                Some((spelling.cell, weights.to_vec(), roles, masking))
             })
-            .map(|(cell, weights, roles)| Found { cell, body, weights, roles, counters, bounds })
+            .map(|(cell, weights, roles, masking)| Found {
+                cell,
+                body,
+                weights,
+                roles,
+                counters,
+                bounds,
+                masking,
+            })
+    }
+}
+
+/// A value of which a mask chooses whether it is new or old.
+struct Choice {
+    /// The list of the mask's steps, and where it is read.
+    at: [Output; 2],
+    new: Output,
+    old: Output,
+}
+
+impl Choice {
+    fn of(body: &Part, output: Output) -> Option<Choice> {
+        let &[mask, new, old] = &body.made_by(output, "SelectV2")?.inputs[..] else { return None };
+        // What is repeated once stays as it is.
+        let mask = match body.made_by(mask, "Tile").map(|tile| &tile.inputs[..]) {
+            Some(&[inner, times]) => {
+                let times = body.constant(times)?.to_i64_vec().ok()?;
+                times.iter().all(|n| *n == 1).then_some(inner)?
+            }
+            _ => mask,
+        };
+        let &[list, time, _] = &body.made_by(mask, "TensorListGetItem")?.inputs[..] else { return None };
+        Some(Choice { at: [list, time], new, old })
     }
 }
 
@@ -295,6 +433,29 @@ fn in_thirds(body: &Part, cuts: &[Output]) -> Option<bool> {
         values.iter().map(|v| v.get(1).copied().filter(|_| v.len() == 2)).collect::<Option<Vec<_>>>()?;
     let [first, begin, end, last] = columns[..] else { return None };
     Some(first > 0 && first == begin && first.checked_mul(2) == Some(end) && end == last)
+}
+
+/// Whether weights of the state, read again, are cut behind two of three parts, and products in two: the second of the
+/// weights; itself again, end of the first cut and begin of the second, then the sizes of parts, or their ends and begins.
+fn in_parts(body: &Part, weights: &[Output], more: &[Output]) -> Option<bool> {
+    let &[again, end, begin, ref cuts @ ..] = more else { return None };
+    let read = |o: Output| body.made_by(o, "ReadVariableOp").and_then(|n| n.inputs.first());
+    let recurrent = *weights.get(1)?;
+    let same = again == recurrent || read(again).is_some() && read(again) == read(recurrent);
+    let numbers = |o: Output| body.constant(o)?.to_i64_vec().ok();
+    let column = |o: Output| numbers(o)?.get(1).copied();
+    let two = column(end)?;
+    let units = two / 2;
+    let parted = match cuts {
+        &[sizes] => {
+            let sizes = numbers(sizes)?;
+            // What is left is the third part, and nothing.
+            sizes.len() == 3 && sizes[..2] == [units, units] && sizes[2] < 1
+        }
+        &[first, second, third] => [column(first)?, column(second)?, column(third)?] == [units, units, two],
+        _ => false,
+    };
+    Some(same && units > 0 && units * 2 == two && column(begin)? == two && parted)
 }
 
 /// The same value outside of the loop's body, where it depends on nothing that changes.
@@ -385,7 +546,7 @@ mod tests {
 
     #[test]
     fn spellings_can_be_traced() {
-        assert_eq!(SPELLINGS.len(), 4);
+        assert_eq!(SPELLINGS.len(), 8);
     }
 
     #[test]
@@ -398,6 +559,121 @@ mod tests {
             });
             assert!(ops.contains(&LOOP.to_owned()), "{ops:?}");
         }
+    }
+
+    #[test]
+    fn a_gru_that_resets_before_is_one_step() {
+        let weights = [numbers(&[2, 12], 2), numbers(&[4, 12], 3), numbers(&[12], 4)];
+        for way in [Gru::Split, Gru::Cut] {
+            for two in [8, 6] {
+                let inputs = [numbers(&[5, 3, 2], 1), numbers(&[3, 4], 7)];
+                let trace = |b: &mut Builder, x: &[Sym], w: &[Sym]| {
+                    layer(b, x[0], &x[1..], w, true, |b, args| {
+                        let (end, begin) = (b.ints(&[0, 8])?, b.ints(&[0, 8])?);
+                        let mut args = args.to_vec();
+                        args.extend([args[3], end, begin]);
+                        args.extend(match way {
+                            Gru::Split => vec![b.ints(&[4, 4, if two == 8 { -1 } else { 0 }])?],
+                            Gru::Cut => vec![b.ints(&[0, 4])?, b.ints(&[0, two - 4])?, b.ints(&[0, two])?],
+                        });
+                        Ok(vec![gru_before_step(b, &args, way)?])
+                    })
+                };
+                // Parts of another width aren't a GRU's; the loop itself refuses them, or broadcasts.
+                if way == Gru::Split || two == 8 {
+                    let ops = agree(&inputs, &weights, trace);
+                    assert!(ops.contains(&LOOP.to_owned()), "{ops:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_layer_is_one_step() {
+        let weights = [numbers(&[2, 4], 2), numbers(&[4, 4], 3), numbers(&[4], 4)];
+        for n in [2, 3] {
+            let inputs = [numbers(&[5, 3, 2], 1), numbers(&[3, 4], 7)];
+            let ops = agree(&inputs, &weights[..n], |b, x, w| {
+                layer(b, x[0], &x[1..], w, true, |b, args| Ok(vec![simple_step(b, args, n == 3)?]))
+            });
+            assert!(ops.contains(&LOOP.to_owned()), "{ops:?}");
+        }
+    }
+
+    /// An LSTM's loop with a mask, as Keras traces it. `tamper` changes what a state is where the mask is false.
+    fn masked(all: bool, zeros: bool, tamper: bool) -> Vec<String> {
+        let weights = [numbers(&[2, 16], 2), numbers(&[4, 16], 3), numbers(&[16], 4)];
+        let before =
+            if all { Tensor::zeros(DType::F32, [3, 4]).expect("tensor") } else { numbers(&[3, 4], 9) };
+        let inputs = [
+            numbers(&[5, 3, 2], 1),
+            before,
+            numbers(&[3, 4], 7),
+            numbers(&[3, 4], 8),
+            numbers(&[5, 3, 1], 6),
+        ];
+        agree(&inputs, &weights, |b, x, w| {
+            let zero = b.scalar(0.0f32)?;
+            let mask = b.op("Less").input(zero).input(x[4]).one()?;
+            let list = |b: &mut Builder, of: Sym| {
+                let shape = b.ints(&[-1, -1])?;
+                b.op("TensorListFromTensor").input(of).input(shape).one()
+            };
+            let (xs, masks) = (list(b, x[0])?, list(b, mask)?);
+            let (steps, start, element) = (b.scalar(5i32)?, b.scalar(0i32)?, b.ints(&[-1, -1])?);
+            let outs = b
+                .op("TensorListReserve")
+                .input(element)
+                .input(steps)
+                .attr("element_dtype", DType::F32)
+                .one()?;
+            let state = [start, outs, x[1], x[2], x[3]];
+            let mut captures = vec![steps, xs, masks];
+            captures.extend(w);
+            let done = b.while_loop(
+                "while",
+                &state,
+                &captures,
+                |b, s, c| b.less(s[0], c[0]),
+                |b, s, c| {
+                    let get = |b: &mut Builder, list: Sym, dtype: DType| {
+                        let shape = b.ints(&[-1, -1])?;
+                        b.op("TensorListGetItem")
+                            .inputs(&[list, s[0], shape])
+                            .attr("element_dtype", dtype)
+                            .one()
+                    };
+                    let (x, mask) = (get(b, c[1], DType::F32)?, get(b, c[2], DType::Bool)?);
+                    let once = b.ints(&[1, 1])?;
+                    let mask = b.op("Tile").input(mask).input(once).one()?;
+                    let next = lstm_states(b, &[x, s[3], s[4], c[3], c[4], c[5]], true)?;
+                    let otherwise = if zeros { b.op("ZerosLike").input(next[0]).one()? } else { s[2] };
+                    let out = b.select(mask, next[0], otherwise)?;
+                    let h = b.select(mask, next[0], if tamper { s[4] } else { s[3] })?;
+                    let cell = b.select(mask, next[1], s[4])?;
+                    let outs = b.op("TensorListSetItem").inputs(&[s[1], s[0], out]).one()?;
+                    let one = b.scalar(1i32)?;
+                    Ok(vec![b.add(s[0], one)?, outs, out, h, cell])
+                },
+            )?;
+            let any = b.ints(&[-1, -1])?;
+            let sequence =
+                b.op("TensorListStack").input(done[1]).input(any).attr("element_dtype", DType::F32).one()?;
+            Ok(vec![sequence, done[2], done[3], done[4]])
+        })
+    }
+
+    #[test]
+    fn a_masked_layer_is_one_step() {
+        for zeros in [false, true] {
+            // Where the output before the first isn't zero, the kernel runs the loop itself.
+            for all in [true, false] {
+                let ops = masked(all, zeros, false);
+                assert!(ops.contains(&LOOP.to_owned()), "{ops:?}");
+            }
+        }
+        let ops = masked(true, false, true);
+        assert!(!ops.contains(&LOOP.to_owned()), "another state stays: {ops:?}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ struct Rule {
 
 /// The greater ones first: what they are made of may be a lesser one.
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    let all = attention::spellings().into_iter().chain(layer_norms()).chain(activations());
+    let all = attention::spellings().into_iter().chain(layer_norms()).chain([softmax()]).chain(activations());
     // Patterns are traced from our own ops; a test sees to it that each can be.
     let rule = |spelling: Spelling| {
         let pattern = Pattern::new(spelling.dtypes, spelling.free, &spelling.trace).ok()?;
@@ -67,6 +67,7 @@ pub(super) fn run(part: &mut Part) {
 /// An activation is one op of this name.
 pub(super) const ACTIVATION: &str = "ModelarkActivation";
 const LAYER_NORM: &str = "ModelarkLayerNorm";
+const SOFTMAX: &str = "ModelarkSoftmax";
 
 fn activation(
     name: &'static str,
@@ -130,6 +131,66 @@ fn half_times(b: &mut Builder, x: Sym, factor: Sym, first: bool) -> Result<Sym> 
     b.mul(x, half)
 }
 
+/// How a hard sigmoid is spelled.
+#[derive(Clone, Copy, PartialEq)]
+enum Hard {
+    /// `max(min(x / 5 + 1/2, 1), 0)`.
+    Fifth,
+    /// `max(min(x / 6 + 1/2, 1), 0)`, by a product or a quotient.
+    Sixth,
+    SixthByQuotient,
+    /// `relu6(x + 3) / 6`, likewise.
+    Relu6,
+    Relu6ByQuotient,
+}
+
+const HARD: [Hard; 5] = [Hard::Fifth, Hard::Sixth, Hard::SixthByQuotient, Hard::Relu6, Hard::Relu6ByQuotient];
+
+fn hard_sigmoid(b: &mut Builder, x: Sym, way: Hard) -> Result<Sym> {
+    let six = b.scalar(6.0f32)?;
+    let line = match way {
+        Hard::Fifth => times(b, x, 0.2)?,
+        Hard::Sixth => times(b, x, 1.0 / 6.0)?,
+        Hard::SixthByQuotient => b.div(x, six)?,
+        Hard::Relu6 | Hard::Relu6ByQuotient => {
+            let three = b.scalar(3.0f32)?;
+            let sum = b.add(x, three)?;
+            let gate = b.op("Relu6").input(sum).one()?;
+            return if way == Hard::Relu6 { times(b, gate, 1.0 / 6.0) } else { b.div(gate, six) };
+        }
+    };
+    let (half, one, zero) = (b.scalar(0.5f32)?, b.scalar(1.0f32)?, b.scalar(0.0f32)?);
+    let line = b.add(line, half)?;
+    let line = b.minimum(line, one)?;
+    b.maximum(line, zero)
+}
+
+/// `y relu6(x + 3)`.
+fn times_relu6(b: &mut Builder, y: Sym, x: Sym) -> Result<Sym> {
+    let three = b.scalar(3.0f32)?;
+    let sum = b.add(x, three)?;
+    let gate = b.op("Relu6").input(sum).one()?;
+    b.mul(y, gate)
+}
+
+/// The softmax as quotients of powers, along whatever axes.
+fn softmax() -> Spelling {
+    Spelling {
+        dtypes: &[DType::F32, DType::I32, DType::I32],
+        op: SOFTMAX,
+        free: &[],
+        attrs: Box::new(|_, _| Some(Attrs::from([("N".to_owned(), Attr::Int(3))]))),
+        trace: Box::new(|b, args| {
+            let &[x, axes, again] = args else { return Err(unfit()) };
+            let greatest = b.op("Max").input(x).input(axes).attr("keep_dims", true).one()?;
+            let moved = b.sub(x, greatest)?;
+            let powers = b.op("Exp").input(moved).one()?;
+            let sum = b.op("Sum").input(powers).input(again).attr("keep_dims", true).one()?;
+            b.div(powers, sum)
+        }),
+    }
+}
+
 fn activations() -> Vec<Spelling> {
     let mut all = vec![
         activation("Swish", |b, x| {
@@ -148,6 +209,29 @@ fn activations() -> Vec<Spelling> {
             half_times(b, x, share, true)
         }),
     ];
+    for way in HARD {
+        let name = if way == Hard::Fifth { "HardSigmoid:0.2" } else { "HardSigmoid:0.16666667" };
+        all.push(activation(name, move |b, x| hard_sigmoid(b, x, way)));
+        if way != Hard::Fifth {
+            all.push(activation("HardSwish", move |b, x| {
+                let gate = hard_sigmoid(b, x, way)?;
+                b.mul(x, gate)
+            }));
+        }
+    }
+    all.push(activation("HardSwish", |b, x| {
+        let product = times_relu6(b, x, x)?;
+        times(b, product, 1.0 / 6.0)
+    }));
+    all.push(activation("HardSwish", |b, x| {
+        let product = times_relu6(b, x, x)?;
+        let six = b.scalar(6.0f32)?;
+        b.div(product, six)
+    }));
+    all.push(activation("HardSwish", |b, x| {
+        let sixth = times(b, x, 1.0 / 6.0)?;
+        times_relu6(b, sixth, x)
+    }));
     for (first, way) in [(true, true), (true, false), (false, true), (false, false)] {
         all.push(activation("GeluExact", move |b, x| {
             let factor = one_and_erf(b, x, way)?;
@@ -239,13 +323,18 @@ mod tests {
 
     #[test]
     fn every_spelling_can_be_traced() {
-        assert_eq!(RULES.len(), attention::spellings().len() + layer_norms().len() + activations().len());
+        assert_eq!(RULES.len(), attention::spellings().len() + layer_norms().len() + 1 + activations().len());
     }
 
     #[test]
     fn spelled_activations_are_one_step() {
         for (i, spelling) in activations().into_iter().enumerate() {
-            let ops = agree(&[numbers(&[3, 50], 1)], &[], |b, x, _| Ok(vec![(spelling.trace)(b, x)?]));
+            // Far enough out for what is flat there.
+            let wide = |x: Tensor| {
+                Tensor::from_vec(x.as_slice::<f32>().expect("f32").iter().map(|v| v * 5.0).collect(), [3, 50])
+            };
+            let x = wide(numbers(&[3, 50], 1)).expect("tensor");
+            let ops = agree(&[x], &[], |b, x, _| Ok(vec![(spelling.trace)(b, x)?]));
             assert_eq!(ops, [ACTIVATION], "spelling {i}");
         }
     }
@@ -280,6 +369,42 @@ mod tests {
                 });
                 assert_eq!(ops, [LAYER_NORM], "spelling {i}, axis {axis}");
             }
+        }
+    }
+
+    #[test]
+    fn a_spelled_softmax_is_one_step() {
+        for axes in [&[2][..], &[-1], &[1], &[1, 2]] {
+            let ops = agree(&[numbers(&[2, 3, 5], 1)], &[], |b, x, _| {
+                let axes = b.ints(axes)?;
+                Ok(vec![(softmax().trace)(b, &[x[0], axes, axes])?])
+            });
+            assert_eq!(ops, [SOFTMAX], "{axes:?}");
+        }
+        // Powers that are divided by another's sum are none, nor those that others read.
+        let ops = agree(&[numbers(&[2, 5], 1)], &[], |b, x, _| {
+            let axis = b.ints(&[1])?;
+            let greatest = b.op("Max").input(x[0]).input(axis).attr("keep_dims", true).one()?;
+            let moved = b.sub(x[0], greatest)?;
+            let powers = b.op("Exp").input(moved).one()?;
+            let sum = b.op("Sum").input(powers).input(axis).attr("keep_dims", true).one()?;
+            let twice = b.op("Sum").input(moved).input(axis).attr("keep_dims", true).one()?;
+            Ok(vec![b.div(powers, sum)?, b.div(powers, twice)?])
+        });
+        assert!(!ops.contains(&SOFTMAX.to_owned()), "{ops:?}");
+    }
+
+    #[test]
+    fn other_lines_are_no_hard_sigmoids() {
+        for (slope, offset, top) in [(0.3f32, 0.5f32, 1.0f32), (0.2, 0.4, 1.0), (0.2, 0.5, 2.0)] {
+            let ops = agree(&[numbers(&[3, 50], 1)], &[], |b, x, _| {
+                let line = times(b, x[0], slope)?;
+                let (offset, top, zero) = (b.scalar(offset)?, b.scalar(top)?, b.scalar(0.0f32)?);
+                let line = b.add(line, offset)?;
+                let line = b.minimum(line, top)?;
+                Ok(vec![b.maximum(line, zero)?])
+            });
+            assert!(!ops.contains(&ACTIVATION.to_owned()), "{ops:?}");
         }
     }
 

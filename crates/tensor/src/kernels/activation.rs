@@ -34,6 +34,8 @@ pub enum Activation {
         /// What is added.
         offset: f64,
     },
+    /// `x * max(0, min(1, x / 6 + 0.5))`, also called hard SiLU.
+    HardSwish,
     /// The hyperbolic tangent.
     Tanh,
     /// `ln(1 + e^x)`.
@@ -117,6 +119,7 @@ impl Activation {
                 let (slope, offset) = (slope as f32, offset as f32);
                 each(values, |_, v| clip(slope * v + offset, 1.0));
             }
+            Activation::HardSwish => each(values, |_, v| v * clip(v * (1.0 / 6.0) + 0.5, 1.0)),
             Activation::Tanh => each(
                 values,
                 #[inline(always)]
@@ -171,6 +174,7 @@ impl Activation {
             Activation::HardSigmoid { slope, offset } => {
                 each(values, |v| clip(slope * v + offset, 1.0));
             }
+            Activation::HardSwish => each(values, |v| v * clip(v / 6.0 + 0.5, 1.0)),
             Activation::Tanh => each(values, f64::tanh),
             Activation::Softplus => each(values, elementwise::softplus_f64),
             Activation::Softsign => each(values, |v| v / (v.abs() + 1.0)),
