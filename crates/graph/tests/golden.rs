@@ -175,7 +175,8 @@ impl Case {
         let feeds: Vec<Output> = (0..self.inputs.len()).map(|i| Output::new(i, 0)).collect();
         let node = graph.nodes.len();
         graph.nodes.push(Node {
-            name: "op".to_owned(),
+            // As the generator names it: a few ops tell their node's name.
+            name: self.op.trim_start_matches('_').to_owned(),
             op: self.op.clone(),
             inputs: feeds.clone(),
             attrs: self.attrs.clone(),

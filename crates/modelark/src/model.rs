@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelark_artifact::{
-    Artifact, Dialect, Entry, Error, Format, Limits, ObjectId, Place, Report, Result, SaveOptions, Training, Value,
-    nearest,
+    Artifact, Dialect, Entry, Error, Format, Limits, ObjectId, Place, Report, Result, SaveOptions, Training,
+    Value, nearest,
 };
 use modelark_nn as nn;
 use modelark_tensor::Tensor;

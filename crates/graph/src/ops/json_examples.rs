@@ -76,6 +76,8 @@ fn feature(value: &Value) -> Result<Vec<u8>> {
         for (name, values) in members(list, "an object with \"value\"")? {
             match values {
                 Value::Array(values) if name == "value" => write(&mut inner, values)?,
+                // One value is a list of one.
+                one if name == "value" => write(&mut inner, std::slice::from_ref(one))?,
                 other => return Err(wrong("a list \"value\"", other)),
             }
         }
@@ -98,40 +100,34 @@ fn bytes(m: &mut Message, values: &[Value]) -> Result<()> {
 }
 
 fn floats(m: &mut Message, values: &[Value]) -> Result<()> {
-    let one = |value: &Value| -> Result<f32> {
+    for value in values {
         let number = match value {
+            Value::Null => Some(0.0),
             Value::Number(n) => n.as_f64(),
             Value::String(text) => match text.as_str() {
                 "NaN" => Some(f64::NAN),
                 "Infinity" => Some(f64::INFINITY),
                 "-Infinity" => Some(f64::NEG_INFINITY),
-                other => other.parse().ok().filter(|v: &f64| v.is_finite()),
+                other => other.parse().ok(),
             },
             _ => None,
         };
         let number = number.filter(|v| !v.is_finite() || v.abs() <= f64::from(f32::MAX));
-        number.map(|v| v as f32).ok_or_else(|| wrong("a float", value))
-    };
-    let all = values.iter().map(one).collect::<Result<Vec<f32>>>()?;
-    if !all.is_empty() {
-        m.bytes(1, &all.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        m.float(1, number.ok_or_else(|| wrong("a float", value))? as f32);
     }
     Ok(())
 }
 
 fn ints(m: &mut Message, values: &[Value]) -> Result<()> {
     let whole = |v: f64| (v.fract() == 0.0 && v.abs() < 9.2e18).then_some(v as i64);
-    let mut packed = Message::default();
     for value in values {
         let number = match value {
+            Value::Null => Some(0),
             Value::Number(n) => n.as_i64().or_else(|| n.as_f64().filter(|_| n.is_f64()).and_then(whole)),
             Value::String(text) => text.parse().ok().or_else(|| text.parse().ok().and_then(whole)),
             _ => None,
         };
-        packed.plain(number.ok_or_else(|| wrong("an integer of 64 bits", value))? as u64);
-    }
-    if !values.is_empty() {
-        m.bytes(1, &packed.finish());
+        m.varint(1, number.ok_or_else(|| wrong("an integer of 64 bits", value))? as u64);
     }
     Ok(())
 }
@@ -158,7 +154,7 @@ mod tests {
             "{\"feature\": {}}",
             "{\"features\": {\"features\": {}}}",
             "{\"features\": {\"feature\": {\"a\": {\"floats\": {}}}}}",
-            "{\"features\": {\"feature\": {\"a\": {\"floatList\": {\"value\": 3}}}}}",
+            "{\"features\": {\"feature\": {\"a\": {\"floatList\": {\"values\": [3]}}}}}",
             "{\"features\": {\"feature\": {\"a\": {\"int64List\": {\"value\": [0.5]}}}}}",
             "{\"features\": {\"feature\": {\"a\": {\"bytesList\": {\"value\": [\"?\"]}}}}}",
             "{\"features\": {\"feature\": {\"a\": {\"floatList\": {}, \"int64List\": {}}}}}",

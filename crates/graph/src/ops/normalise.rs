@@ -148,3 +148,28 @@ pub(super) const OPS: &[Op] = &[
     }),
     Op::new("_FusedBatchNormEx(x: T, scale: U, offset: U, mean: U, variance: U, side_input: num_side_inputs * T) -> (y: T, batch_mean: U, batch_variance: U, reserve_space_1: U, reserve_space_2: U, reserve_space_3: U); T: type; U: type; epsilon: float = 0.0001; exponential_avg_factor: float = 1; num_side_inputs: int = 0; activation_mode: string = \"Identity\"; data_format: string = \"NHWC\"; is_training: bool = true", fused_batch_norm),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Builder;
+    use crate::engine::{Executable, Resources, Values};
+
+    #[test]
+    fn a_summand_and_an_activation_follow() {
+        let row = |v: [f32; 2]| Tensor::from_slice(&v, [2]).expect("tensor");
+        let mut b = Builder::new("f");
+        let mut inputs = vec![b.constant(row([3.0, 1.0]).reshape([1, 1, 1, 2]).expect("image")).expect("x")];
+        for moment in [[2.0, 1.0], [0.5, 0.0], [1.0, 4.0], [1.0, 1.0]] {
+            inputs.push(b.constant(row(moment)).expect("moment"));
+        }
+        inputs.push(b.constant(row([-1.0, 1.0]).reshape([1, 1, 1, 2]).expect("image")).expect("side"));
+        let call = b.op("_FusedBatchNormEx").inputs(&inputs).attr("num_side_inputs", 1i64).attr("epsilon", 0.0f32);
+        let out = call.attr("is_training", false).attr("activation_mode", "Relu").all().expect("a call");
+        let (f, library) = b.finish(&[("y", out[0])]).expect("function");
+        let run = Executable::new(&f.graph, &library, &[], &[f.results[0].output], &[]).expect("a plan");
+        let out = run.run(&Resources::new(), Values::new()).expect("runs");
+        // (3 - 1) * 2 + 0.5 - 1, and (1 - 4) + 1, which is negative.
+        assert_eq!(out[0].tensor().expect("tensor").as_slice::<f32>().expect("f32"), [3.5, 0.0]);
+    }
+}

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// The integers that a quantized dtype has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
-    dtype: DType,
+    pub(super) dtype: DType,
     low: i64,
     high: i64,
 }
@@ -69,12 +69,12 @@ impl Kind {
     }
 
     /// The integer that a float in a range is nearest to (`FloatToQuantized`).
-    pub(super) fn quantized(self, v: f32, range: (f32, f32)) -> i64 {
+    fn quantized(self, v: f32, range: (f32, f32)) -> i64 {
         self.unclamped(v, range).clamp(self.low, self.high)
     }
 
     /// The float that an integer stands for (`QuantizedToFloat`).
-    pub(super) fn float(self, v: i64, (min, max): (f32, f32)) -> f32 {
+    fn float(self, v: i64, (min, max): (f32, f32)) -> f32 {
         if min == max {
             return min;
         }

@@ -46,20 +46,23 @@ fn resize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let shape = vec![batch, height, width, channels];
         let mut values = Vec::with_capacity(crate::tensor::checked_elements(&shape)?);
         let (down, across) = (places(rows, height, sampling), places(columns, width, sampling));
-        let float = |b: usize, y: usize, x: usize, c: usize| {
-            q.kind.float(q.values[((b * rows + y) * columns + x) * channels + c], q.range)
-        };
+        // Bytes are weighed in hundred-and-twenty-eighths, as TensorFlow does it; wider integers as finely as 64 bits hold.
+        let one = if q.kind.dtype == DType::QU8 { 1i64 << 7 } else { 1 << 30 };
+        let pixel = |b: usize, y: usize, x: usize, c: usize| q.values[((b * rows + y) * columns + x) * channels + c];
         for b in 0..batch {
             for &(top, bottom, y) in &down {
                 context.check()?;
+                let y = (y * one as f32) as i64;
                 for &(left, right, x) in &across {
+                    let x = (x * one as f32) as i64;
                     for c in 0..channels {
                         let between = |row: usize| {
-                            let (first, second) = (float(b, row, left, c), float(b, row, right, c));
-                            first + (second - first) * x
+                            let (first, second) = (pixel(b, row, left, c), pixel(b, row, right, c));
+                            first * one + (second - first) * x
                         };
                         let (above, below) = (between(top), between(bottom));
-                        values.push(q.kind.quantized(above + (below - above) * y, q.range));
+                        let sum = above + (below - above) / one * y;
+                        values.push((sum + one / 2) / one);
                     }
                 }
             }

@@ -409,8 +409,6 @@ fn parameterized(a: &NodeAttrs<'_>, source: Source) -> Result<Box<dyn Kernel>> {
 /// The same of a seed, for parameters that are broadcast to the last dimensions of the shape.
 fn stateless_truncated(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let dtype = a.dtype("dtype")?;
-    /// Words of four that are set apart for each number.
-    const APART: u128 = 256;
     Ok(kernel(move |context, inputs| {
         let (ready, shape, rest) = Source::Seed.split(context, inputs)?;
         let generator = ready.reserve(0)?;
@@ -432,18 +430,15 @@ fn stateless_truncated(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             .map(|t| array::broadcast_to(&array::cast(t, DType::F64)?, &common))
             .collect::<tensor::Result<Vec<_>>>()?;
         let values = wide.iter().map(|t| t.elements::<f64>()).collect::<tensor::Result<Vec<_>>>()?;
-        let mut out = Tensor::zeros(DType::F64, &shape)?;
         let samples = total / batch.max(1);
-        for (i, o) in out.make_mut::<f64>()?.iter_mut().enumerate() {
-            if i % 256 == 0 {
-                context.check()?;
-            }
-            let (sample, b) = (i / batch, i % batch);
-            let own = generator.skipped((b * samples + sample) as u128 * APART);
+        // All numbers of one distribution are drawn before those of the next, and lie beside each other no more.
+        let mut drawn = Tensor::zeros(DType::F64, [batch, samples])?;
+        let of = |b: usize| {
             let [mean, deviation, least, greatest] = std::array::from_fn(|k| values[k][b]);
-            let of = |_| sample::Truncated { mean, deviation, least, greatest };
-            sample::truncated(&own, std::slice::from_mut(o), 1, dtype != DType::F64, of)?;
-        }
+            sample::Truncated { mean, deviation, least, greatest }
+        };
+        sample::truncated(&generator, drawn.make_mut::<f64>()?, samples, dtype != DType::F64, of)?;
+        let out = array::transpose(&drawn, &[1, 0])?.reshape(&shape)?;
         one(array::cast(&out, dtype)?)
     }))
 }

@@ -178,15 +178,14 @@ fn general_convolution(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         (n, _) => return Err(Error::graph(format!("strides of {n} dimensions, where 4 or 5 are known"))),
     };
     let list = |values: Vec<i64>| Attr::List(values.into_iter().map(Attr::Int).collect());
-    let mut attrs = crate::Attrs::from([
+    let dilations = if dilations.is_empty() { vec![1; format.len()] } else { dilations };
+    let attrs = crate::Attrs::from([
+        ("dilations".to_owned(), list(dilations)),
         ("data_format".to_owned(), Attr::from(format)),
         ("padding".to_owned(), Attr::from(a.str("padding")?)),
         ("strides".to_owned(), list(strides)),
         ("explicit_paddings".to_owned(), list(pads)),
     ]);
-    if !dilations.is_empty() {
-        attrs.insert("dilations".to_owned(), list(dilations));
-    }
     let window = Window::read(&NodeAttrs { signature: a.signature, attrs: &attrs })?;
     let (batch_dims, groups) = (a.int("batch_dims")?, a.int("groups")?);
     let batch_dims = usize::try_from(batch_dims).ok().filter(|n| *n > 0);
