@@ -56,6 +56,32 @@ pub struct Slot {
     pub weight: ObjectId,
 }
 
+impl OptimizerState {
+    /// How many of the first variables are those of Keras 3's `LossScaleOptimizer`, for the state of one: before the count of
+    /// steps and the learning rate of the optimizer within there are a count and a rate of its own, a counter, and the
+    /// scale. None where a file keeps the optimizer within alone.
+    pub fn scaling(&self) -> usize {
+        const OWN: usize = 4;
+        let is_scalar = |v: &&OptimizerVariable| v.slot.is_none() && v.variable.shape.is_empty();
+        let scalars = self.variables.iter().take_while(is_scalar).count();
+        if self.layout == OptimizerLayout::Keras3 && scalars > OWN { OWN } else { 0 }
+    }
+}
+
+impl OptimizerVariable {
+    /// What checkpoints keep as variables besides slots, when the optimizer's config has a number for it.
+    pub const HYPERPARAMETERS: &[&'static str] =
+        &["beta_1", "beta_2", "decay", "learning_rate", "momentum", "rho", "learning_rate_power"];
+
+    /// The hyperparameter that the variable is, by the last part of its name, if it accumulates nothing.
+    pub fn hyperparameter(&self) -> Option<&'static str> {
+        let name = self.variable.name.strip_suffix(":0").unwrap_or(&self.variable.name);
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let is_own = self.slot.is_none() && self.variable.shape.is_empty();
+        Self::HYPERPARAMETERS.iter().copied().find(|h| is_own && *h == last)
+    }
+}
+
 impl Training {
     /// Points the optimizer's slots, whose weights are among `read`, at the variables of `bound` with the same values,
     /// as [`Format::bind`](crate::Format::bind) put them there. A slot whose weight isn't among them loses it.

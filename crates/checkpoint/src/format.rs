@@ -179,13 +179,15 @@ impl Format for Checkpoint {
 /// The tree of a model with layers, as the options ask.
 fn model_tree(artifact: &Artifact, options: &SaveOptions, report: &mut Report) -> Tree {
     let own = artifact.architecture.as_ref().map(|a| a.dialect);
-    let keras3 = options.save_counter && options.dialect.or(own) == Some(Dialect::Keras3);
+    let is_keras3 = options.dialect.or(own) == Some(Dialect::Keras3);
+    let keras3 = options.save_counter && is_keras3;
     let mut model = Model::new(
         &artifact.objects.without_states(),
         if keras3 { Dialect::Keras3 } else { Dialect::Keras2 },
     );
     if let Some(training) = artifact.training.as_ref().filter(|_| !options.without_training) {
-        optimizer::write(&mut model, training, keras3, report);
+        // Its variables are in the order of the dialect, whoever is to load the weights.
+        optimizer::write(&mut model, training, is_keras3, report);
     }
     let mut tree = model.tree;
     if !options.save_counter {

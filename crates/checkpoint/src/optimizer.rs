@@ -15,9 +15,7 @@ use modelark_tensor::Tensor;
 use crate::keras::Model;
 use crate::trackable::{Node, NodeId, VALUE};
 
-/// What `OptimizerV2` keeps as variables besides its slots, when the config has a number for it.
-const HYPERPARAMETERS: &[&str] =
-    &["beta_1", "beta_2", "decay", "learning_rate", "momentum", "rho", "learning_rate_power"];
+const HYPERPARAMETERS: &[&str] = OptimizerVariable::HYPERPARAMETERS;
 
 /// The optimizer's state in the objects of a graph, whose ids are the graph's nodes.
 pub(crate) fn read(objects: &Objects, graph: &TrackableObjectGraph) -> Option<OptimizerState> {
@@ -146,8 +144,14 @@ impl Optimizer<'_> {
 /// Adds the optimizer to a model's tree, below the model.
 pub(crate) fn write(model: &mut Model, training: &Training, keras3: bool, report: &mut Report) {
     let Some(state) = &training.optimizer else { return };
-    let Some((iterations, rest)) = state.variables.split_first() else { return };
     let config = config_of(training);
+    let scaled = training.compile.as_ref().is_some_and(|c| optimizer_of(c).is_some_and(is_scaled));
+    let own = if scaled { state.scaling() } else { 0 };
+    if own > 0 {
+        report.note("the scale of losses was left out: the checkpoint has the optimizer within");
+    }
+    let variables = state.variables.get(own..).unwrap_or_default();
+    let Some((iterations, rest)) = variables.split_first() else { return };
     let class = state
         .class
         .clone()
@@ -165,10 +169,9 @@ pub(crate) fn write(model: &mut Model, training: &Training, keras3: bool, report
         state.layout == OptimizerLayout::Keras3 && v.slot.is_none() && v.variable.shape.is_empty()
     });
     let rest = if second.is_some() { rest.get(1..).unwrap_or_default() } else { rest };
-    let (slots, own): (Vec<_>, Vec<_>) =
-        rest.iter().partition(|v| v.slot.is_some() || own_name(&v.variable).is_none());
+    let (slots, own): (Vec<_>, Vec<_>) = rest.iter().partition(|v| v.hyperparameter().is_none());
     let hyperparameter = |name: &str| {
-        let kept = own.iter().copied().find(|v| own_name(&v.variable) == Some(name));
+        let kept = own.iter().copied().find(|v| v.hyperparameter() == Some(name));
         let kept = kept.or(second.filter(|_| name == "learning_rate"));
         kept.map(|v| v.variable.clone()).or_else(|| number(name))
     };
@@ -253,16 +256,19 @@ fn value(model: &mut Model, full_name: &str, variable: &Variable) -> NodeId {
     model.tree.push(Node { values, ..Node::default() })
 }
 
-/// The hyperparameter that a variable without a slot is, by the last part of its name.
-fn own_name(variable: &Variable) -> Option<&'static str> {
-    let name = variable.name.strip_suffix(":0").unwrap_or(&variable.name);
-    let last = name.rsplit('/').next().unwrap_or(name);
-    HYPERPARAMETERS.iter().copied().find(|h| *h == last && variable.shape.is_empty())
+/// The optimizer's node in a compile config, however it is spelled: the one within, where another scales losses around it.
+fn config_of(training: &Training) -> Option<&serde_json::Value> {
+    let node = optimizer_of(training.compile.as_ref()?)?;
+    node.pointer(WITHIN).or(Some(node))
 }
 
-/// The optimizer's node in a compile config, however it is spelled.
-fn config_of(training: &Training) -> Option<&serde_json::Value> {
-    let compile = training.compile.as_ref()?;
+const WITHIN: &str = "/config/inner_optimizer";
+
+fn is_scaled(node: &serde_json::Value) -> bool {
+    node.pointer(WITHIN).is_some()
+}
+
+fn optimizer_of(compile: &serde_json::Value) -> Option<&serde_json::Value> {
     ["optimizer_config", "optimizer"]
         .iter()
         .filter_map(|k| compile.get(k))

@@ -132,16 +132,22 @@ fn rekey(object: &Value, from: &str, to: &str, change: impl Fn(Value) -> Value) 
     Value::Object(moved.collect())
 }
 
+/// The optimizer's node of either form: the one within, where another scales losses around it.
+fn optimizer(compile: &Value) -> Option<&Value> {
+    let node = compile.get("optimizer_config").or_else(|| compile.get("optimizer"))?;
+    node.pointer("/config/inner_optimizer").or(Some(node))
+}
+
 /// The class of the optimizer of either form, without its package.
 pub(crate) fn optimizer_class(compile: &Value) -> Option<String> {
-    let node = compile.get("optimizer_config").or_else(|| compile.get("optimizer"))?;
+    let node = optimizer(compile)?;
     let class = node.as_str().or_else(|| node.get("class_name")?.as_str())?;
     Some(class.rsplit('>').next().unwrap_or(class).to_owned())
 }
 
 /// The constant learning rate of the optimizer of either form.
 pub(crate) fn learning_rate(compile: &Value) -> Option<f64> {
-    let node = compile.get("optimizer_config").or_else(|| compile.get("optimizer"))?;
+    let node = optimizer(compile)?;
     let config = node.get("config")?;
     config.get("learning_rate").or_else(|| config.get("lr"))?.as_f64()
 }

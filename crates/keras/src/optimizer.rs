@@ -116,6 +116,10 @@ pub(crate) fn for_dialect(
     let mut state = training.optimizer.clone().filter(|s| !s.variables.is_empty())?;
     let class = training.compile.as_ref().and_then(config::optimizer_class);
     state.class = state.class.or(class);
+    if state.layout != OptimizerLayout::Keras3 {
+        // Checkpoints have more than slots; files of HDF5 have these in the config alone.
+        state.variables.retain(|v| v.hyperparameter().is_none());
+    }
     match (state.layout, dialect) {
         (OptimizerLayout::Keras3, Dialect::Keras1 | Dialect::Keras2) => {
             if state.variables.get(1).is_some_and(|v| v.slot.is_none() && v.variable.shape.is_empty()) {

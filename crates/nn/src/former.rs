@@ -91,11 +91,30 @@ pub(crate) fn modern(config: &Object, own: &[Former]) -> Object {
             ("data_format", Some("tf" | "default")) => *value = json!("channels_last"),
             ("implementation", Some(less)) => *value = json!(CONSUME_LESS.iter().position(|&l| l == less)),
             ("unit_forget_bias", Some(initializer)) => *value = json!(matches!(initializer, "one" | "ones")),
+            ("padding", None) => *value = padding_pairs(value),
             _ if key.ends_with("_regularizer") || key.ends_with("_constraint") => named(value),
             _ => {}
         }
     }
     config
+}
+
+/// Keras 1's paddings of each side, by name or one after the other, in pairs.
+fn padding_pairs(value: &Value) -> Value {
+    let side = |name: &str| value.get(name).cloned().unwrap_or(json!(0));
+    match value {
+        Value::Object(sides) if sides.contains_key("left_pad") && !sides.contains_key("top_pad") => {
+            json!([side("left_pad"), side("right_pad")])
+        }
+        Value::Object(_) => {
+            json!([[side("top_pad"), side("bottom_pad")], [side("left_pad"), side("right_pad")]])
+        }
+        Value::Array(sides) => match &sides[..] {
+            [top, bottom, left, right] => json!([[top, bottom], [left, right]]),
+            _ => value.clone(),
+        },
+        _ => value.clone(),
+    }
 }
 
 /// The layers of Keras 1 that don't say how their images lie, but go by Keras's own settings.
@@ -461,6 +480,15 @@ mod tests {
             "kernel_regularizer": {"class_name": "WeightRegularizer", "config": {"l1": 0.0, "l2": 0.5}},
             "bias_constraint": null, "unit_forget_bias": true, "use_bias": true, "strides": [1, 1]});
         assert_eq!(modern, wanted);
+    }
+
+    #[test]
+    fn paddings_of_each_side_are_paired() {
+        let named = json!({"top_pad": 1, "bottom_pad": 2, "left_pad": 3});
+        assert_eq!(padding_pairs(&named), json!([[1, 2], [3, 0]]));
+        assert_eq!(padding_pairs(&json!({"left_pad": 1, "right_pad": 2})), json!([1, 2]));
+        assert_eq!(padding_pairs(&json!([1, 2, 3, 4])), json!([[1, 2], [3, 4]]));
+        assert_eq!(padding_pairs(&json!([1, 2])), json!([1, 2]));
     }
 
     #[test]

@@ -64,17 +64,38 @@ pub(super) fn convert(
         (_, OptimizerLayout::Legacy) => OptimizerLayout::Legacy,
         _ => OptimizerLayout::Keras2,
     };
-    if target == state.layout {
-        return Some(state.clone());
-    }
     let node = compile.and_then(|c| c.get("optimizer").or_else(|| c.get("optimizer_config")));
+    let scaled = node.and_then(|n| n.pointer("/config/inner_optimizer"));
+    if target == state.layout {
+        let mut state = state.clone();
+        // What scales losses has variables of its own in Keras 3, which not every file keeps.
+        if let (Some(node), true) = (node.filter(|_| scaled.is_some()), target == OptimizerLayout::Keras3)
+            && state.scaling() == 0
+        {
+            state.variables.splice(..0, scales(node));
+        }
+        return Some(state);
+    }
+    let mut state = state.clone();
+    if scaled.is_some() && state.layout == OptimizerLayout::Keras3 {
+        let own = state.scaling();
+        if own > 0 {
+            report
+                .note("optimizer: the scale of losses was left behind: Keras 2 keeps it in no file of these");
+        }
+        state.variables.drain(..own);
+    }
     let source = if state.layout == OptimizerLayout::Keras3 { Dialect::Keras3 } else { Dialect::Keras2 };
-    let Some(Ok(optimizer)) = node.and_then(|n| Optimizer::read(n, source)) else {
+    let Some(Ok(optimizer)) = scaled.or(node).and_then(|n| Optimizer::read(n, source)) else {
         // Whoever writes the state may still know its order.
-        return Some(state.clone());
+        return Some(state);
     };
-    match reorder(state, &optimizer, objects, target) {
-        Ok(state) => {
+    match reorder(&state, &optimizer, objects, target) {
+        Ok(mut state) => {
+            if let (Some(node), true) = (node.filter(|_| scaled.is_some()), target == OptimizerLayout::Keras3)
+            {
+                state.variables.splice(..0, scales(node));
+            }
             report.note("the optimizer's variables are in the order of the other dialect");
             Some(state)
         }
@@ -85,19 +106,40 @@ pub(super) fn convert(
     }
 }
 
+/// The variables of Keras 3's LossScaleOptimizer before its first step.
+fn scales(node: &Value) -> Vec<OptimizerVariable> {
+    let scale = node.pointer("/config/initial_scale").and_then(Value::as_f64).unwrap_or(32768.0);
+    [
+        ("iteration", Tensor::scalar(0i64)),
+        ("learning_rate", Tensor::scalar(0f32)),
+        ("step_counter", Tensor::scalar(0i32)),
+        ("dynamic_scale", Tensor::scalar(scale as f32)),
+    ]
+    .map(|(name, value)| OptimizerVariable {
+        variable: Variable::new(name, value).trainable(false),
+        slot: None,
+    })
+    .into()
+}
+
 fn reorder(
     state: &OptimizerState,
     optimizer: &Optimizer,
     objects: &Objects,
     target: OptimizerLayout,
 ) -> Result<OptimizerState> {
-    let mut variables = state.variables.iter();
+    let in_order =
+        |v: &&OptimizerVariable| state.layout == OptimizerLayout::Keras3 || v.hyperparameter().is_none();
+    let mut variables = state.variables.iter().filter(in_order).collect::<Vec<_>>().into_iter();
     let steps = variables.next().ok_or_else(|| Error::missing("it has no count of steps"))?.variable.clone();
     let mut rate = optimizer.learning_rate();
     if state.layout == OptimizerLayout::Keras3 && rate.is_some() {
         let variable = &variables.next().ok_or_else(|| Error::missing("it has no learning rate"))?.variable;
         // The variable is what training used last.
         rate = variable.load().ok().and_then(|t| t.item::<f32>().ok()).map(f64::from).or(rate);
+    } else if let Some(kept) = state.variables.iter().find(|v| v.hyperparameter() == Some("learning_rate")) {
+        let kept = kept.variable.load().ok().and_then(|t| t.item::<f32>().ok()).map(f64::from);
+        rate = rate.and(kept).or(rate);
     }
     let mut known: HashMap<(&'static str, ObjectId), Variable> = HashMap::new();
     // An optimizer that was never built has no accumulators yet.
