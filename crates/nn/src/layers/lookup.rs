@@ -7,11 +7,11 @@ use modelark_artifact::tensor::{DType, Tensor};
 use modelark_artifact::{Error, Result};
 use serde_json::{Value, json};
 
-use super::Entry;
+use super::{Entry, TextVectorization};
 use super::categories::{Encoding, bucket, encoded, token};
 use crate::config::{Fields, numbers};
 use crate::layer::inputs;
-use crate::{Call, Inputs, Layer, Spec};
+use crate::{Call, Inputs, Instance, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<IntegerLookup>(&["IntegerLookup", "IndexLookup"]),
@@ -178,6 +178,18 @@ impl Vocabulary {
         call.apply("SelectV2", &[missing, unknown, found])
     }
 
+    /// A weight for each index, where words have weights that count (Keras: `idf_weights`).
+    pub fn weights(&self) -> Result<Option<Vec<f64>>> {
+        let Some(idf) = self.idf_weights.as_ref().filter(|_| self.encoding.mode == "tf_idf") else { return Ok(None) };
+        // What stands for unknown tokens weighs as an average one, unless the vocabulary has it with a weight of its own.
+        let own = self.tokens.as_ref().is_some_and(|all| all.len() > self.words().map_or(0, <[Value]>::len));
+        let mean = idf.iter().sum::<f64>() / (idf.len().max(1)) as f64;
+        let mut weights = vec![mean; if own { 0 } else { self.num_oov_indices }];
+        weights.extend(idf);
+        weights.resize(self.depth()?, 0.0);
+        Ok(Some(weights))
+    }
+
     /// What is known of the output.
     pub fn output(&self, input: &Spec, compute: DType) -> Result<Spec> {
         if self.invert {
@@ -196,13 +208,7 @@ impl Vocabulary {
         if self.encoding.mode != "tf_idf" {
             return Ok(y);
         }
-        let idf = self.idf_weights.as_ref().ok_or_else(|| Error::missing("it has no idf_weights"))?;
-        // What stands for unknown tokens weighs as an average one, unless the vocabulary has it with a weight of its own.
-        let own = self.tokens.as_ref().is_some_and(|all| all.len() > self.words().map_or(0, <[Value]>::len));
-        let mean = idf.iter().sum::<f64>() / (idf.len().max(1)) as f64;
-        let mut weights = vec![mean; if own { 0 } else { self.num_oov_indices }];
-        weights.extend(idf);
-        weights.resize(depth, 0.0);
+        let weights = self.weights()?.ok_or_else(|| Error::missing("it has no idf_weights"))?;
         let weights = call.constant(numbers(&weights, &[depth], dtype)?)?;
         call.apply("Mul", &[y, weights])
     }
@@ -292,6 +298,19 @@ macro_rules! lookups {
             }
         }
     )*};
+}
+
+/// The weights of a layer's words, as Keras 2 keeps them in a variable; and the layer that holds it, where that is one
+/// within it.
+pub(crate) fn weights_of_words(layer: &Instance) -> Result<Option<(Vec<f64>, Option<Instance>)>> {
+    if let Some(text) = layer.downcast::<TextVectorization>() {
+        let vocabulary = text.words();
+        let weights = vocabulary.weights()?;
+        return Ok(weights.map(|w| (w, Some(Instance::from(StringLookup { vocabulary }).named("string_lookup")))));
+    }
+    let strings = layer.downcast::<StringLookup>().map(|l| &l.vocabulary);
+    let vocabulary = strings.or_else(|| layer.downcast::<IntegerLookup>().map(|l| &l.vocabulary));
+    Ok(vocabulary.map(Vocabulary::weights).transpose()?.flatten().map(|w| (w, None)))
 }
 
 lookups! {

@@ -62,7 +62,7 @@ impl TextVectorization {
     }
 
     /// The vocabulary as the mode takes it: padding is the mask of indices alone.
-    fn words(&self) -> Vocabulary {
+    pub(super) fn words(&self) -> Vocabulary {
         let mask_token = if self.vocabulary.encoding.is_int() { json!("") } else { Value::Null };
         let mut words = Vocabulary { mask_token, ..self.vocabulary.clone() };
         // An adapted vocabulary begins with the padding, whatever the mode.

@@ -49,6 +49,9 @@ impl Model {
         let mut artifact = self.described(dialect)?;
         let mut functions = self.functions(written(dialect), &mut artifact.objects)?;
         self.add_layer_functions(&mut artifact.objects, &mut functions)?;
+        if written(dialect) == Dialect::Keras2 {
+            self.add_weights_of_words(&mut artifact.objects)?;
+        }
         artifact.functions = Some(functions);
         Ok(artifact)
     }

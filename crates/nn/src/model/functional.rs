@@ -303,6 +303,10 @@ impl<'a> Names<'a> {
         match value {
             Value::Array(items) => match self.reference(items) {
                 Some(reference) => Ok(Argument::Tensor(reference?)),
+                // Among tensors an op may have numbers.
+                None if items.first().and_then(Value::as_str) == Some("_CONSTANT_VALUE") => {
+                    Ok(Argument::Value(items.get(2).cloned().unwrap_or_default()))
+                }
                 None if items.first().is_some_and(Value::is_string) => {
                     Err(expected("a tensor of a layer of this model", value))
                 }
@@ -339,6 +343,8 @@ fn states_by_keyword(layer: &Instance, mut call: Call) -> Call {
         call.args = vec![input];
         for (name, tensors) in [("initial_state", rest), ("constants", constants)] {
             if !tensors.is_empty() {
+                // Beside the list it may be said that there are none.
+                call.keywords.retain(|(n, _)| n != name);
                 call.keywords.push((name.to_owned(), Argument::List(tensors)));
             }
         }
@@ -536,6 +542,13 @@ impl Spelling<'_> {
                 json!(["_CONSTANT_VALUE", -1, value, keywords])
             }
             Some(Argument::Value(value)) => json!([["_CONSTANT_VALUE", -1, value, keywords]]),
+            Some(Argument::List(items)) if operation.is_some() => {
+                let item = |item: &Argument<Edge>| match item {
+                    Argument::Value(value) => json!(["_CONSTANT_VALUE", -1, value, keywords]),
+                    other => nested(other, &spell),
+                };
+                items.iter().map(item).collect()
+            }
             Some(other) => nested(other, &spell),
             None => json!([]),
         })

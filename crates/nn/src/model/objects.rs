@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use modelark_artifact::tensor::DType;
-use modelark_artifact::{Dialect, Error, Kind, Layer, ObjectId, Objects, Result, Value};
+use modelark_artifact::tensor::{DType, Tensor};
+use modelark_artifact::{Dialect, Error, Kind, Layer, ObjectId, Objects, Result, Role, Value, Variable};
 
 use super::Model;
 use super::bind::Converted;
 use crate::config::Writer;
 use crate::former::Origin;
 use crate::layer::WeightSpec;
-use crate::layers::Operation;
+use crate::layers::{Operation, weights_of_words};
 use crate::random::Random;
 use crate::{Instance, Spec};
 
@@ -130,6 +130,31 @@ impl Model {
             Ok((id, node.get("config").map(ToString::to_string).unwrap_or_default()))
         };
         attached.into_iter().map(config).collect()
+    }
+
+    /// Adds the variables in which Keras 2 keeps the weights of words: they are configs here.
+    pub(super) fn add_weights_of_words(&self, objects: &mut Objects) -> Result<()> {
+        for (id, layer) in self.tree(None, None)?.attached {
+            let Some((weights, within)) = weights_of_words(&layer)? else { continue };
+            let weights = weights.iter().map(|w| *w as f32).collect::<Vec<_>>();
+            let count = weights.len();
+            let variable = Variable::new("Variable", Tensor::from_vec(weights, [count])?).trainable(false);
+            let holder = match within {
+                None => id,
+                Some(within) => {
+                    let config = within.write(&mut Writer::new(Dialect::Keras2))?;
+                    let held = Kind::Layer(Layer {
+                        class: within.class_name().to_owned(),
+                        name: within.name().to_owned(),
+                        role: Role::Layer,
+                        config: config.get("config").map(ToString::to_string).unwrap_or_default(),
+                    });
+                    objects.add(id, "_lookup_layer", held)
+                }
+            };
+            objects.add(holder, "idf_weights", Kind::Variable(variable));
+        }
+        Ok(())
     }
 
     fn tree<'a>(&self, random: Option<&'a mut Random>, origin: Option<Origin>) -> Result<Tree<'a>> {

@@ -79,11 +79,65 @@ impl Layer for GatedDense {
     }
 }
 
-/// The registry with the fixtures' layer under all its names.
+/// `tanh(x @ kernel + h @ recurrent_kernel + c) * f`, a cell with the constants `c` and `f`, whose state is the `tanh`.
+#[derive(Debug, Clone, Default)]
+pub struct ConstantCell {
+    units: usize,
+}
+
+impl ConstantCell {
+    fn state(&self, inputs: &Inputs) -> Result<Spec> {
+        let batch = inputs.first()?.dims()?.first().copied().flatten();
+        Ok(inputs.first()?.with_shape([batch, Some(self.units)]))
+    }
+}
+
+impl Layer for ConstantCell {
+    fn class_name(&self) -> &str {
+        "ConstantCell"
+    }
+
+    fn visit(&mut self, f: &mut Fields<'_>) {
+        f.required("units", &mut self.units);
+    }
+
+    fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
+        let width = inputs.first()?.known(-1)?;
+        Ok(vec![
+            WeightSpec::new("kernel", [width, self.units], &Initializer::glorot_uniform()),
+            WeightSpec::new("recurrent_kernel", [self.units, self.units], &Initializer::glorot_uniform()),
+        ])
+    }
+
+    fn arguments(&self) -> &[&str] {
+        &["inputs", "states"]
+    }
+
+    fn states(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        Ok(vec![self.state(inputs)?])
+    }
+
+    fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
+        Ok(vec![self.state(inputs)?; 2])
+    }
+
+    fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
+        let [x, h, c, f] = inputs(given)?;
+        let (kernel, recurrent) = (call.weight("kernel")?, call.weight("recurrent_kernel")?);
+        let (x, h) = (call.apply("MatMul", &[x, kernel])?, call.apply("MatMul", &[h, recurrent])?);
+        let z = call.apply("AddV2", &[x, h])?;
+        let z = call.apply("AddV2", &[z, c])?;
+        let h = call.apply("Tanh", &[z])?;
+        Ok(vec![call.apply("Mul", &[h, f])?, h])
+    }
+}
+
+/// The registry with the fixtures' layers under all their names.
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.register("Modelark>GatedDense", GatedDense::default);
     registry.register("PlainGatedDense", GatedDense::default);
+    registry.register("Modelark>ConstantCell", ConstantCell::default);
     registry
 }
 

@@ -1,6 +1,6 @@
 """Small models with what Keras computes for them, one folder a case under `keras2/` or `keras3/`.
 
-    python generate.py            # with tensorflow 2.15 (Keras 2.15) or tensorflow 2.21 (Keras 3.15)
+    python generate.py [case ..]  # with tensorflow 2.15 (Keras 2.15) or tensorflow 2.21 (Keras 3.15)
 
 Each folder has `model.json` (to_json, with the version), `weights.npz` (`w_<i>`, in the order of `meta.json`'s names),
 `inputs.npz` (`in_<i>`) and `expected.npz` (`out_<i>`, float32). Values are seeded.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -289,6 +290,39 @@ def op_reductions():
     return keras.Model(x, outputs, name="m"), [floats(3, 4, 5)]
 
 
+if not KERAS3:
+
+    @keras.saving.register_keras_serializable("Modelark")
+    class ConstantCell(layers.Layer):
+        """A cell that is given a constant at every step; Keras 3 has no such."""
+
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units = self.state_size = units
+
+        def build(self, shape):
+            self.kernel = self.add_weight("kernel", (shape[-1], self.units))
+            self.recurrent_kernel = self.add_weight("recurrent_kernel", (self.units, self.units))
+
+        def call(self, x, states, constants=None):
+            h = tf.tanh(x @ self.kernel + states[0] @ self.recurrent_kernel + constants[0])
+            return h * constants[1], [h]
+
+        def get_config(self):
+            return {**super().get_config(), "units": self.units}
+
+    @case
+    def rnn_constants():
+        x, s = keras.Input((5, 3), name="x"), keras.Input((4,), name="s")
+        c, f = keras.Input((4,), name="c"), keras.Input((1,), name="f")
+        a = layers.RNN(ConstantCell(4, name="ca"), name="a")(x, initial_state=[s], constants=[c, f])
+        b = layers.RNN(ConstantCell(4, name="cb"), return_sequences=True, name="b")(x, constants=[c, f])
+        held = layers.RNN(ConstantCell(4, name="cd"), return_sequences=True, name="r")
+        d = layers.Bidirectional(held, name="d")(x, initial_state=[s, s], constants=[c, f])
+        return keras.Model([x, s, c, f], [a, b, d], name="m"), [floats(2, 5, 3), floats(2, 4), floats(2, 4), floats(2, 1)]
+
+
 if __name__ == "__main__":
     for name, make in CASES.items():
-        write(name, *make())
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            write(name, *make())

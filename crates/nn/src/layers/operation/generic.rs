@@ -150,6 +150,10 @@ pub(super) const ROWS: &[Row] = &[
     row("= linalg.diag(diagonal)", Op("MatrixDiag")),
     row("= linalg.set_diag(input diagonal)", Op("MatrixSetDiag")),
     row("= broadcast_dynamic_shape(shape_x:s0 shape_y:s1)", Op("BroadcastArgs")),
+    row(
+        "= strings.reduce_join(inputs axis:reduction_indices keepdims:keep_dims separator)",
+        Op("ReduceJoin"),
+    ),
     row("= strings.to_number(input:string_tensor out_type)", Op("StringToNumber")),
     row("= strings.regex_replace(input pattern rewrite replace_global)", Op("RegexReplace")),
     row("= strings.as_string(input precision scientific shortest width fill) | as_string(input precision scientific shortest width fill)", Op("AsString")),

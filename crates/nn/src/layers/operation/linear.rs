@@ -137,6 +137,11 @@ fn solve(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
     Ok(args.call.op("Squeeze").input(y).attr("squeeze_dims", vec![-1i64]).one()?)
 }
 
+fn determinant(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let x = args.float_tensor("x")?;
+    args.call.apply("MatrixDeterminant", &[x])
+}
+
 fn trace(args: &mut Args<'_, '_>) -> Result<Sym> {
     let x = args.tensor("x")?;
     let part = args.call.apply("MatrixDiagPart", &[x])?;
@@ -169,7 +174,7 @@ pub(super) const ROWS: &[Row] = &[
     row("numpy.Einsum(operands; subscripts) = einsum(equation:subscripts inputs:operands)", One(einsum)),
     row("numpy.Trace(x; offset axis1 axis2) = linalg.trace(x)", One(trace)),
     row("linalg.Cholesky(x; upper) = linalg.cholesky(input:x)", One(inverse_transposed)),
-    row("linalg.Det(x) = linalg.det(input:x)", Float("MatrixDeterminant")),
+    row("linalg.Det(x) = linalg.det(input:x)", One(determinant)),
     row("linalg.Inv(x) = linalg.inv(input:x adjoint)", Float("MatrixInverse")),
     row("linalg.Solve(a b) = linalg.solve(matrix:a rhs:b adjoint)", One(|a| solve(a, "MatrixSolve"))),
     row("linalg.SolveTriangular(a b; lower) = linalg.triangular_solve(matrix:a rhs:b lower adjoint)", One(|a| solve(a, "MatrixTriangularSolve"))),

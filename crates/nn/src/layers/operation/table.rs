@@ -48,7 +48,11 @@ impl Form {
             Form::One(f) => f(args)?,
             Form::Unary(op) => {
                 let x = args.tensor(name(0)?)?;
-                args.call.apply(op, &[x])?
+                match (*op, args.call.dtype(x)) {
+                    ("Abs", DType::C64) => args.call.apply("ComplexAbs", &[x])?,
+                    ("Abs", DType::C128) => args.call.op("ComplexAbs").input(x).attr("Tout", DType::F64).one()?,
+                    _ => args.call.apply(op, &[x])?,
+                }
             }
             Form::Float(op) => {
                 let x = args.float_tensor(name(0)?)?;

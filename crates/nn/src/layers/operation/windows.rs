@@ -69,7 +69,10 @@ fn transposed_to(args: &mut Args<'_, '_>) -> Result<Sym> {
     let x = args.tensor("inputs")?;
     let kernel = args.like("kernel", x)?;
     let rank = rank(args, "inputs", x)?;
-    let window = Window::read(args, rank, &[])?;
+    let mut window = Window::read(args, rank, &[])?;
+    if args.find("padding").is_none() {
+        "SAME".clone_into(&mut window.padding);
+    }
     let mut shape = args.shape("output_shape")?;
     if window.first || window.spatial == 1 {
         let axes: Vec<i64> = match (window.first, window.spatial) {
@@ -227,7 +230,7 @@ fn correlated(args: &mut Args<'_, '_>) -> Result<Sym> {
 }
 
 pub(super) const ROWS: &[Row] = &[
-    row("nn.SeparableConv(inputs depthwise_kernel pointwise_kernel; strides padding data_format dilation_rate) = nn.separable_conv2d(input:inputs depthwise_filter:depthwise_kernel pointwise_filter:pointwise_kernel strides padding data_format dilations:dilation_rate)", One(separable)),
+    row("nn.SeparableConv(inputs depthwise_kernel pointwise_kernel; strides padding data_format dilation_rate) = nn.separable_conv2d(input:inputs depthwise_filter:depthwise_kernel pointwise_filter:pointwise_kernel strides padding data_format dilations:dilation_rate) | compat.v1.nn.separable_conv2d(input:inputs depthwise_filter:depthwise_kernel pointwise_filter:pointwise_kernel strides padding rate:dilation_rate data_format dilations:dilation_rate)", One(separable)),
     row("nn.ConvTranspose(inputs kernel; strides padding output_padding data_format dilation_rate)", One(transposed)),
     row("= nn.conv2d_transpose(input:inputs filters:kernel output_shape strides padding data_format dilations:dilation_rate) | nn.conv1d_transpose(input:inputs filters:kernel output_shape strides padding data_format dilations:dilation_rate) | nn.conv3d_transpose(input:inputs filters:kernel output_shape strides padding data_format dilations:dilation_rate) | nn.conv_transpose(input:inputs filters:kernel output_shape strides padding data_format dilations:dilation_rate)", One(transposed_to)),
     row("nn.AdaptiveAveragePool(inputs; output_size data_format)", One(|a| pooled_to(a, "Mean"))),
