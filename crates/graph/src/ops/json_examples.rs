@@ -11,8 +11,7 @@ use super::wire::Message;
 use crate::tensor::{Error, Result, Tensor};
 
 fn wrong(what: &str, got: &Value) -> Error {
-    let mut shown = got.to_string();
-    shown.truncate(shown.floor_char_boundary(60));
+    let shown: String = got.to_string().chars().take(60).collect();
     Error::value(format!("the JSON of an example has {shown} where {what} belongs"))
 }
 
@@ -59,6 +58,9 @@ fn example(text: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
+/// Adds a list's values to its message.
+type Write = fn(&mut Message, &[Value]) -> Result<()>;
+
 /// A feature: one of three lists.
 fn feature(value: &Value) -> Result<Vec<u8>> {
     let mut m = Message::default();
@@ -66,7 +68,7 @@ fn feature(value: &Value) -> Result<Vec<u8>> {
         if i > 0 {
             return Err(Error::value("a feature of an example has two lists"));
         }
-        let (field, write): (u64, fn(&mut Message, &[Value]) -> Result<()>) = match name.as_str() {
+        let (field, write): (u64, Write) = match name.as_str() {
             "bytesList" | "bytes_list" => (1, bytes),
             "floatList" | "float_list" => (2, floats),
             "int64List" | "int64_list" => (3, ints),

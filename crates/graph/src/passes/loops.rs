@@ -446,13 +446,13 @@ fn in_parts(body: &Part, weights: &[Output], more: &[Output]) -> Option<bool> {
     let column = |o: Output| numbers(o)?.get(1).copied();
     let two = column(end)?;
     let units = two / 2;
-    let parted = match cuts {
-        &[sizes] => {
+    let parted = match *cuts {
+        [sizes] => {
             let sizes = numbers(sizes)?;
             // What is left is the third part, and nothing.
             sizes.len() == 3 && sizes[..2] == [units, units] && sizes[2] < 1
         }
-        &[first, second, third] => [column(first)?, column(second)?, column(third)?] == [units, units, two],
+        [first, second, third] => [column(first)?, column(second)?, column(third)?] == [units, units, two],
         _ => false,
     };
     Some(same && units > 0 && units * 2 == two && column(begin)? == two && parted)
