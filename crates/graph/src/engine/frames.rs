@@ -6,7 +6,9 @@
 //! own, run once an iteration, and stands in the plan around it as one step.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::BinaryHeap;
+
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::plan::{Request, needed};
 use crate::{Attr, Error, Graph, Node, Output, Result};

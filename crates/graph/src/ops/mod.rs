@@ -3,8 +3,9 @@
 //! A family's file declares `pub(super) const OPS: &[Op]`. The list below is the only one: it declares the module and
 //! registers its ops.
 
-use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
+
+use foldhash::HashMap;
 
 pub use dtypes::dtypes;
 

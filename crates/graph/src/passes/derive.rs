@@ -1,6 +1,6 @@
 //! What depends on variables alone: computed once for each of their values, not in each run.
 
-use std::collections::HashSet;
+use foldhash::{HashSet, HashSetExt};
 
 use super::part::Part;
 use crate::tensor::DType;

@@ -1,6 +1,6 @@
 //! Control edges: those that order nothing which anybody could tell are dropped.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use super::part::Part;
 use crate::tensor::DType;

@@ -19,8 +19,8 @@ pub(super) fn run(part: &mut Part) {
         if taken.get(index) != Some(&false) {
             continue;
         }
+        let Some(product) = Product::of(part, &part.graph.nodes[index], &derived) else { continue };
         let node = part.graph.nodes[index].clone();
-        let Some(product) = Product::of(part, &node, &derived) else { continue };
         let mut chain = Chain { last: index, steps: Vec::new(), args: Vec::new() };
         taken[index] = true;
         while let Some(next) = chain.follow(part, &readers, &derived, &taken) {
@@ -201,10 +201,11 @@ fn batch_norms(part: &mut Part) {
     let derived = derive::derived(part);
     let readers = Readers::of(part);
     for index in part.needed() {
-        let node = part.graph.nodes[index].clone();
-        if !node.op.starts_with("FusedBatchNorm") || node.op.contains("Grad") || !is_single(&node) {
+        let node = &part.graph.nodes[index];
+        if !node.op.starts_with("FusedBatchNorm") || node.op.contains("Grad") || !is_single(node) {
             continue;
         }
+        let node = node.clone();
         let attr = |name: &str| part.attr(&node, name);
         let fits = attr("is_training").and_then(Attr::as_bool) == Some(false)
             && attr("data_format").and_then(Attr::as_str) == Some("NHWC");

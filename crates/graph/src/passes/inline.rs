@@ -1,6 +1,6 @@
 //! Calls of functions become the functions' nodes, so that other passes see through them.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use super::part::{Part, is_conditional};
 use crate::engine::plan::{has_placeholder, instantiate};

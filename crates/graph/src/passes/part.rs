@@ -1,6 +1,7 @@
 //! The part of a graph that is rewritten, and questions that passes ask about it.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::HashSet;
+use smallvec::SmallVec;
 
 use crate::engine::plan::{self, Kind, Request};
 use crate::tensor::{DType, Tensor};
@@ -13,6 +14,8 @@ pub(crate) struct Part {
     pub(crate) fetches: Vec<Output>,
     pub(crate) targets: Vec<usize>,
     fed: HashSet<Output>,
+    /// For each node that was there at first, whether an output of it is fed: what most questions end at.
+    fed_nodes: Vec<bool>,
 }
 
 impl Part {
@@ -24,9 +27,10 @@ impl Part {
             fetches: request.fetches.to_vec(),
             targets: request.targets.to_vec(),
             fed: request.feeds.iter().copied().collect(),
+            fed_nodes: vec![false; request.graph.nodes.len()],
         };
-        if part.feeds.iter().any(|f| f.node >= part.graph.nodes.len()) {
-            return None;
+        for feed in request.feeds {
+            *part.fed_nodes.get_mut(feed.node)? = true;
         }
         for index in part.needed() {
             let node = &mut part.graph.nodes[index];
@@ -93,13 +97,13 @@ impl Part {
     /// The nodes that one waits for.
     pub(super) fn dependencies(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
         let node = &self.graph.nodes[index];
-        let inputs = node.inputs.iter().filter(|i| !self.fed.contains(i)).map(|i| i.node);
+        let inputs = node.inputs.iter().filter(|i| !self.is_fed(**i)).map(|i| i.node);
         inputs.chain(node.controls.iter().copied())
     }
 
     /// Whether a value comes from outside, whatever node it belongs to.
     pub(super) fn is_fed(&self, output: Output) -> bool {
-        self.fed.contains(&output)
+        self.fed_nodes.get(output.node) == Some(&true) && self.fed.contains(&output)
     }
 
     /// The node that makes a value; `None` when it is fed.
@@ -143,45 +147,64 @@ pub(super) fn is_single(node: &Node) -> bool {
 
 /// Who reads what.
 pub(super) struct Readers {
-    of: HashMap<Output, Vec<usize>>,
+    /// Of each node, which of its outputs is read, and by which node.
+    of: Vec<SmallVec<[(usize, usize); 2]>>,
     /// Nodes that others wait for, or that run for their own sake.
-    held: HashSet<usize>,
+    held: Vec<bool>,
     fetched: HashSet<Output>,
 }
 
 impl Readers {
     pub(super) fn of(part: &Part) -> Readers {
-        let mut of: HashMap<Output, Vec<usize>> = HashMap::new();
-        let mut held: HashSet<usize> = part.targets.iter().copied().collect();
+        let count = part.graph.nodes.len();
+        let mut of: Vec<SmallVec<[(usize, usize); 2]>> = vec![SmallVec::new(); count];
+        let mut held = vec![false; count];
+        let hold = |held: &mut Vec<bool>, n: usize| {
+            if let Some(flag) = held.get_mut(n) {
+                *flag = true;
+            }
+        };
+        part.targets.iter().for_each(|&n| hold(&mut held, n));
         for index in part.needed() {
             let node = &part.graph.nodes[index];
-            node.inputs.iter().for_each(|i| of.entry(*i).or_default().push(index));
-            held.extend(&node.controls);
+            for input in &node.inputs {
+                if let Some(readers) = of.get_mut(input.node) {
+                    readers.push((input.index, index));
+                }
+            }
+            node.controls.iter().for_each(|&n| hold(&mut held, n));
         }
         Readers { of, held, fetched: part.fetches.iter().copied().collect() }
     }
 
+    fn read(&self, output: Output) -> impl Iterator<Item = usize> + '_ {
+        let all = self.of.get(output.node).into_iter().flatten();
+        all.filter(move |(index, _)| *index == output.index).map(|(_, reader)| *reader)
+    }
+
+    fn is_held(&self, node: usize) -> bool {
+        self.held.get(node) == Some(&true)
+    }
+
     /// The only node that reads a value, once; `None` when anybody else could see that it is gone.
     pub(super) fn only(&self, part: &Part, output: Output) -> Option<usize> {
-        if part.is_fed(output) || self.fetched.contains(&output) || self.held.contains(&output.node) {
+        if part.is_fed(output) || self.fetched.contains(&output) || self.is_held(output.node) {
             return None;
         }
-        match self.of.get(&output)?[..] {
-            [one] => Some(one),
-            _ => None,
-        }
+        let mut readers = self.read(output);
+        readers.next().filter(|_| readers.next().is_none())
     }
 
     /// Whether a value isn't read at all.
     pub(super) fn nobody(&self, part: &Part, output: Output) -> bool {
-        !part.is_fed(output) && !self.fetched.contains(&output) && !self.of.contains_key(&output)
+        !part.is_fed(output) && !self.fetched.contains(&output) && self.read(output).next().is_none()
     }
 
     /// Whether all that read a value, or wait for its node, are among `nodes`.
     pub(super) fn all_among(&self, part: &Part, output: Output, nodes: &[usize]) -> bool {
         !part.is_fed(output)
             && !self.fetched.contains(&output)
-            && !self.held.contains(&output.node)
-            && self.of.get(&output).is_none_or(|r| r.iter().all(|n| nodes.contains(n)))
+            && !self.is_held(output.node)
+            && self.read(output).all(|n| nodes.contains(&n))
     }
 }

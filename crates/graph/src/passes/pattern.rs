@@ -71,12 +71,27 @@ impl Pattern {
 
     /// The same where others may read what lies between.
     pub(super) fn find_shared(&self, part: &Part, output: Output) -> Option<Match> {
+        if !self.may(part, output) {
+            return None;
+        }
         let nodes = self.graph.nodes.len();
         let mut binding = Binding { args: vec![None; self.arity], nodes: vec![None; nodes] };
         if !self.fits(part, self.root, output, &mut binding) {
             return None;
         }
         Some(Match { args: binding.args.into_iter().collect::<Option<_>>()?, nodes: binding.nodes })
+    }
+
+    /// Whether the last node reads from such ops as the pattern's does, which rules most nodes out at once.
+    fn may(&self, part: &Part, output: Output) -> bool {
+        let (Some(want), Some(have)) = (self.graph.nodes.get(self.root.node), part.maker(output)) else {
+            return false;
+        };
+        let mut wanted = want.inputs.iter().filter(|w| w.node >= self.arity);
+        wanted.all(|w| {
+            let op = self.graph.nodes.get(w.node).map(|n| canonical(&n.op));
+            have.inputs.iter().any(|h| part.maker(*h).map(|n| canonical(&n.op)) == op)
+        })
     }
 
     fn fits(&self, part: &Part, wanted: Output, given: Output, binding: &mut Binding) -> bool {

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use foldhash::HashMap;
+
 use super::attention;
 use super::part::{Part, Readers, is_single};
 use super::pattern::{Match, Pattern};
@@ -39,18 +41,23 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     all.filter_map(rule).collect()
 });
 
+/// The same by the ops that they end in.
+static BY_OP: LazyLock<HashMap<&str, Vec<&Rule>>> = LazyLock::new(|| {
+    let mut by_op: HashMap<&str, Vec<&Rule>> = HashMap::default();
+    RULES.iter().for_each(|rule| by_op.entry(rule.pattern.op()).or_default().push(rule));
+    by_op
+});
+
 pub(super) fn run(part: &mut Part) {
     let readers = Readers::of(part);
     let mut taken = vec![false; part.graph.nodes.len()];
     // From the end, so that what a greater match takes up isn't matched by itself before.
     for index in part.ordered().into_iter().rev() {
         let node = &part.graph.nodes[index];
-        if taken[index] || !is_single(node) {
-            continue;
-        }
         let op = if node.op == "Add" { "AddV2" } else { node.op.as_str() };
+        let Some(rules) = BY_OP.get(op).filter(|_| !taken[index] && is_single(node)) else { continue };
         let output = Output::new(index, 0);
-        let found = RULES.iter().filter(|r| r.pattern.op() == op).find_map(|rule| {
+        let found = rules.iter().find_map(|rule| {
             let found = rule.pattern.find(part, &readers, output)?;
             Some((rule.spelling.op, (rule.spelling.attrs)(part, &found)?, found))
         });
