@@ -65,7 +65,17 @@ impl Session {
             let e = Error::invalid(format!("the graph has no tensor {name:?}"));
             match nearest(node, self.graph.nodes.iter().map(|n| n.name.as_str())) {
                 Some(near) => e.help(near),
-                None => e,
+                None => {
+                    let named = |infos: Vec<TensorInfo>| -> Vec<String> {
+                        infos.into_iter().take(8).map(|i| i.name).collect()
+                    };
+                    match (named(self.inputs()).join(", "), named(self.outputs()).join(", ")) {
+                        (from, to) if from.is_empty() && to.is_empty() => e,
+                        (from, to) if to.is_empty() => e.help(format!("it goes from {from}")),
+                        (from, to) if from.is_empty() => e.help(format!("it goes to {to}")),
+                        (from, to) => e.help(format!("it goes from {from} to {to}")),
+                    }
+                }
             }
         })?;
         let count = output_count(&self.graph.nodes[found]);

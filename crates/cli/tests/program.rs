@@ -147,3 +147,180 @@ fn ops_and_completions_are_printed() {
     assert!(printed(["ops", "--formats"]).contains("saved_model"));
     assert!(printed(["completions", "bash"]).contains("modelark"));
 }
+
+/// What the program says where a call goes wrong: arguments behind the model, the inputs' names and shapes, and the text.
+#[test]
+fn a_wrong_call_is_told_apart() {
+    type Wrong<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a [usize])], &'a [&'a str]);
+    let mlp = "tf215/mlp/model_save";
+    let flow = "tf215/control_flow/module";
+    let two = "tf215/tf1_saved_models/two_tags";
+    let fits: &[(&str, &[usize])] = &[("features", &[2, 6])];
+    let flow_fits: &[(&str, &[usize])] = &[("x", &[2, 3])];
+    let cases: &[Wrong<'_>] = &[
+        // Names and counts of inputs.
+        (
+            mlp,
+            &[],
+            &[],
+            &["serving_default takes 1 input, but the file has 0 arrays", "the inputs are features"],
+        ),
+        (
+            flow,
+            &["--signature", "loop"],
+            &[("x", &[2, 3]), ("time", &[])],
+            &[
+                "\"loop\": no input \"times\" was given, but \"x\", \"time\"",
+                "it takes times: int32(), x: float32(None, 3)",
+            ],
+        ),
+        (
+            mlp,
+            &[],
+            &[("features", &[2, 6]), ("more", &[2])],
+            &["there is no input \"more\"", "it takes features: float32(None, 6)"],
+        ),
+        // Ranks and dimensions.
+        (
+            mlp,
+            &[],
+            &[("features", &[2, 6, 1])],
+            &[
+                "\"serving_default\", input \"features\"",
+                "it takes float32 of shape (None, 6), got float32 of shape (2, 6, 1)",
+            ],
+        ),
+        (mlp, &[], &[("features", &[2, 5])], &["got float32 of shape (2, 5)"]),
+        // Dtypes.
+        (
+            two,
+            &["--tags", "serve,cpu"],
+            &[("words", &[1, 1])],
+            &["input \"words\": it takes string, but the array is float32"],
+        ),
+        // What is called.
+        (
+            mlp,
+            &["--signature", "serving_defaul"],
+            fits,
+            &[
+                "no signature or function \"serving_defaul\"",
+                "there are serving_default, __call__,",
+                "did you mean \"serving_default\"?",
+            ],
+        ),
+        (
+            mlp,
+            &["--function", "__cal__"],
+            fits,
+            &["no signature or function \"__cal__\"", "did you mean \"__call__\"?"],
+        ),
+        (
+            mlp,
+            &["--tags", "gpu"],
+            fits,
+            &["no MetaGraph has the tags [\"gpu\"]", "one of these: [\"serve\"]"],
+        ),
+        (two, &["--tags", "serve"], fits, &["[\"serve\"]", "[\"train\"], [\"serve\", \"cpu\"]"]),
+        (
+            mlp,
+            &["--output-names", "nothing_like_it:0"],
+            fits,
+            &["the graph has no tensor \"nothing_like_it:0\"", "it goes from serving_default_features:0"],
+        ),
+        // The structure of arguments.
+        (
+            mlp,
+            &["--function", "__call__", "--arg", "trainin=true"],
+            fits,
+            &[
+                "\"__call__\" can't be called with (",
+                "trainin=True",
+                "(inputs: float32(None, 6), training=False, mask=None) or",
+            ],
+        ),
+        (
+            flow,
+            &["--function", "loop", "--arg", "times=many"],
+            flow_fits,
+            &[
+                "\"loop\" can't be called with (float32(2, 3), \"many\")",
+                "(x: float32(None, 3), times: int32())",
+            ],
+        ),
+        // What can't be called at all.
+        ("tf221/mlp/weights.npz", &[], fits, &["weights alone", "load the architecture"]),
+        (
+            "tf221/mlp/model.keras",
+            &["--signature", "classify"],
+            fits,
+            &["no signature or function \"classify\"", "there are "],
+        ),
+    ];
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut missing = String::new();
+    for (model, args, inputs, wanted) in cases {
+        let folder = dir.path().join("inputs.npz");
+        let file = std::fs::File::create(&folder).expect("file");
+        let mut archive = modelark::json::npz::Writer::new(file, false);
+        for (name, shape) in *inputs {
+            archive.add(name, &Tensor::zeros(modelark::DType::F32, shape).expect("tensor")).expect("array");
+        }
+        archive.finish().expect("archive");
+        let model = fixture(model);
+        let output = modelark(["run", text(&model), "--inputs", text(&folder)].iter().chain(*args));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        for part in wanted.iter().filter(|part| !said.contains(**part)) {
+            missing.push_str(&format!(
+                "{} {args:?}: {part:?} isn't said: {said}
+",
+                model.display()
+            ));
+        }
+    }
+    assert!(missing.is_empty(), "{missing}");
+}
+
+#[test]
+fn a_function_of_choice_is_frozen() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (model, graph) = (fixture("tf215/control_flow/module"), dir.path().join("graph.pb"));
+    let convert = |args: &[&str]| modelark(["convert", text(&model), text(&graph)].iter().chain(args));
+    for (flag, name) in [("--signature", "running"), ("--function", "running")] {
+        let output = convert(&[flag, name]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // It gives what the model gives.
+        let inputs = dir.path().join("x.npy");
+        std::fs::write(&inputs, X_NPY).expect("inputs");
+        let (own, frozen) = (dir.path().join("own.npz"), dir.path().join("frozen.npz"));
+        printed([
+            "run",
+            text(&model),
+            "--signature",
+            name,
+            "--inputs",
+            text(&inputs),
+            "--outputs",
+            text(&own),
+        ]);
+        printed(["run", text(&graph), "--inputs", text(&inputs), "--outputs", text(&frozen)]);
+        let values = |path: &Path| arrays(path).into_iter().map(|(_, t)| t).collect::<Vec<_>>();
+        let (own, frozen) = (values(&own), values(&frozen));
+        assert!(own.iter().all(|t| frozen.iter().any(|f| f.bit_eq(t))), "{own:?} and {frozen:?}");
+    }
+    for (args, wanted) in [
+        (["--signature", "runing"], "did you mean \"running\"?"),
+        (["--function", "runing"], "there is no function \"runing\"; there are "),
+    ] {
+        let output = convert(&args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(wanted), "{said}");
+    }
+    let folder = dir.path().join("folder");
+    let output = modelark(["convert", text(&model), text(&folder), "--signature", "running"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("none can be chosen"));
+}
+
+/// An array of float32 of shape (1, 3), as NumPy writes it.
+const X_NPY: &[u8] = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3), }          \n\x00\x00\x80\x3f\x00\x00\x00\xc0\x00\x00\x40\x40";

@@ -220,7 +220,7 @@ impl Runtime {
         if let Some(name) = ["serve", "__call__"].iter().find(|n| self.restored.contains_key(**n)) {
             return Ok((*name).to_owned());
         }
-        let callable: Vec<String> = self.endpoints().into_iter().map(|e| e.name).collect();
+        let callable = self.listed();
         Err(match &*callable {
             [] => Error::missing("this model has no functions to run"),
             _ => Error::invalid(format!("this model has no default; it has {}", callable.join(", ")))
@@ -351,10 +351,21 @@ impl Runtime {
         Ok(trace)
     }
 
+    /// What can be called, for a message: a function stands for its traces.
+    fn listed(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for endpoint in self.endpoints() {
+            let is_trace = endpoint.name.rsplit('/').next().is_some_and(|last| last.starts_with("trace_"));
+            if !is_trace && !names.contains(&endpoint.name) {
+                names.push(endpoint.name);
+            }
+        }
+        names
+    }
+
     fn unknown(&self, name: &str) -> Error {
-        let endpoints = self.endpoints();
-        let names: Vec<&str> = endpoints.iter().map(|e| e.name.as_str()).collect();
-        let help = nearest(name, names.iter().copied());
+        let names = self.listed();
+        let help = nearest(name, names.iter().map(String::as_str));
         let there = if names.is_empty() {
             "there are none".into()
         } else {
