@@ -423,16 +423,25 @@ impl Instance {
         self.given(&tensors.into_iter().map(Argument::Tensor).collect::<Vec<_>>(), &[])
     }
 
+    /// The layer as one of this policy holds it: where policies go by paths, its own does, too.
+    fn under(&self, policy: &DTypePolicy) -> Self {
+        match policy.held(&self.0.dtype) {
+            Some(dtype) => self.clone().with(|i| i.dtype = dtype),
+            None => self.clone(),
+        }
+    }
+
     /// The inputs as the layer sees them: floats cast to the dtype in which it computes.
     fn inputs(&self, given: &Given<Spec>) -> Result<Inputs> {
-        let compute = self.0.dtype.compute()?;
+        let policy = self.0.dtype.at(&self.0.name)?;
+        let compute = policy.compute()?;
         let casts = compute.is_float() && self.layer().is_some_and(Layer::autocasts);
         let cast = |s: &Spec| match s.dtype.is_float() && casts {
             true => Spec { shape: s.shape.clone(), dtype: compute },
             false => s.clone(),
         };
         let inputs = Inputs::new(given.tensors.iter().map(cast).collect(), compute);
-        Ok(inputs.of_call(&self.0.dtype, given.arguments.clone()))
+        Ok(inputs.of_call(&policy, given.arguments.clone()))
     }
 
     /// Adds the layer's object, with its variables and sublayers, to a tree. The variables have no values yet.
@@ -499,7 +508,7 @@ impl Instance {
             None => layer.weights(&inputs)?,
         };
         if let (Some(mode), false, false) =
-            (self.0.dtype.quantization(), layer.quantizes(), weights.is_empty())
+            (inputs.policy().quantization(), layer.quantizes(), weights.is_empty())
         {
             return Err(Error::unsupported(format!(
                 "weights of a {} that are quantized as {mode}",
@@ -509,7 +518,7 @@ impl Instance {
         for weight in weights {
             let dtype = match weight.dtype {
                 Some(dtype) => dtype,
-                None => self.0.dtype.variable()?,
+                None => inputs.policy().variable()?,
             };
             let variable = Variable {
                 name: weight.name.clone(),
@@ -535,9 +544,10 @@ impl Instance {
                 let known = tree.objects.get(parent).and_then(|o| o.child(segment));
                 parent = known.unwrap_or_else(|| tree.objects.add(parent, segment, Kind::List));
             }
-            let given = sublayer.layer.positional(sublayer.inputs);
+            let held = sublayer.layer.under(inputs.policy());
+            let given = held.positional(sublayer.inputs);
             let known = if sublayer.copy { std::mem::take(&mut tree.known) } else { HashMap::new() };
-            let child = sublayer.layer.attach(tree, &given)?;
+            let child = held.attach(tree, &given)?;
             if sublayer.copy {
                 tree.known = known;
             }
@@ -718,6 +728,7 @@ impl Call<'_> {
             .try_fold(self.frame.object, |id, name| self.objects.get(id)?.child(name))
             .ok_or_else(|| Error::missing(format!("the layer holds no layer {attribute:?}")))?;
         let arguments: Vec<Argument<Sym>> = inputs.iter().map(|&x| Argument::Tensor(x)).collect();
+        let layer = layer.under(self.frame.inputs.policy());
         layer.trace(self, object, &arguments, keywords)
     }
 

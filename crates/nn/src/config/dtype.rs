@@ -1,10 +1,13 @@
 //! Dtype policies: what a layer keeps its weights in, and what it computes in.
 
+use std::sync::Arc;
+
 use modelark_artifact::tensor::DType;
 use modelark_artifact::{Error, Result};
+use regex::Regex;
 use serde_json::{Value, json};
 
-use super::{ConfigValue, Reader, Writer, expected};
+use super::{ConfigValue, Object, Reader, Writer, expected};
 use crate::quantization::{HISTORY, Quantization};
 
 /// A layer's dtype policy (Keras: `DTypePolicy`, Keras 2: `Policy` or a dtype's name).
@@ -13,6 +16,17 @@ pub struct DTypePolicy {
     name: String,
     /// How many of the last steps' largest values float8 keeps.
     history: usize,
+    /// The policies of layers by their paths, where the layer's own says them (Keras 3: `DTypePolicyMap`).
+    map: Option<Arc<PolicyMap>>,
+    /// The path of the layer whose policy it is, where policies go by paths.
+    path: String,
+}
+
+/// Policies by paths such as `attention/query`, or by patterns of them, and the policy of all others.
+#[derive(Debug, PartialEq, Eq)]
+struct PolicyMap {
+    others: Option<DTypePolicy>,
+    entries: Vec<(String, DTypePolicy)>,
 }
 
 impl Default for DTypePolicy {
@@ -24,7 +38,38 @@ impl Default for DTypePolicy {
 impl DTypePolicy {
     /// A policy by name: a dtype, `mixed_float16` or `mixed_bfloat16`.
     pub fn new(name: impl Into<String>) -> Self {
-        DTypePolicy { name: name.into(), history: HISTORY }
+        DTypePolicy { name: name.into(), history: HISTORY, map: None, path: String::new() }
+    }
+
+    /// The policy of a layer of this name, which has this policy or is held by a layer that has it.
+    pub(crate) fn at(&self, name: &str) -> Result<Self> {
+        let Some(map) = &self.map else { return Ok(self.clone()) };
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) };
+        let exact = map.entries.iter().find(|(key, _)| *key == path);
+        let mut matching = Vec::new();
+        for entry in map.entries.iter().filter(|_| exact.is_none()) {
+            let pattern = Regex::new(&format!("^(?:{})$", entry.0)).map_err(|e| {
+                Error::corrupt(format!("the pattern {:?} of a dtype policy can't be read", entry.0))
+                    .because(e)
+            })?;
+            if pattern.is_match(&path) {
+                matching.push(entry);
+            }
+        }
+        if let [(one, _), (other, _), ..] = &matching[..] {
+            return Err(Error::invalid(format!(
+                "two patterns of dtype policies fit {path:?}: {one:?} and {other:?}"
+            )));
+        }
+        let found = exact.or(matching.first().copied()).map(|(_, policy)| policy);
+        let found = found.or(map.others.as_ref()).cloned().unwrap_or_default();
+        Ok(DTypePolicy { map: self.map.clone(), path, ..found })
+    }
+
+    /// What a layer has that is held by one of this policy, and was made with the same.
+    pub(crate) fn held(&self, own: &DTypePolicy) -> Option<Self> {
+        let same = own.map.is_none() && own.name == self.name;
+        (self.map.is_some() && same).then(|| self.clone())
     }
 
     /// The policy's name.
@@ -91,7 +136,18 @@ impl From<DType> for DTypePolicy {
 }
 
 impl ConfigValue for DTypePolicy {
-    fn read(value: &Value, _: &Reader<'_>) -> Result<Self> {
+    fn read(value: &Value, reader: &Reader<'_>) -> Result<Self> {
+        if value.get("class_name").and_then(Value::as_str) == Some("DTypePolicyMap") {
+            let part = |key: &str| value.pointer(&format!("/config/{key}"));
+            let entries = part("policy_map").and_then(Value::as_object).into_iter().flatten();
+            let entries =
+                entries.map(|(path, policy)| Ok((path.clone(), DTypePolicy::read(policy, reader)?)));
+            let entries = entries.collect::<Result<Vec<_>>>()?;
+            let others = part("default_policy").filter(|p| !p.is_null());
+            let others = others.map(|policy| DTypePolicy::read(policy, reader)).transpose()?;
+            let own = others.clone().unwrap_or_default();
+            return Ok(DTypePolicy { map: Some(Arc::new(PolicyMap { others, entries })), ..own });
+        }
         match value {
             // Old files leave it open.
             Value::Null => Ok(DTypePolicy::default()),
@@ -122,6 +178,28 @@ impl ConfigValue for DTypePolicy {
 
     /// A name, which every version takes, but for Keras 2's mixed policies.
     fn write(&self, writer: &mut Writer) -> Value {
+        if let Some(map) = &self.map {
+            if !writer.is_keras3() {
+                writer.report.note("Keras 2 has no dtype policies by layers' paths: all have one");
+                return DTypePolicy { map: None, ..self.clone() }.write(writer);
+            }
+            // Here a name alone wouldn't do.
+            let mut full = |policy: &DTypePolicy| match policy.write(writer) {
+                Value::String(name) => {
+                    json!({"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": null})
+                }
+                node => node,
+            };
+            let entries: Value =
+                map.entries.iter().map(|(path, p)| (path.clone(), full(p))).collect::<Object>().into();
+            let others = map.others.as_ref().map_or(Value::Null, &mut full);
+            return json!({
+                "module": "keras.dtype_policies",
+                "class_name": "DTypePolicyMap",
+                "config": {"default_policy": others, "policy_map": entries},
+                "registered_name": null,
+            });
+        }
         if !writer.is_keras3() && self.name.starts_with("mixed_") {
             return json!({
                 "module": "keras.mixed_precision",
@@ -189,5 +267,21 @@ mod tests {
             assert_eq!((read.name(), read.history == 7), (name, name.starts_with("float8")));
         }
         assert!(DTypePolicy::read(&json!(3), &reader).is_err());
+    }
+
+    #[test]
+    fn policies_go_by_paths() {
+        let registry = Registry::default();
+        let reader = Reader::new(Dialect::Keras3, &registry);
+        let policy = |name: &str| json!({"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": null});
+        let entries = json!({"a/query": policy("float16"), "a/b/.*": policy("bfloat16")});
+        let node = json!({"module": "keras.dtype_policies", "class_name": "DTypePolicyMap", "config": {"default_policy": policy("float64"), "policy_map": entries}, "registered_name": null});
+        let map = DTypePolicy::read(&node, &reader).unwrap();
+        assert_eq!(map.write(&mut Writer::new(Dialect::Keras3)), node);
+        let own = map.at("a").unwrap();
+        let of = |name: &str| own.held(&DTypePolicy::new("float64")).unwrap().at(name).unwrap();
+        assert_eq!([own.name(), of("query").name(), of("key").name()], ["float64", "float16", "float64"]);
+        assert_eq!(of("b").at("c").unwrap().name(), "bfloat16");
+        assert!(own.held(&DTypePolicy::new("float32")).is_none());
     }
 }

@@ -23,6 +23,7 @@ layers! {
     attention
     bidirectional
     categories
+    cell_wrappers
     contrast
     conv_lstm
     convolution

@@ -239,10 +239,14 @@ pub fn bind(model: &mut Model, case: &Path) {
             .collect();
         let variable = objects.variable_mut(id).unwrap();
         // The layer's own name, and where several sublayers have it, its owner's too.
-        let tails = [2, 1].map(|n| {
-            let from = names.len().saturating_sub(n);
-            format!("/{}/{}", names[from..].join("/"), variable.name)
-        });
+        let end = names.len();
+        let parts = [
+            end.saturating_sub(2)..end,
+            end.saturating_sub(1)..end,
+            end.saturating_sub(2)..end.saturating_sub(1),
+        ];
+        // A wrapper of TensorFlow's own gives its cell no name.
+        let tails = parts.map(|part| format!("/{}/{}", names[part].join("/"), variable.name));
         let found = tails.iter().find_map(|t| named.iter().position(|(n, _)| n.ends_with(t.as_str())));
         let found = found.unwrap_or_else(|| panic!("no weight {tails:?} among {named:?}"));
         variable.value = artifact::Value::Tensor(named.remove(found).1);

@@ -321,6 +321,17 @@ if not KERAS3:
         d = layers.Bidirectional(held, name="d")(x, initial_state=[s, s], constants=[c, f])
         return keras.Model([x, s, c, f], [a, b, d], name="m"), [floats(2, 5, 3), floats(2, 4), floats(2, 4), floats(2, 1)]
 
+    @case
+    def cell_wrappers():
+        x = keras.Input((5, 4), name="x")
+        cells = [
+            tf.nn.RNNCellResidualWrapper(layers.GRUCell(4, name="ga"), name="ra"),
+            tf.nn.RNNCellDropoutWrapper(layers.LSTMCell(4, name="gb"), name="rb"),
+            tf.nn.RNNCellDeviceWrapper(layers.SimpleRNNCell(4, name="gc"), "cpu:0", name="rc"),
+        ]
+        outputs = [layers.RNN(cell, return_sequences=True, name=f"l{i}")(x) for i, cell in enumerate(cells)]
+        return keras.Model(x, outputs, name="m"), [floats(2, 5, 4)]
+
 
 if __name__ == "__main__":
     for name, make in CASES.items():
