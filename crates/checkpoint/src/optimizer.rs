@@ -17,6 +17,9 @@ use crate::trackable::{Node, NodeId, VALUE};
 
 const HYPERPARAMETERS: &[&str] = OptimizerVariable::HYPERPARAMETERS;
 
+/// What Nadam of `OptimizerV2` keeps after its count of steps.
+const MOMENTUM_CACHE: &str = "momentum_cache";
+
 /// The optimizer's state in the objects of a graph, whose ids are the graph's nodes.
 pub(crate) fn read(objects: &Objects, graph: &TrackableObjectGraph) -> Option<OptimizerState> {
     let (id, _) = objects
@@ -60,25 +63,32 @@ impl Optimizer<'_> {
         let iterations = self.child("iter")?;
         let mut variables = vec![self.variable(iterations, None)?];
         let slots = &graph.nodes.get(self.id)?.slot_variables;
-        let mut names: Vec<&str> = Vec::new();
+        variables.extend(self.child(MOMENTUM_CACHE).and_then(|id| self.variable(id, None)));
+        let class = self.class(iterations);
+        // The places of names and weights, by where they come first.
+        let (mut names, mut weights) = (HashMap::new(), HashMap::new());
         for slot in slots {
-            if !names.contains(&slot.slot_name.as_str()) {
-                names.push(&slot.slot_name);
-            }
+            let (next_name, next_weight) = (names.len(), weights.len());
+            names.entry(slot.slot_name.as_str()).or_insert(next_name);
+            weights.entry(slot.original_variable_node_id).or_insert(next_weight);
         }
-        for name in names {
-            for slot in slots.iter().filter(|s| s.slot_name == name) {
-                let weight = usize::try_from(slot.original_variable_node_id).ok()?;
-                let id = usize::try_from(slot.slot_variable_node_id).ok()?;
-                variables.extend(self.variable(id, Some(Slot { name: name.to_owned(), weight })));
-            }
+        let mut ordered: Vec<_> = slots.iter().collect();
+        // Slot by slot; Ftrl alone makes both of a weight's before the next weight's.
+        let by_weight = class.as_deref() == Some("Ftrl");
+        ordered.sort_by_key(|s| {
+            let weight = weights.get(&s.original_variable_node_id).filter(|_| by_weight);
+            (weight, names.get(s.slot_name.as_str()))
+        });
+        for slot in ordered {
+            let weight = usize::try_from(slot.original_variable_node_id).ok()?;
+            let id = usize::try_from(slot.slot_variable_node_id).ok()?;
+            variables.extend(self.variable(id, Some(Slot { name: slot.slot_name.clone(), weight })));
         }
         for (name, id) in &self.objects.get(self.id)?.children {
             if *id != iterations && HYPERPARAMETERS.contains(&name.as_str()) {
                 variables.extend(self.variable(*id, None));
             }
         }
-        let class = self.class(iterations);
         Some(OptimizerState { layout: OptimizerLayout::Legacy, class, variables })
     }
 
@@ -187,9 +197,11 @@ pub(crate) fn write(model: &mut Model, training: &Training, keras3: bool, report
     }
     let optimizer = model.tree.add(crate::trackable::Tree::ROOT, "optimizer", Node::default());
     if legacy {
-        let lost =
-            slots.iter().filter(|v| v.slot.as_ref().is_none_or(|s| !model.nodes.contains_key(&s.weight)));
-        let lost: Vec<&str> = lost.map(|v| v.variable.name.as_str()).collect();
+        let kept = |v: &&&OptimizerVariable| match &v.slot {
+            Some(slot) => model.nodes.contains_key(&slot.weight),
+            None => is_momentum_cache(v),
+        };
+        let lost: Vec<&str> = slots.iter().filter(|v| !kept(v)).map(|v| v.variable.name.as_str()).collect();
         if !lost.is_empty() {
             report.note(format!("optimizer variables of no known weight were left out: {}", lost.join(", ")));
         }
@@ -241,6 +253,10 @@ fn write_slots(
         }
     }
     for v in slots {
+        if is_momentum_cache(v) {
+            let node = value(model, &format!("{class}/{MOMENTUM_CACHE}"), &v.variable);
+            model.tree.link(optimizer, MOMENTUM_CACHE, node);
+        }
         let Some(slot) = &v.slot else { continue };
         let Some(&weight) = model.nodes.get(&slot.weight) else { continue };
         let full_name = format!("{class}/{}/{}", model.full_name(slot.weight), slot.name);
@@ -249,6 +265,11 @@ fn write_slots(
             optimizer.slots.push((weight, slot.name.clone(), node));
         }
     }
+}
+
+fn is_momentum_cache(v: &OptimizerVariable) -> bool {
+    let name = v.variable.name.strip_suffix(":0").unwrap_or(&v.variable.name);
+    v.slot.is_none() && name.rsplit('/').next() == Some(MOMENTUM_CACHE)
 }
 
 fn value(model: &mut Model, full_name: &str, variable: &Variable) -> NodeId {

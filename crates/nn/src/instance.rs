@@ -39,6 +39,8 @@ struct Inner {
     dialect: Option<Dialect>,
     /// In a model with stand-ins, whose tensors aren't all known: what to take for inputs that aren't.
     assumed: Option<Vec<Spec>>,
+    /// What it gives there, where the file tells.
+    gives: Option<Spec>,
     body: Body,
 }
 
@@ -83,6 +85,7 @@ impl Instance {
             unknown: Object::new(),
             dialect: None,
             assumed: None,
+            gives: None,
             body,
         }))
     }
@@ -106,6 +109,11 @@ impl Instance {
     /// A layer of a model with stand-ins, which is given these where its inputs aren't known.
     pub(crate) fn assuming(self, inputs: Vec<Spec>) -> Self {
         self.with(|i| i.assumed = Some(inputs))
+    }
+
+    /// A stand-in of which the file tells what it gives.
+    pub(crate) fn giving(self, output: Spec) -> Self {
+        self.with(|i| i.gives = Some(output))
     }
 
     /// Whether the class isn't one of Keras's own.
@@ -260,6 +268,7 @@ impl Instance {
             unknown: Object::new(),
             dialect: Some(reader.dialect),
             assumed: None,
+            gives: None,
             body: Body::Layer(layer.clone()),
         };
         let former = reader.registry.former(class).filter(|_| reader.dialect == Dialect::Keras1 && !custom);
@@ -384,7 +393,11 @@ impl Instance {
             Body::Model(model) => model.output(&given.tensors),
         };
         match outputs {
-            Err(_) if self.0.assumed.is_some() => Ok(vec![Spec::unknown(self.0.dtype.compute()?); UNKNOWN]),
+            Err(_) if self.0.assumed.is_some() => {
+                let unknown = Spec::unknown(self.0.dtype.compute()?);
+                let rest = std::iter::repeat_n(unknown, UNKNOWN);
+                Ok(self.0.gives.clone().into_iter().chain(rest).collect())
+            }
             outputs => outputs.map_err(|e| e.at(self.place())),
         }
     }

@@ -472,7 +472,9 @@ impl Spelling<'_> {
     fn tensor(&self, edge: Edge) -> Value {
         let (layer, node, output) = self.parts(edge);
         let spec = self.model.edge_spec(edge);
-        let shape = spec.as_ref().and_then(|s| s.shape.dims().map(|d| json!(d))).unwrap_or_default();
+        // Keras reads no tensor of unknown rank, and goes by its history.
+        let shape = spec.as_ref().and_then(|s| s.shape.dims().map(|d| json!(d)));
+        let shape = shape.unwrap_or_else(|| json!([Value::Null]));
         let dtype = spec.map_or("float32", |s| s.dtype.name());
         json!({
             "class_name": "__keras_tensor__",

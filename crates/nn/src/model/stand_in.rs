@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use modelark_artifact::{Architecture, Held, Objects, Result};
 
+use serde_json::Value;
+
 use super::{Model, objects::Tree};
 use crate::config::Reader;
 use crate::layer::Given;
@@ -30,6 +32,8 @@ impl Model {
     ) -> Result<Self> {
         let reader = Reader { stand_ins: true, ..Reader::of(architecture, registry) };
         let mut model = Model::read_architecture(architecture, &reader)?;
+        let mut told = BTreeMap::new();
+        tensors(&architecture.config, &mut told);
         let of = |layer: &Instance| held.get(layer.name()).map(Vec::as_slice).unwrap_or_default();
         for layer in &mut model.layers {
             let standing = layer.downcast::<Foreign>().map(|foreign| foreign.standing_in(of(layer)));
@@ -40,11 +44,15 @@ impl Model {
                 };
                 format!("{}: {}; its config was kept as it is{weights}", layer.place(), s.reason())
             });
-            *layer = match standing {
+            let kept = match standing {
                 Some(standing) => layer.clone().of_layer(standing),
                 None => layer.clone(),
-            }
-            .assuming(Vec::new());
+            };
+            let kept = kept.assuming(Vec::new());
+            *layer = match told.get(layer.name()) {
+                Some(output) => kept.giving(output.clone()),
+                None => kept,
+            };
             model.notes.extend(note);
         }
         let inputs: Vec<Spec> = model.inputs()?.into_iter().map(|(_, s)| s).collect();
@@ -60,6 +68,28 @@ impl Model {
         model.layers = layers;
         model.objects = model.empty_objects()?;
         Ok(model)
+    }
+}
+
+/// What each layer that gives one tensor gives, as the calls of others in a file of Keras 3 tell it.
+fn tensors(config: &Value, found: &mut BTreeMap<String, Spec>) {
+    match config {
+        Value::Object(node) => {
+            let tensor = node.get("class_name").and_then(Value::as_str) == Some("__keras_tensor__");
+            let history = config.pointer("/config/keras_history").filter(|_| tensor);
+            let layer = history.and_then(|h| h.get(0)).and_then(Value::as_str);
+            let first = history.is_some_and(|h| h.get(2).and_then(Value::as_u64) == Some(0));
+            let dims = config.pointer("/config/shape").and_then(Value::as_array).map(|dims| {
+                dims.iter().map(|d| d.as_u64().and_then(|d| usize::try_from(d).ok())).collect::<Vec<_>>()
+            });
+            let dtype = config.pointer("/config/dtype").and_then(Value::as_str).and_then(|d| d.parse().ok());
+            if let (Some(layer), true, Some(dims), Some(dtype)) = (layer, first, dims, dtype) {
+                found.insert(layer.to_owned(), Spec::new(dims, dtype));
+            }
+            node.values().for_each(|v| tensors(v, found));
+        }
+        Value::Array(items) => items.iter().for_each(|v| tensors(v, found)),
+        _ => {}
     }
 }
 
