@@ -165,7 +165,11 @@ pub(crate) fn needed(request: &Request<'_>) -> Result<Vec<usize>> {
     let mut seen = vec![false; request.graph.nodes.len()];
     // Most nodes have no output that is fed, which this tells faster than the set.
     let mut fed_nodes = seen.clone();
-    request.feeds.iter().filter_map(|f| f.node.lt(&seen.len()).then_some(f.node)).for_each(|n| fed_nodes[n] = true);
+    request
+        .feeds
+        .iter()
+        .filter_map(|f| f.node.lt(&seen.len()).then_some(f.node))
+        .for_each(|n| fed_nodes[n] = true);
     let has_fed = |n: usize| fed_nodes.get(n) == Some(&true);
     let is_fed = |o: &Output| has_fed(o.node) && fed.contains(o);
     let mut waiting: Vec<usize> = request.fetches.iter().filter(|o| !is_fed(o)).map(|o| o.node).collect();

@@ -44,11 +44,19 @@ struct Roles {
     masking: Option<Masking>,
 }
 
-/// Where the mask's steps and the output of the step before are, and whether outputs that don't count are zeros.
+/// Where the mask's steps and the output of the step before are, and what stands for outputs that don't count: a value, or
+/// zeros where there is none.
 struct Masking {
     list: usize,
     before: usize,
-    zeros: bool,
+    otherwise: Option<usize>,
+}
+
+impl Masking {
+    /// Whether outputs that don't count are zeros, rather than the one before.
+    fn zeros(&self) -> bool {
+        self.otherwise != Some(self.before)
+    }
 }
 
 impl Roles {
@@ -70,8 +78,8 @@ impl Roles {
         }
         let masking = match &a.ints("masking")?[..] {
             [] => None,
-            [list, before, zeros] => {
-                Some(Masking { list: place(list)?, before: place(before)?, zeros: *zeros == 1 })
+            [list, before, otherwise] => {
+                Some(Masking { list: place(list)?, before: place(before)?, otherwise: usize::try_from(*otherwise).ok() })
             }
             _ => return Err(unfit()),
         };
@@ -90,9 +98,14 @@ impl Roles {
     /// The mask of all steps; `None` where it isn't what the layer's kernel takes.
     fn mask(&self, masking: &Masking, state: &[Value], steps: usize) -> Option<Tensor> {
         let Value::Variant(Variant::List { items, .. }) = state.get(masking.list)? else { return None };
-        let before = state.get(masking.before)?.tensor().ok()?;
-        // The kernel's outputs are zeros before the first step that counts.
-        let zero = masking.zeros || before.elements::<f32>().ok()?.iter().all(|v| *v == 0.0);
+        // The kernel's outputs are zeros before the first step that counts, and at each that doesn't.
+        let zero = match masking.otherwise {
+            Some(place) => {
+                let value = state.get(place)?.tensor().ok()?;
+                value.elements::<f32>().ok()?.iter().all(|v| *v == 0.0)
+            }
+            None => true,
+        };
         if items.len() != steps || !zero {
             return None;
         }
@@ -152,7 +165,7 @@ impl Roles {
             bias: bias.as_ref(),
             initial: &initial.iter().collect::<Vec<_>>(),
             mask: mask.as_ref(),
-            zero_output_for_mask: self.masking.as_ref().is_some_and(|m| m.zeros),
+            zero_output_for_mask: self.masking.as_ref().is_some_and(Masking::zeros),
             time_major: true,
             go_backwards: false,
             return_sequence: self.all,

@@ -243,8 +243,8 @@ struct Found {
     counters: Vec<i64>,
     /// A counter, what it must be less than (a value of the state, or -1), and the constant if it is one.
     bounds: Vec<i64>,
-    /// With a mask: the list of its steps, the output of the step before, and 1 if outputs that don't count are zeros
-    /// rather than that one. Without one, nothing.
+    /// With a mask: the list of its steps, the output of the step before, and what stands for outputs that don't count: that
+    /// one, another value that doesn't change, or (-1) zeros. Without one, nothing.
     masking: Vec<i64>,
 }
 
@@ -304,14 +304,16 @@ impl Found {
                 if let Some(masked) = &masked {
                     let [list, at] = masked.at;
                     let before = (0..count).find(|i| body.fetches[*i] == item && !states.contains(i))?;
-                    let zeros = body.made_by(masked.old, "ZerosLike").is_some();
-                    let fits = position(at) == Some(time)
-                        && constant(position(list)?)
-                        && (zeros || body.feeds[before] == masked.old);
-                    if !fits {
+                    let otherwise = if body.made_by(masked.old, "ZerosLike").is_some() {
+                        -1
+                    } else {
+                        let at = position(masked.old).filter(|i| *i == before || constant(*i))?;
+                        at as i64
+                    };
+                    if position(at) != Some(time) || !constant(position(list)?) {
                         return None;
                     }
-                    masking = vec![position(list)? as i64, before as i64, i64::from(zeros)];
+                    masking = vec![position(list)? as i64, before as i64, otherwise];
                 }
                 let mut given = vec![made];
                 if spelling.states == 2 {
@@ -601,7 +603,7 @@ mod tests {
     }
 
     /// An LSTM's loop with a mask, as Keras traces it. `tamper` changes what a state is where the mask is false.
-    fn masked(all: bool, zeros: bool, tamper: bool) -> Vec<String> {
+    fn masked(all: bool, zeros: i32, tamper: bool) -> Vec<String> {
         let weights = [numbers(&[2, 16], 2), numbers(&[4, 16], 3), numbers(&[16], 4)];
         let before =
             if all { Tensor::zeros(DType::F32, [3, 4]).expect("tensor") } else { numbers(&[3, 4], 9) };
@@ -630,6 +632,7 @@ mod tests {
             let state = [start, outs, x[1], x[2], x[3]];
             let mut captures = vec![steps, xs, masks];
             captures.extend(w);
+            captures.push(x[1]);
             let done = b.while_loop(
                 "while",
                 &state,
@@ -647,7 +650,11 @@ mod tests {
                     let once = b.ints(&[1, 1])?;
                     let mask = b.op("Tile").input(mask).input(once).one()?;
                     let next = lstm_states(b, &[x, s[3], s[4], c[3], c[4], c[5]], true)?;
-                    let otherwise = if zeros { b.op("ZerosLike").input(next[0]).one()? } else { s[2] };
+                    let otherwise = match zeros {
+                        0 => s[2],
+                        1 => b.op("ZerosLike").input(next[0]).one()?,
+                        _ => c[6],
+                    };
                     let out = b.select(mask, next[0], otherwise)?;
                     let h = b.select(mask, next[0], if tamper { s[4] } else { s[3] })?;
                     let cell = b.select(mask, next[1], s[4])?;
@@ -665,14 +672,14 @@ mod tests {
 
     #[test]
     fn a_masked_layer_is_one_step() {
-        for zeros in [false, true] {
+        for zeros in [0, 1, 2] {
             // Where the output before the first isn't zero, the kernel runs the loop itself.
             for all in [true, false] {
                 let ops = masked(all, zeros, false);
                 assert!(ops.contains(&LOOP.to_owned()), "{ops:?}");
             }
         }
-        let ops = masked(true, false, true);
+        let ops = masked(true, 0, true);
         assert!(!ops.contains(&LOOP.to_owned()), "another state stays: {ops:?}");
     }
 
