@@ -86,6 +86,19 @@ impl Layers {
         sums.ok_or_else(|| Error::compute(format!("there are no layers of {size:?}")))
     }
 
+    /// How many numbers of the buffer are those of matrices; refuses a buffer of another size.
+    fn matrices_in(self, params: &Tensor, size: Size) -> Result<usize> {
+        let (matrices, biases) = self.buffer(size)?;
+        if params.shape() == [matrices + biases] {
+            return Ok(matrices);
+        }
+        Err(Error::compute(format!(
+            "params must have the shape [{}] for {size:?}, got {:?}",
+            matrices + biases,
+            params.shape()
+        )))
+    }
+
     /// The width of what one layer takes.
     fn width(self, size: Size, layer: usize) -> usize {
         if layer == 0 { size.inputs } else { size.units * self.directions }
@@ -189,14 +202,7 @@ fn run(a: &NodeAttrs<'_>, outputs: usize, lengths: bool) -> Result<Box<dyn Kerne
             )));
         }
         let size = Size { layers: stacked / how.directions, units, inputs: features };
-        let (matrices, biases) = how.buffer(size)?;
-        if params.rank() != 1 || params.len() != matrices + biases {
-            return Err(Error::compute(format!(
-                "params must have the shape [{}] for {size:?}, got {:?}",
-                matrices + biases,
-                params.shape()
-            )));
-        }
+        let matrices = how.matrices_in(params, size)?;
         let mask = lengths.map(|l| mask(&l, steps, batch)).transpose()?;
         let mut states: Vec<Vec<Tensor>> = vec![array::unstack(&h, 0)?];
         if let Some(c) = &c {
@@ -316,14 +322,7 @@ fn to_canonical(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let (size, given) = sized(how, inputs)?;
         let [params] = &given[..] else { return Err(Error::graph("takes three numbers and params")) };
-        let (matrices, biases) = how.buffer(size)?;
-        if params.rank() != 1 || params.len() != matrices + biases {
-            return Err(Error::compute(format!(
-                "params of {size:?} have the shape [{}], got {:?}",
-                matrices + biases,
-                params.shape()
-            )));
-        }
+        how.matrices_in(params, size)?;
         let mut parts = Parts { of: params, at: 0 };
         let mut out = Vec::new();
         for layer in 0..size.layers {

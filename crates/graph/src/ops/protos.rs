@@ -204,7 +204,7 @@ fn parse(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 }
 
 /// A summary of one tagged value, which `fill` adds.
-fn summary(tag: &[u8], fill: impl FnOnce(&mut Message)) -> Vec<u8> {
+pub(super) fn summary(tag: &[u8], fill: impl FnOnce(&mut Message)) -> Vec<u8> {
     let mut value = Message::default();
     value.bytes(1, tag);
     fill(&mut value);

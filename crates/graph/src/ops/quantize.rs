@@ -107,6 +107,16 @@ fn quantize_and_dequantize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// The first version, whose bounds are attributes.
+fn with_fixed_bounds(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (signed, given, bits) = (a.bool("signed_input")?, a.bool("range_given")?, a.int("num_bits")?);
+    let (low, high) = (Tensor::scalar(a.float("input_min")?), Tensor::scalar(a.float("input_max")?));
+    Ok(kernel(move |_, inputs| {
+        let [x] = tensors(inputs)?;
+        one(quantize(&x, &low, &high, -1, given, Steps { signed, bits, narrow: false, half_up: false })?)
+    }))
+}
+
 /// What lies within the bounds passes; nothing reaches the bounds themselves.
 fn quantize_grad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     if a.int("axis")? != -1 {
@@ -121,6 +131,7 @@ fn quantize_grad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 }
 
 pub(super) const OPS: &[Op] = &[
+    Op::new("QuantizeAndDequantize(input: T) -> (output: T); signed_input: bool = true; num_bits: int = 8; range_given: bool = false; input_min: float = 0; input_max: float = 0; T: type", with_fixed_bounds),
     Op::new("QuantizeAndDequantizeV2(input: T, input_min: T, input_max: T) -> (output: T); signed_input: bool = true; num_bits: int = 8; range_given: bool = false; T: type; round_mode: string = \"HALF_TO_EVEN\"; narrow_range: bool = false; axis: int = -1", quantize_and_dequantize),
     Op::new("QuantizeAndDequantizeV3(input: T, input_min: T, input_max: T, num_bits: int32) -> (output: T); signed_input: bool = true; range_given: bool = true; T: type; narrow_range: bool = false; axis: int = -1", quantize_and_dequantize),
     Op::new("QuantizeAndDequantizeV4(input: T, input_min: T, input_max: T) -> (output: T); signed_input: bool = true; num_bits: int = 8; range_given: bool = false; T: type; round_mode: string = \"HALF_TO_EVEN\"; narrow_range: bool = false; axis: int = -1", quantize_and_dequantize),

@@ -17,12 +17,16 @@ mod picture;
 #[cfg(feature = "images")]
 mod png;
 #[cfg(feature = "images")]
+mod summary;
+#[cfg(feature = "images")]
 mod webp;
 
 #[cfg(feature = "images")]
 use decode::{decode, jpeg_shape};
 #[cfg(feature = "images")]
 use encode::{encode_jpeg, encode_jpeg_of_quality, encode_png};
+#[cfg(feature = "images")]
+use summary::image_summary;
 
 /// Which of the ops that decode.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,10 +60,10 @@ mod without {
         refuse()
     }
 
-    pub(super) use {jpeg_shape as encode_jpeg, jpeg_shape as encode_jpeg_of_quality, jpeg_shape as encode_png};
+    pub(super) use {jpeg_shape as encode_jpeg, jpeg_shape as encode_jpeg_of_quality, jpeg_shape as encode_png, jpeg_shape as image_summary};
 }
 #[cfg(not(feature = "images"))]
-use without::{decode, encode_jpeg, encode_jpeg_of_quality, encode_png, jpeg_shape};
+use without::{decode, encode_jpeg, encode_jpeg_of_quality, encode_png, image_summary, jpeg_shape};
 
 pub(super) const OPS: &[Op] = &[
     Op::new("DecodeImage(contents: string) -> (image: dtype); channels: int = 0; dtype: type = uint8; expand_animations: bool = true", |a| decode(a, Decoder::Any)),
@@ -73,4 +77,5 @@ pub(super) const OPS: &[Op] = &[
     Op::new("EncodeJpeg(image: uint8) -> (contents: string); format: string = \"\"; quality: int = 95; progressive: bool = false; optimize_size: bool = false; chroma_downsampling: bool = true; density_unit: string = \"in\"; x_density: int = 300; y_density: int = 300; xmp_metadata: string = \"\"", encode_jpeg),
     Op::new("EncodeJpegVariableQuality(images: uint8, quality: int32) -> (contents: string)", encode_jpeg_of_quality),
     Op::new("EncodePng(image: T) -> (contents: string); compression: int = -1; T: type = uint8", encode_png),
+    Op::new("ImageSummary(tag: string, tensor: T) -> (summary: string); max_images: int = 3; T: type; bad_color: tensor", image_summary),
 ];

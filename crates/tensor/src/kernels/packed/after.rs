@@ -61,6 +61,16 @@ pub(super) unsafe fn apply(
     }
 }
 
+/// So many elements of a row, from one on.
+///
+/// # Safety
+/// `out` is good for reads and writes of them, and nobody else touches them meanwhile.
+#[inline(always)]
+unsafe fn part_of_row<'a>(out: *mut f32, start: usize, len: usize) -> &'a mut [f32] {
+    // SAFETY: as the caller says.
+    unsafe { std::slice::from_raw_parts_mut(out.add(start), len) }
+}
+
 /// # Safety
 /// As [`apply`].
 unsafe fn multiply(
@@ -76,7 +86,7 @@ unsafe fn multiply(
             for row in rows.clone() {
                 let start = row * n + columns.start;
                 // SAFETY: a part of a row that the caller vouches for.
-                let part = unsafe { std::slice::from_raw_parts_mut(out.add(start), columns.len()) };
+                let part = unsafe { part_of_row(out, start, columns.len()) };
                 part.iter_mut().zip(&by[start..]).for_each(|(o, v)| *o *= v);
             }
         },
@@ -99,7 +109,7 @@ unsafe fn activate(
     }
     for row in rows {
         // SAFETY: a part of a row that the caller vouches for.
-        let part = unsafe { std::slice::from_raw_parts_mut(out.add(row * n + columns.start), columns.len()) };
+        let part = unsafe { part_of_row(out, row * n + columns.start, columns.len()) };
         activation.apply_f32(part);
     }
 }
@@ -192,7 +202,7 @@ impl<'a> Line<'a> {
                 for row in rows.clone() {
                     let start = row * n + columns.start;
                     // SAFETY: a part of a row that the caller vouches for.
-                    let part = unsafe { std::slice::from_raw_parts_mut(out.add(start), columns.len()) };
+                    let part = unsafe { part_of_row(out, start, columns.len()) };
                     let len = part.len();
                     let other = self.other.map_or(&[][..], |all| &all[start..start + len]);
                     // The same length for all, so that nothing is checked in the loop.
