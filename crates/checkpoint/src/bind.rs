@@ -183,12 +183,19 @@ fn check(
     Ok(())
 }
 
-/// Whether a path leads to something other than a model's weight: an optimizer's state, counters, attributes.
+/// Whether a path leads to something other than a model's weight: an optimizer's state, counters, attributes, what a
+/// vocabulary was learned with, which configs have.
 fn is_state(path: &[&str]) -> bool {
     path.iter().any(|p| {
         matches!(
             *p,
-            "optimizer" | "_optimizer" | "save_counter" | "keras_api" | "_CHECKPOINTABLE_OBJECT_GRAPH"
+            "optimizer"
+                | "_optimizer"
+                | "save_counter"
+                | "keras_api"
+                | "_CHECKPOINTABLE_OBJECT_GRAPH"
+                | "idf_weights"
+                | "num_documents"
         ) || p.starts_with(ATTRIBUTES)
             || p.starts_with(SLOT)
     })

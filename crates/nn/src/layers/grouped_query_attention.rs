@@ -5,9 +5,9 @@ use modelark_artifact::{Dialect, Error, Result};
 
 use super::Entry;
 use super::einsum_dense::einsum;
-use super::multi_head_attention::{ARGUMENTS, HeadOptions, Part, Places, Scores, held, run_part};
+use super::multi_head_attention::{ARGUMENTS, HeadOptions, Part, Places, Scores, head_methods, held, run_part};
 use crate::config::Fields;
-use crate::layer::{Sublayer, WeightOptions};
+use crate::layer::Sublayer;
 use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] =
@@ -29,40 +29,12 @@ impl Default for GroupedQueryAttention {
     }
 }
 
+head_methods!(GroupedQueryAttention);
+
 impl GroupedQueryAttention {
     /// Heads of this size: so many of queries, and so many, which divide them, of keys and values.
     pub fn new(head_dim: usize, num_query_heads: usize, num_key_value_heads: usize) -> Self {
         GroupedQueryAttention { head_dim, num_query_heads, num_key_value_heads, options: HeadOptions::default() }
-    }
-
-    /// The same with or without biases.
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        self.options.use_bias = use_bias;
-        self
-    }
-
-    /// The same with a gate over what the heads give, or not.
-    pub fn use_gate(mut self, use_gate: bool) -> Self {
-        self.options.use_gate = use_gate;
-        self
-    }
-
-    /// The same attending to steps that are fewer than this apart.
-    pub fn sliding_window(mut self, steps: usize) -> Self {
-        self.options.sliding_window = Some(steps);
-        self
-    }
-
-    /// The same with this part of the scores dropped in training.
-    pub fn dropout(mut self, rate: f64) -> Self {
-        self.options.dropout = rate;
-        self
-    }
-
-    /// The same with these options of all kernels and of all biases.
-    pub fn weights(mut self, kernel: WeightOptions, bias: WeightOptions) -> Self {
-        (self.options.kernel, self.options.bias) = (kernel, bias);
-        self
     }
 
     /// The sublayers of query, key, gate, value and output, by attribute, with what each takes.

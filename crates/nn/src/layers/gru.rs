@@ -6,11 +6,11 @@ use modelark_artifact::{Dialect, Result};
 use super::Entry;
 use super::cell::{CellOptions, cell_methods, times};
 use super::lstm::state;
-use super::rnn::{Cell, Fused, Recurrent};
-use crate::config::{Activation, DTypePolicy, Fields};
+use super::rnn::{Fused, layer_over};
+use crate::config::{Activation, Fields};
 use crate::former::{Former, FormerWeights, Origin};
 use crate::layer::{WeightSpec, inputs};
-use crate::{Call, Inputs, Instance, Layer, Spec};
+use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] =
     &[Entry::of::<GRU>(&["GRU", "CuDNNGRU"]).formerly(FORMER), Entry::of::<GRUCell>(&["GRUCell"]).formerly(FORMER)];
@@ -172,24 +172,7 @@ fn bias_row(call: &mut Call<'_>, row: i64) -> Result<Sym> {
     call.reshape(row, &[-1])
 }
 
-impl Cell for GRUCell {
-    const LAYER: &'static str = "GRU";
-
-    fn visit_in_layer(&mut self, f: &mut Fields<'_>) {
-        self.visit(f);
-    }
-
-    fn instance(&self, policy: &DTypePolicy) -> Instance {
-        Instance::from(self.clone()).named("gru_cell").dtype(policy.name())
-    }
-}
-
-/// Runs a GRU over a sequence (Keras: `GRU`, and `CuDNNGRU`); its state is the output.
-pub type GRU = Recurrent<GRUCell>;
-
-impl GRU {
-    /// A GRU of this many units, which gives its last output.
-    pub fn new(units: usize) -> Self {
-        GRU::over(GRUCell::new(units))
-    }
+layer_over! {
+    /// Runs a GRU over a sequence (Keras: `GRU`, and `CuDNNGRU`); its state is the output.
+    GRU: GRUCell, "gru_cell"
 }

@@ -5,11 +5,11 @@ use modelark_artifact::{Dialect, Result};
 
 use super::Entry;
 use super::cell::{CellOptions, cell_methods, times};
-use super::rnn::{Cell, Fused, Recurrent};
-use crate::config::{Activation, DTypePolicy, Fields};
+use super::rnn::{Fused, layer_over};
+use crate::config::{Activation, Fields};
 use crate::former::{Former, FormerWeights, Origin};
 use crate::layer::{WeightSpec, inputs};
-use crate::{Call, Inputs, Instance, Layer, Spec};
+use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<LSTM>(&["LSTM", "CuDNNLSTM"]).formerly(FORMER),
@@ -162,24 +162,7 @@ pub(super) fn gates(
     Ok(vec![y, h, c])
 }
 
-impl Cell for LSTMCell {
-    const LAYER: &'static str = "LSTM";
-
-    fn visit_in_layer(&mut self, f: &mut Fields<'_>) {
-        self.visit(f);
-    }
-
-    fn instance(&self, policy: &DTypePolicy) -> Instance {
-        Instance::from(self.clone()).named("lstm_cell").dtype(policy.name())
-    }
-}
-
-/// Runs an LSTM over a sequence (Keras: `LSTM`, and `CuDNNLSTM`); its states are the output and the memory.
-pub type LSTM = Recurrent<LSTMCell>;
-
-impl LSTM {
-    /// An LSTM of this many units, which gives its last output.
-    pub fn new(units: usize) -> Self {
-        LSTM::over(LSTMCell::new(units))
-    }
+layer_over! {
+    /// Runs an LSTM over a sequence (Keras: `LSTM`, and `CuDNNLSTM`); its states are the output and the memory.
+    LSTM: LSTMCell, "lstm_cell"
 }

@@ -249,6 +249,46 @@ impl Default for MultiHeadAttention {
     }
 }
 
+/// The methods that set the options of heads, which a layer has as `options`.
+macro_rules! head_methods {
+    ($layer:ty) => {
+        impl $layer {
+            /// The same with or without biases.
+            pub fn use_bias(mut self, use_bias: bool) -> Self {
+                self.options.use_bias = use_bias;
+                self
+            }
+
+            /// The same with a gate over what the heads give, or not (Keras 3 alone).
+            pub fn use_gate(mut self, use_gate: bool) -> Self {
+                self.options.use_gate = use_gate;
+                self
+            }
+
+            /// The same attending to steps that are fewer than this apart (Keras 3 alone).
+            pub fn sliding_window(mut self, steps: usize) -> Self {
+                self.options.sliding_window = Some(steps);
+                self
+            }
+
+            /// The same with this part of the scores dropped in training.
+            pub fn dropout(mut self, rate: f64) -> Self {
+                self.options.dropout = rate;
+                self
+            }
+
+            /// The same with these options of all kernels and of all biases.
+            pub fn weights(mut self, kernel: crate::layer::WeightOptions, bias: crate::layer::WeightOptions) -> Self {
+                (self.options.kernel, self.options.bias) = (kernel, bias);
+                self
+            }
+        }
+    };
+}
+pub(super) use head_methods;
+
+head_methods!(MultiHeadAttention);
+
 impl MultiHeadAttention {
     /// So many heads, each of queries and keys of this size.
     pub fn new(num_heads: usize, key_dim: usize) -> Self {
@@ -278,36 +318,6 @@ impl MultiHeadAttention {
     /// The same attending over these axes; by default over all but the first and the last.
     pub fn attention_axes(mut self, axes: impl Into<Vec<i64>>) -> Self {
         self.attention_axes = Some(axes.into().into());
-        self
-    }
-
-    /// The same with or without biases.
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        self.options.use_bias = use_bias;
-        self
-    }
-
-    /// The same with a gate over what the heads give, or not. Keras 2 has none.
-    pub fn use_gate(mut self, use_gate: bool) -> Self {
-        self.options.use_gate = use_gate;
-        self
-    }
-
-    /// The same attending to steps that are fewer than this apart. Keras 2 can't.
-    pub fn sliding_window(mut self, steps: usize) -> Self {
-        self.options.sliding_window = Some(steps);
-        self
-    }
-
-    /// The same with this part of the scores dropped in training.
-    pub fn dropout(mut self, rate: f64) -> Self {
-        self.options.dropout = rate;
-        self
-    }
-
-    /// The same with these options of all kernels and of all biases.
-    pub fn weights(mut self, kernel: WeightOptions, bias: WeightOptions) -> Self {
-        (self.options.kernel, self.options.bias) = (kernel, bias);
         self
     }
 

@@ -44,6 +44,31 @@ impl Default for Affine {
     }
 }
 
+/// The methods that set what a layer adds to the variance, and whether it has an offset and a scale.
+macro_rules! affine_methods {
+    ($layer:ty) => {
+        impl $layer {
+            /// The same with this added to the variance.
+            pub fn epsilon(mut self, epsilon: f64) -> Self {
+                self.epsilon = epsilon;
+                self
+            }
+
+            /// The same with or without an offset.
+            pub fn center(mut self, center: bool) -> Self {
+                self.affine.center = center;
+                self
+            }
+
+            /// The same with or without a scale.
+            pub fn scale(mut self, scale: bool) -> Self {
+                self.affine.scale = scale;
+                self
+            }
+        }
+    };
+}
+
 impl Affine {
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.field("center", &mut self.center);
@@ -172,6 +197,8 @@ impl Default for BatchNormalization {
     }
 }
 
+affine_methods!(BatchNormalization);
+
 impl BatchNormalization {
     /// Normalizes the last axis.
     pub fn new() -> Self {
@@ -191,27 +218,9 @@ impl BatchNormalization {
         self
     }
 
-    /// The same with this added to the variance.
-    pub fn epsilon(mut self, epsilon: f64) -> Self {
-        self.epsilon = epsilon;
-        self
-    }
-
     /// The same with this share of the old statistics kept at each step of training.
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.momentum = momentum;
-        self
-    }
-
-    /// The same with or without an offset.
-    pub fn center(mut self, center: bool) -> Self {
-        self.affine.center = center;
-        self
-    }
-
-    /// The same with or without a scale.
-    pub fn scale(mut self, scale: bool) -> Self {
-        self.affine.scale = scale;
         self
     }
 }
@@ -329,6 +338,8 @@ impl Default for LayerNormalization {
     }
 }
 
+affine_methods!(LayerNormalization);
+
 impl LayerNormalization {
     /// Normalizes the last axis.
     pub fn new() -> Self {
@@ -338,24 +349,6 @@ impl LayerNormalization {
     /// The same over these axes.
     pub fn axes(mut self, axes: impl Into<Vec<i64>>) -> Self {
         self.axis = Axes { axes: axes.into(), listed: true };
-        self
-    }
-
-    /// The same with this added to the variance.
-    pub fn epsilon(mut self, epsilon: f64) -> Self {
-        self.epsilon = epsilon;
-        self
-    }
-
-    /// The same with or without an offset.
-    pub fn center(mut self, center: bool) -> Self {
-        self.affine.center = center;
-        self
-    }
-
-    /// The same with or without a scale.
-    pub fn scale(mut self, scale: bool) -> Self {
-        self.affine.scale = scale;
         self
     }
 

@@ -26,6 +26,34 @@ pub trait Cell: Debug + Clone + Send + Sync + 'static {
     fn instance(&self, policy: &DTypePolicy) -> Instance;
 }
 
+/// The layer over a cell of so many units: `$layer` runs `$cell`, which it calls `$name` where it makes one for itself.
+macro_rules! layer_over {
+    ($(#[$doc:meta])* $layer:ident: $cell:ident, $name:literal) => {
+        $(#[$doc])*
+        pub type $layer = super::rnn::Recurrent<$cell>;
+
+        impl $layer {
+            /// A layer of this many units, which gives its last output.
+            pub fn new(units: usize) -> Self {
+                $layer::over($cell::new(units))
+            }
+        }
+
+        impl super::rnn::Cell for $cell {
+            const LAYER: &'static str = stringify!($layer);
+
+            fn visit_in_layer(&mut self, f: &mut crate::Fields<'_>) {
+                crate::Layer::visit(self, f);
+            }
+
+            fn instance(&self, policy: &crate::config::DTypePolicy) -> crate::Instance {
+                crate::Instance::from(self.clone()).named($name).dtype(policy.name())
+            }
+        }
+    };
+}
+pub(super) use layer_over;
+
 /// Any cell: one of Keras's, a stack of them, or a layer of one's own that has [`Layer::states`].
 #[derive(Debug, Clone)]
 pub struct AnyCell(Instance);

@@ -6,10 +6,10 @@ use modelark_artifact::graph::Sym;
 use super::Entry;
 use super::cell::{CellOptions, cell_methods};
 use super::lstm::state;
-use super::rnn::{Cell, Fused, Recurrent};
-use crate::config::{DTypePolicy, Fields};
+use super::rnn::{Fused, layer_over};
+use crate::config::Fields;
 use crate::layer::{WeightSpec, inputs};
-use crate::{Call, Inputs, Instance, Layer, Spec};
+use crate::{Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] =
     &[
@@ -96,24 +96,7 @@ impl Layer for SimpleRNNCell {
     }
 }
 
-impl Cell for SimpleRNNCell {
-    const LAYER: &'static str = "SimpleRNN";
-
-    fn visit_in_layer(&mut self, f: &mut Fields<'_>) {
-        self.visit(f);
-    }
-
-    fn instance(&self, policy: &DTypePolicy) -> Instance {
-        Instance::from(self.clone()).named("simple_rnn_cell").dtype(policy.name())
-    }
-}
-
-/// Runs a plain recurrent layer over a sequence (Keras: `SimpleRNN`); its state is the output.
-pub type SimpleRNN = Recurrent<SimpleRNNCell>;
-
-impl SimpleRNN {
-    /// A layer of this many units, which gives its last output.
-    pub fn new(units: usize) -> Self {
-        SimpleRNN::over(SimpleRNNCell::new(units))
-    }
+layer_over! {
+    /// Runs a plain recurrent layer over a sequence (Keras: `SimpleRNN`); its state is the output.
+    SimpleRNN: SimpleRNNCell, "simple_rnn_cell"
 }
