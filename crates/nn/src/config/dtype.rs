@@ -123,28 +123,14 @@ impl DTypePolicy {
         }
     }
 
-    fn unknown(&self) -> Error {
-        Error::unsupported(format!("there is no dtype policy {:?}", self.name))
-            .help("a dtype's name, mixed_float16 and mixed_bfloat16 are known")
-    }
-}
-
-impl From<DType> for DTypePolicy {
-    fn from(dtype: DType) -> Self {
-        DTypePolicy::new(dtype.name())
-    }
-}
-
-impl ConfigValue for DTypePolicy {
-    fn read(value: &Value, reader: &Reader<'_>) -> Result<Self> {
+    fn parse(value: &Value) -> Result<Self> {
         if value.get("class_name").and_then(Value::as_str) == Some("DTypePolicyMap") {
             let part = |key: &str| value.pointer(&format!("/config/{key}"));
             let entries = part("policy_map").and_then(Value::as_object).into_iter().flatten();
-            let entries =
-                entries.map(|(path, policy)| Ok((path.clone(), DTypePolicy::read(policy, reader)?)));
+            let entries = entries.map(|(path, policy)| Ok((path.clone(), DTypePolicy::parse(policy)?)));
             let entries = entries.collect::<Result<Vec<_>>>()?;
             let others = part("default_policy").filter(|p| !p.is_null());
-            let others = others.map(|policy| DTypePolicy::read(policy, reader)).transpose()?;
+            let others = others.map(|policy| DTypePolicy::parse(policy)).transpose()?;
             let own = others.clone().unwrap_or_default();
             return Ok(DTypePolicy { map: Some(Arc::new(PolicyMap { others, entries })), ..own });
         }
@@ -174,6 +160,23 @@ impl ConfigValue for DTypePolicy {
             },
             _ => Err(expected("a dtype policy", value)),
         }
+    }
+
+    fn unknown(&self) -> Error {
+        Error::unsupported(format!("there is no dtype policy {:?}", self.name))
+            .help("a dtype's name, mixed_float16 and mixed_bfloat16 are known")
+    }
+}
+
+impl From<DType> for DTypePolicy {
+    fn from(dtype: DType) -> Self {
+        DTypePolicy::new(dtype.name())
+    }
+}
+
+impl ConfigValue for DTypePolicy {
+    fn read(value: &Value, _: &Reader<'_>) -> Result<Self> {
+        DTypePolicy::parse(value)
     }
 
     /// A name, which every version takes, but for Keras 2's mixed policies.
