@@ -18,12 +18,16 @@ import numpy as np
 MEGABYTE = 2**20
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
-MAKE_MLP = """
+MAKE = """
 import keras, sys
 keras.utils.set_random_seed(0)
-model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(128, activation="relu"), keras.layers.Dense(10, activation="softmax")])
-model.compile("adam", "sparse_categorical_crossentropy")
-for name in sys.argv[1:]:
+if sys.argv[1] == "mlp":
+    dense = keras.layers.Dense
+    model = keras.Sequential([keras.Input((784,)), dense(128, activation="relu"), dense(10, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+else:
+    model = keras.applications.ResNet50(weights=None)
+for name in sys.argv[2:]:
     model.save(name) if "." in name else model.export(name, verbose=False)
 """
 RUN_KERAS = """
@@ -37,23 +41,40 @@ model = tf.saved_model.load(sys.argv[1])
 y = model.serve(tf.constant(np.load(sys.argv[2])["in_0"]))
 np.savez(sys.argv[3], y.numpy())
 """
-MAKE_LARGE = """
-import keras, sys, tensorflow as tf
-count = int(sys.argv[1])
+#: Saves a model of 200 layers in each form, flushes what it wrote, and prints how long each took.
+SAVE = """
+import keras, os, pathlib, sys, time, numpy as np, tensorflow as tf
+folder, width = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 keras.utils.set_random_seed(0)
-layers = [keras.layers.Dense(4096, kernel_initializer="ones", name=f"dense_{i}") for i in range(count)]
-model = keras.Sequential([keras.Input((4096,)), *layers])
-model.save(sys.argv[2])
-tf.train.Checkpoint(model=model).write(sys.argv[3])
+layers = [keras.layers.Dense(width, use_bias=False, name=f"dense_{i}") for i in range(200)]
+model = keras.Sequential([keras.Input((width,)), *layers])
+saves = {
+    "checkpoint": lambda path: tf.train.Checkpoint(model=model).write(path),
+    "saved_model": lambda path: model.export(path, verbose=False),
+    "model.h5": model.save,
+    "model.keras": model.save,
+    "model.weights.h5": model.save_weights,
+    "model.npz": lambda path: np.savez(path, *model.get_weights()),
+}
+for name, save in saves.items():
+    start = time.monotonic()
+    save(str(folder / name))
+    for path in folder.rglob("*"):
+        if path.is_file():
+            file = os.open(path, os.O_RDWR)
+            os.fsync(file)
+            os.close(file)
+    print(name, time.monotonic() - start, flush=True)
+np.save(folder / "one.npy", np.concatenate([w.ravel() for w in model.get_weights()]))
 """
-LIST_CHECKPOINT = """
-import sys, tensorflow as tf
-print(len(tf.train.list_variables(sys.argv[1])))
-"""
-CONVERT_KERAS = """
-import sys, keras
-keras.models.load_model(sys.argv[1]).save(sys.argv[2])
-"""
+#: Names what a file holds, without more of it than that takes.
+LIST = {
+    "checkpoint": "import sys, tensorflow as tf; print(len(tf.train.list_variables(sys.argv[1])))",
+    "saved_model": "import sys, tensorflow as tf; print(len(tf.saved_model.load(sys.argv[1]).variables))",
+    "model.h5": "import sys, h5py; h5py.File(sys.argv[1]).visit(print)",
+    "model.keras": "import sys, keras; keras.models.load_model(sys.argv[1]).summary()",
+    "one.npy": "import sys, numpy as np; print(np.load(sys.argv[1], mmap_mode='r').shape)",
+}
 
 
 @dataclass
@@ -61,7 +82,7 @@ class Measured:
     """A process: seconds, and its own memory at the peak in bytes (mapped files, which the system may drop, aside)."""
 
     seconds: float
-    memory: int
+    memory: int = 0
 
 
 def main() -> None:
@@ -69,53 +90,82 @@ def main() -> None:
     program, work = arguments.program.resolve(), arguments.work.resolve()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    print(f"{'':<46}{'Modelark':>12}{'Python':>12}{'ratio':>9}")
-    small(program, work)
-    large(program, work, arguments.gigabytes)
+    print(f"{'':<46}{'Modelark':>12}{'its memory':>12}{'Python':>12}{'its memory':>12}{'ratio':>9}")
+    first_prediction(program, work, "mlp", (1, 784))
+    first_prediction(program, work, "resnet50", (1, 224, 224, 3))
+    for width, what in ((181, "25 MB"), (1152, "1 GB")):
+        files(program, work / "files", width, what)
+    shutil.rmtree(work)
 
 
-def small(program: Path, work: Path) -> None:
-    """The 784-128-10 model: load, run, write the output."""
+def first_prediction(program: Path, work: Path, model: str, shape: tuple[int, ...]) -> None:
+    """A process that loads a model, runs it, and writes the output."""
     fed = work / "in.npz"
-    np.savez(fed, in_0=np.random.default_rng(0).random((1, 784), dtype="float32"))
-    forms = {"mlp.keras": RUN_KERAS, "mlp.h5": RUN_KERAS, "mlp": RUN_SAVED_MODEL}
-    python(MAKE_MLP, *(work / name for name in forms))
+    np.savez(fed, in_0=np.random.default_rng(0).random(shape, dtype="float32"))
+    forms = {f"{model}.keras": RUN_KERAS, f"{model}.h5": RUN_KERAS, model: RUN_SAVED_MODEL}
+    python(MAKE, model, *(work / name for name in forms))
     for name, script in forms.items():
         ours = [run(program, "run", work / name, "--inputs", fed, "--outputs", work / "ours.npz") for _ in range(20)]
         theirs = [python(script, work / name, fed, work / "theirs.npz") for _ in range(3)]
         with np.load(work / "ours.npz") as one, np.load(work / "theirs.npz") as other:
             np.testing.assert_allclose(one[one.files[0]], other[other.files[0]], rtol=1e-4, atol=1e-6)
-        what = name if "." in name else "SavedModel"
-        row(f"run 784-128-10, {what}", median(ours), median(theirs))
-        memory_row(median(ours), median(theirs))
+        row(f"run {name}" if "." in name else f"run {name} (SavedModel)", median(ours), median(theirs))
 
 
-def large(program: Path, work: Path, gigabytes: int) -> None:
-    """Opening, saving and converting models of 64 MB a layer."""
-    h5, checkpoint = work / "large.h5", work / "large"
-    python(MAKE_LARGE, 16 * gigabytes, h5, checkpoint)
-    ours = [run(program, "weights", checkpoint) for _ in range(10)]
-    row(f"list a checkpoint of {gigabytes} GB", median(ours), python(LIST_CHECKPOINT, checkpoint))
+def files(program: Path, work: Path, width: int, size: str) -> None:
+    """A model of 200 tensors: saved in each form, opened, converted from each form to each."""
+    work.mkdir()
+    said = subprocess.run([sys.executable, "-c", SAVE, str(work), str(width)], env=ENVIRONMENT, check=True, capture_output=True)
+    theirs = {name: float(seconds) for name, seconds in map(str.split, said.stdout.decode().splitlines())}
+    for name, script in LIST.items():
+        ours = [run(program, "weights", work / name) for _ in range(10)]
+        row(f"open {name} of {size}", median(ours), python(script, work / name))
 
-    raw = [raw_write(work / "raw", Path(f"{checkpoint}.data-00000-of-00001")) for _ in range(2)]
-    for _ in range(2):
-        saved = run(program, "convert", checkpoint, work / "saved", "--to", "checkpoint")
-    row("write it as a checkpoint, beside a raw copy", saved, Measured(min(raw), 0), "raw")
-    memory_row(saved, None)
+    weights = 200 * width * width * 4
+    data = work / "one.npy"
+    raw = [raw_write(work / "raw", data) for _ in range(3)]
+    forms = {name: target_options(name) for name in theirs}
+    print(f"\nraw copy of {size}, flushed: {seconds(statistics.median(raw))}")
+    for name, options in forms.items():
+        ours = [run(program, "convert", work / "checkpoint", written(work, name), *options) for _ in range(3)]
+        more = stored(written(work, name)) / weights - 1
+        raw.append(raw_write(work / "raw", data))
+        row(f"save {name}, {more:.2%} more than tensors", median(ours), Measured(theirs[name]))
+        print(f"{'  of a raw copy':<46}{median(ours).seconds / statistics.median(raw):>11.2f}x", flush=True)
 
-    ours_keras = run(program, "convert", h5, work / "ours.keras")
-    theirs_keras = python(CONVERT_KERAS, h5, work / "theirs.keras")
-    row("convert .h5 to .keras", ours_keras, theirs_keras)
-    memory_row(ours_keras, theirs_keras)
-    for target, options in {"large-saved-model": ("--to", "saved_model"), "converted.weights.h5": ()}.items():
-        ours = run(program, "convert", h5, work / target, *options)
-        row(f"convert .h5 to {target}", ours, None)
-        memory_row(ours, None)
+    print(f"\n{f'convert, times a raw copy of {size}':<24}" + "".join(f"{name:>18}" for name in forms))
+    for source in forms:
+        times = []
+        for target, options in forms.items():
+            ours = run(program, "convert", work / source, written(work, target), *options)
+            raw.append(raw_write(work / "raw", data))
+            memory = ours.memory / MEGABYTE
+            times.append(f"{ours.seconds / statistics.median(raw[-5:]):>8.2f}x {memory:>4.0f} MB")
+        print(f"{source:<24}" + "".join(f"{time:>18}" for time in times), flush=True)
     shutil.rmtree(work)
+
+
+def target_options(name: str) -> tuple[str, ...]:
+    """What says the form where the name doesn't."""
+    return () if "." in name else ("--to", name)
+
+
+def written(work: Path, name: str) -> Path:
+    """Where a form is written, from nothing: what was there goes first, for it's no part of a save."""
+    path = work / "ours" / name
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir()
+    return path
+
+
+def stored(path: Path) -> int:
+    """The bytes of all files of a model."""
+    return sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
 
 
 def raw_write(target: Path, source: Path) -> float:
     """Reads a file and writes its bytes elsewhere, to the disk."""
+    target.unlink(missing_ok=True)
     start = time.monotonic()
     with source.open("rb") as reader, target.open("wb") as writer:
         shutil.copyfileobj(reader, writer, 4 * MEGABYTE)
@@ -161,14 +211,13 @@ def median(measured: list[Measured]) -> Measured:
     return Measured(statistics.median(m.seconds for m in measured), max(m.memory for m in measured))
 
 
-def row(what: str, ours: Measured, theirs: Measured | None, other: str = "") -> None:
-    beside = f"{seconds(theirs.seconds):>12}{theirs.seconds / ours.seconds:>8.1f}x" if theirs else ""
-    print(f"{what:<46}{seconds(ours.seconds):>12}{beside} {other}", flush=True)
+def row(what: str, ours: Measured, theirs: Measured) -> None:
+    own = [seconds(ours.seconds), memory(ours), seconds(theirs.seconds), memory(theirs)]
+    print(f"{what:<46}" + "".join(f"{cell:>12}" for cell in own) + f"{theirs.seconds / ours.seconds:>8.1f}x", flush=True)
 
 
-def memory_row(ours: Measured, theirs: Measured | None) -> None:
-    beside = f"{theirs.memory / MEGABYTE:>9.0f} MB{theirs.memory / max(ours.memory, 1):>8.1f}x" if theirs else ""
-    print(f"{'  its memory at the peak':<46}{ours.memory / MEGABYTE:>9.0f} MB{beside}", flush=True)
+def memory(measured: Measured) -> str:
+    return f"{measured.memory / MEGABYTE:.0f} MB" if measured.memory else ""
 
 
 def seconds(value: float) -> str:
@@ -179,7 +228,6 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", type=Path, required=True, help="the program, built for speed")
     parser.add_argument("--work", type=Path, required=True, help="a folder that is emptied")
-    parser.add_argument("--gigabytes", type=int, default=1, help="the size of the large model")
     return parser.parse_args()
 
 

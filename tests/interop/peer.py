@@ -24,6 +24,15 @@ def onnxruntime(model: str, x: np.ndarray) -> Call:
     return lambda: session.run(None, given)[0]
 
 
+def openvino(model: str, x: np.ndarray) -> Call:
+    import openvino as ov
+
+    # Floats stay floats, as in the other engines.
+    options = {"INFERENCE_NUM_THREADS": THREADS, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = ov.compile_model(ov.Core().read_model(model), "CPU", options).create_infer_request()
+    return lambda: request.infer([x])[0]
+
+
 def tensorflow(model: str, x: np.ndarray) -> Call:
     """With XLA or without, whichever is faster here."""
     import tensorflow as tf
@@ -151,7 +160,7 @@ def main() -> None:
         make(Path(sys.argv[2]))
         return
     engine, model, given, written = sys.argv[1:]
-    call = {"onnxruntime": onnxruntime, "tensorflow": tensorflow}[engine](model, np.load(given))
+    call = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorflow": tensorflow}[engine](model, np.load(given))
     np.save(written, call())
     print(timed(call), flush=True)
     for line in sys.stdin:

@@ -30,6 +30,8 @@ class Row:
         return f"{self.model}, batch {self.batch}"
 
 
+#: Engines that are built here.
+RUST = {"rten", "tract"}
 #: Each model with its batches.
 ROWS = [
     *(Row("mlp", n) for n in (1, 256)),
@@ -80,6 +82,8 @@ def main() -> None:
     work = arguments.work.resolve()
     rows = [row for row in ROWS if not arguments.only or any(text in row.name for text in arguments.only)]
     make(work, sorted({row.model for row in rows}))
+    if set(arguments.peers) & RUST:
+        build(work.parent / "peers")
     for threads in arguments.threads:
         print(f"{f'{threads} threads, ms':<24}", end="")
         names = ["modelark", *arguments.peers]
@@ -130,9 +134,9 @@ def differ(folder: Path, names: list[str]) -> None:
 
 def peer(name: str, folder: Path) -> list[object]:
     """The command that starts an engine on a model."""
-    if name in ("tract", "rten"):
-        return [HERE / f"peers/target/release/{name}", folder / "model.onnx"]
-    model = folder / ("model.onnx" if name == "onnxruntime" else "saved_model")
+    if name in RUST:
+        return [folder.parent.parent / "peers" / "release" / name, folder / "model.onnx"]
+    model = folder / ("saved_model" if name == "tensorflow" else "model.onnx")
     return [sys.executable, HERE / "peer.py", name, model]
 
 
@@ -161,11 +165,18 @@ def make(work: Path, names: list[str]) -> None:
         subprocess.run([sys.executable, HERE / "peer.py", "make", work / name], check=True)
 
 
+def build(target: Path) -> None:
+    """Builds the engines that are written in Rust."""
+    manifest = HERE / "peers" / "Cargo.toml"
+    command = ["cargo", "build", "--quiet", "--release", "--manifest-path", manifest, "--target-dir", target]
+    subprocess.run(command, check=True)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", type=Path, required=True, help="the program that calls a model when told to")
     parser.add_argument("--work", type=Path, required=True, help="a folder for the models, kept for the next time")
-    parser.add_argument("--peers", nargs="*", default=["onnxruntime", "tensorflow"], help="tract and rten, too")
+    parser.add_argument("--peers", nargs="*", default=["onnxruntime", "openvino", "rten", "tract", "tensorflow"])
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7, help="turns of each engine")
     parser.add_argument("--only", nargs="*", help="rows whose name contains one of these")

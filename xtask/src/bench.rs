@@ -12,20 +12,17 @@ Runs the benchmarks of the workspace's crates, then compares the program, built 
 Python and TensorFlow in the environment of `cargo xtask interop`, and prints the ratios.
 
   --processes-only      leave the crates' benchmarks out
-  --gigabytes N         the size of the large model, 1 by default
-  --peers [OPTIONS]     only run models beside ONNX Runtime and TensorFlow, in turns; what follows goes to
-                        tests/interop/peers.py, as `--only resnet50 --threads 2` (see its --help)
+  --peers [OPTIONS]     only run models beside ONNX Runtime, OpenVINO, rten, tract and TensorFlow, in turns; what follows
+                        goes to tests/interop/peers.py, as `--only resnet50 --threads 2` (see its --help)
 ";
 
 /// Runs the benchmarks.
 pub fn run(args: &[String]) -> Outcome {
     let mut processes_only = false;
-    let mut gigabytes = "1".to_owned();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--processes-only" => processes_only = true,
-            "--gigabytes" => gigabytes = args.next().cloned().ok_or("--gigabytes needs a number")?,
             "--peers" => return peers(args.as_slice()),
             "--help" | "-h" => {
                 print!("{HELP}");
@@ -38,13 +35,7 @@ pub fn run(args: &[String]) -> Outcome {
         cargo(&["bench", "--workspace", "--benches"], &[])?;
     }
     cargo(&["build", "--quiet", "--release", "--package", "modelark-cli"], &[])?;
-    compare(
-        interop::environment("tf221")?,
-        "bench.py",
-        "modelark",
-        "bench",
-        &["--gigabytes".to_owned(), gigabytes],
-    )
+    compare(interop::environment("tf221")?, "bench.py", "modelark", "bench", &[])
 }
 
 /// Runs the models of `peers.py` here and in the engines of its environment.

@@ -137,6 +137,7 @@ fn sequences(c: &mut Criterion) {
                     inputs: black_box(&x),
                     kernel: &kernel,
                     recurrent_kernel: &recurrent,
+                    packed: None,
                     bias: Some(&bias),
                     initial: &[],
                     mask: None,

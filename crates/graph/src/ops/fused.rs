@@ -103,16 +103,32 @@ enum Product {
 }
 
 /// Weights: laid out for the kernels, or as they are where they couldn't be.
-enum Weights<'a> {
+pub(super) enum Weights<'a> {
     Packed(std::sync::Arc<Packed>),
     Plain(&'a Tensor),
 }
 
 impl Weights<'_> {
-    fn of(value: &Value) -> Result<Weights<'_>> {
+    pub(super) fn of(value: &Value) -> Result<Weights<'_>> {
         match value {
             Value::Tensor(t) => Ok(Weights::Plain(t)),
             other => Ok(Weights::Packed(other.resource()?.downcast::<Packed>("packed weights")?)),
+        }
+    }
+
+    /// As they were given.
+    pub(super) fn plain(&self) -> &Tensor {
+        match self {
+            Weights::Packed(packed) => packed.weights(),
+            Weights::Plain(tensor) => tensor,
+        }
+    }
+
+    /// As the kernels like them, if they could be laid out.
+    pub(super) fn packed(&self) -> Option<&Packed> {
+        match self {
+            Weights::Packed(packed) => Some(packed),
+            Weights::Plain(_) => None,
         }
     }
 }

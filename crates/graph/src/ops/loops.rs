@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::calls::repeat;
+use super::fused::Weights;
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, Variant, kernel};
 use crate::tensor::kernels::array;
@@ -147,9 +148,10 @@ impl Roles {
         let inputs = array::stack(&inputs, 0).ok()?;
         let tensor = |v: &Value| v.tensor().ok().cloned();
         let initial = self.states.iter().map(|s| tensor(state.get(*s)?)).collect::<Option<Vec<_>>>()?;
-        let weights = weights.iter().map(tensor).collect::<Option<Vec<_>>>()?;
-        let [kernel, recurrent_kernel, biases @ ..] = &weights[..] else { return None };
-        let bias = match biases {
+        let [kernel, recurrent_kernel, biases @ ..] = weights else { return None };
+        let (kernel, recurrent_kernel) = (Weights::of(kernel).ok()?, Weights::of(recurrent_kernel).ok()?);
+        let biases = biases.iter().map(tensor).collect::<Option<Vec<_>>>()?;
+        let bias = match &biases[..] {
             [] => None,
             [one] => Some(one.clone()),
             more => Some(array::stack(&more.iter().collect::<Vec<_>>(), 0).ok()?),
@@ -160,8 +162,9 @@ impl Roles {
         };
         let recurrence = Recurrence {
             inputs: &inputs,
-            kernel,
-            recurrent_kernel,
+            kernel: kernel.plain(),
+            recurrent_kernel: recurrent_kernel.plain(),
+            packed: kernel.packed().zip(recurrent_kernel.packed()).map(|(k, r)| [k, r]),
             bias: bias.as_ref(),
             initial: &initial.iter().collect::<Vec<_>>(),
             mask: mask.as_ref(),

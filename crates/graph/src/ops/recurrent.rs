@@ -1,8 +1,9 @@
 //! Recurrent layers over whole sequences: one op here, a loop over tensor lists in TensorFlow.
 
 use super::args::{all_tensors, many};
+use super::fused::Weights;
 use super::{NodeAttrs, Op};
-use crate::engine::{Kernel, kernel};
+use crate::engine::{Kernel, Values, kernel};
 use crate::tensor::kernels::activation::Activation;
 use crate::tensor::kernels::rnn::{Gru, Lstm, Recurrence, Sequence, gru, lstm, simple_rnn};
 use crate::tensor::{self, DType, Tensor};
@@ -116,12 +117,17 @@ trait Family {
 
 fn kernel_of<F: Family>(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let options = Options::read(a)?;
-    Ok(kernel(move |_, inputs| {
-        let inputs = all_tensors(inputs)?;
+    Ok(kernel(move |_, mut inputs| {
         let wrong = || Error::graph("takes inputs, states, weights, a bias and a mask as the attributes say");
+        if inputs.len() < F::STATES + 3 {
+            return Err(wrong());
+        }
+        let weights: Values = inputs.drain(F::STATES + 1..F::STATES + 3).collect();
+        let [weights, recurrent] = &weights[..] else { return Err(wrong()) };
+        let (weights, recurrent) = (Weights::of(weights)?, Weights::of(recurrent)?);
+        let inputs = all_tensors(inputs)?;
         let (x, rest) = inputs.split_first().ok_or_else(wrong)?;
         let (initial, rest) = rest.split_at_checked(F::STATES).ok_or_else(wrong)?;
-        let [weights, recurrent, rest @ ..] = rest else { return Err(wrong()) };
         let (bias, mask) = match (options.use_bias, options.masked, rest) {
             (true, true, [bias, mask]) => (Some(bias), Some(mask)),
             (true, false, [bias]) => (Some(bias), None),
@@ -132,8 +138,9 @@ fn kernel_of<F: Family>(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let initial: Vec<&Tensor> = initial.iter().collect();
         let recurrence = Recurrence {
             inputs: x,
-            kernel: weights,
-            recurrent_kernel: recurrent,
+            kernel: weights.plain(),
+            recurrent_kernel: recurrent.plain(),
+            packed: weights.packed().zip(recurrent.packed()).map(|(k, r)| [k, r]),
             bias,
             initial: &initial,
             mask,

@@ -31,9 +31,23 @@ pub(super) fn run(part: &mut Part) {
     }
 }
 
+/// Adds a node that lays weights out.
+pub(super) fn pack(part: &mut Part, name: String, weights: Output, layout: Layout) -> Output {
+    let attrs = Attrs::from([
+        ("T".to_owned(), Attr::Type(crate::tensor::DType::F32)),
+        ("rank".to_owned(), Attr::Int(layout.rank)),
+        ("contracted".to_owned(), Attr::Int(layout.contracted)),
+        ("transposed".to_owned(), Attr::Bool(layout.transposed)),
+    ]);
+    part.add(name, PACK, vec![weights], attrs)
+}
+
+/// A matrix that rows are multiplied with.
+pub(super) const MATRIX: Layout = Layout { rank: 2, contracted: 1, transposed: false };
+
 /// What weights must be to be laid out: their rank, how many dimensions are summed over, whether they are swapped first.
 #[derive(Clone, Copy)]
-struct Layout {
+pub(super) struct Layout {
     rank: i64,
     contracted: i64,
     transposed: bool,
@@ -176,13 +190,7 @@ impl Chain {
 fn replace(part: &mut Part, node: Node, product: Product, chain: Chain) {
     let mut inputs = product.inputs;
     if let (Some(layout), Some(weights)) = (product.pack, inputs.get_mut(1)) {
-        let attrs = Attrs::from([
-            ("T".to_owned(), Attr::Type(crate::tensor::DType::F32)),
-            ("rank".to_owned(), Attr::Int(layout.rank)),
-            ("contracted".to_owned(), Attr::Int(layout.contracted)),
-            ("transposed".to_owned(), Attr::Bool(layout.transposed)),
-        ]);
-        *weights = part.add(format!("{}/packed", node.name), PACK, vec![*weights], attrs);
+        *weights = pack(part, format!("{}/packed", node.name), *weights, layout);
     }
     let mut attrs = product.attrs;
     inputs.extend(chain.args);

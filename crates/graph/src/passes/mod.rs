@@ -5,8 +5,9 @@
 //! a node as it is. Shapes aren't known before a run, so kernels of fused nodes decide then what they can do at once.
 //!
 //! The order: [`inline`] sees through calls, [`effects`] drops control edges that order nothing, [`forward`] sees
-//! through identities. Then [`recognise`] finds ideas that are spelled with many ops and [`loops`] recurrent layers, [`fuse`] gathers what follows a
-//! product into it, and [`derive`] finds what depends on variables alone and need not be computed in each run.
+//! through identities. Then [`recognise`] finds ideas that are spelled with many ops and [`loops`] recurrent layers, whose weights [`recurrent`]
+//! has laid out, [`padding`] gives
+//! convolutions the zeros around their images, [`fuse`] gathers what follows a product into it, and [`derive`] finds what depends on variables alone and need not be computed in each run.
 
 mod attention;
 mod derive;
@@ -15,9 +16,11 @@ mod forward;
 mod fuse;
 mod inline;
 mod loops;
+mod padding;
 mod part;
 mod pattern;
 mod recognise;
+mod recurrent;
 
 use crate::engine::plan::Request;
 use crate::{Attrs, Graph, Library, Output};
@@ -45,7 +48,9 @@ pub(crate) fn optimise(request: &Request<'_>) -> Option<Prepared> {
         return Some(Prepared { part, derived: Vec::new(), named: Vec::new(), given: Vec::new() });
     }
     loops::run(&mut part, request.library);
+    recurrent::run(&mut part);
     recognise::run(&mut part);
+    padding::run(&mut part);
     fuse::run(&mut part);
     let found = derive::find(&part);
     Some(Prepared { part, derived: found.frontier, named: found.named, given: found.given })

@@ -5,11 +5,9 @@
 )]
 
 use gemm::Parallelism;
-use rayon::prelude::*;
-
 use super::broadcast::Walk;
 use super::norm::softmax_f32;
-use super::parallel;
+use super::{parallel, team};
 use crate::{Error, Result, Tensor};
 
 /// Rows of scores that are in cache at once.
@@ -137,7 +135,7 @@ pub fn attention([q, k, v]: [&Tensor; 3], heads: Heads, scale: f32, mask: Option
     };
     let count = batch * heads * blocks;
     if parallel::worth(count.saturating_mul(ROWS * keys).saturating_mul(size) / 8) {
-        (0..count).into_par_iter().for_each(one);
+        team::each(count, &one);
     } else {
         (0..count).for_each(one);
     }

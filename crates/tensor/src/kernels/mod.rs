@@ -38,6 +38,7 @@ pub mod resample;
 pub mod rnn;
 pub mod signal;
 pub(crate) mod simd;
+pub(crate) mod team;
 pub mod warp;
 pub mod window;
 

@@ -1,8 +1,9 @@
 //! When work is worth sharing between threads, and how it is cut.
+#![allow(unsafe_code, reason = "each thread writes a part of its own of one slice")]
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use super::team;
 
 /// Element-operations under which starting threads costs more than it saves.
 pub(crate) const THRESHOLD: usize = 32 * 1024;
@@ -41,12 +42,36 @@ pub(crate) fn for_ranges(count: usize, cost: usize, f: impl Fn(Range<usize>) + S
         return f(0..count);
     }
     let part = count.div_ceil(rayon::current_num_threads() * 4).max(THRESHOLD / 4 / cost.max(1)).max(1);
-    (0..count.div_ceil(part)).into_par_iter().for_each(|i| f(i * part..(i * part + part).min(count)));
+    team::each(count.div_ceil(part), &|i| f(i * part..(i * part + part).min(count)));
+}
+
+/// A pointer that threads may share.
+struct Shared<T>(*mut T);
+
+// SAFETY: `shared` gives each thread parts of its own.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The part from `start` on.
+    ///
+    /// # Safety
+    /// It lies within what the pointer was made of, and nobody else has any of it.
+    #[allow(clippy::mut_from_ref, reason = "parts are handed out once each")]
+    unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
+        // SAFETY: as the caller says.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
 }
 
 /// Behind a pointer, so that the machinery of threads is compiled once an element type, not once a kernel.
 fn shared<T: Send>(out: &mut [T], part: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
-    out.par_chunks_mut(part).enumerate().for_each(|(i, chunk)| f(i * part, chunk));
+    let len = out.len();
+    let all = Shared(out.as_mut_ptr());
+    team::each(len.div_ceil(part), &|i| {
+        let start = i * part;
+        // SAFETY: each index comes once, and parts of different indices don't overlap.
+        f(start, unsafe { all.part(start, part.min(len - start)) });
+    });
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What happens to rows of a result while they are in cache.
 #![allow(unsafe_code, reason = "rows are parts of a result that threads share, by pointer")]
 
+use super::vector::Vector;
 use crate::kernels::activation::Activation;
 use crate::kernels::simd;
 use crate::{Error, Result};
@@ -126,7 +127,7 @@ fn bounds(activation: Activation) -> Option<(f32, f32)> {
 
 /// Steps that are done at once, in this order, where they are there.
 #[derive(Default)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     factor: Option<&'a [f32]>,
     summand: Option<&'a [f32]>,
     /// A tensor of the result's shape.
@@ -135,8 +136,8 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Takes the first steps, as many as follow one another in the order of a line; at least one.
-    fn of(steps: &mut &[After<'a>]) -> Line<'a> {
+    /// Takes the first steps, as many as follow one another in the order of a line; none, if the first isn't one of a line.
+    pub(super) fn of(steps: &mut &[After<'a>]) -> Line<'a> {
         let mut line = Line::default();
         while let [step, others @ ..] = *steps {
             let later = line.bounds.is_some();
@@ -158,6 +159,35 @@ impl<'a> Line<'a> {
             *steps = others;
         }
         line
+    }
+
+    /// Does the steps to a register of the result that is about to be written: `count` elements from `at` on, whose first is
+    /// at `column` of its row.
+    ///
+    /// # Safety
+    /// The machine has `V`; those elements lie in the result, in one row, and [`check`] passed.
+    #[inline(always)]
+    pub(super) unsafe fn finish<V: Vector>(&self, mut v: V, at: usize, column: usize, count: usize) -> V {
+        // SAFETY: as the caller says.
+        unsafe {
+            let load = |all: &[f32], at: usize| {
+                let from = all.as_ptr().add(at);
+                if count == V::LANES { V::load(from) } else { V::load_first(from, count) }
+            };
+            if let Some(factor) = self.factor {
+                v = v.mul(load(factor, column));
+            }
+            if let Some(summand) = self.summand {
+                v = v.add(load(summand, column));
+            }
+            if let Some(other) = self.other {
+                v = v.add(load(other, at));
+            }
+            if let Some((least, most)) = self.bounds {
+                v = v.clamp(least, most);
+            }
+            v
+        }
     }
 
     /// # Safety

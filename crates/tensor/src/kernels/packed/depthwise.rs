@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::after::{self, After};
+use super::after::{self, After, Line as Steps};
 use super::fresh;
 use super::tile::Out;
 use super::vector::{self, Task, Vector};
@@ -66,7 +66,8 @@ impl Task for Lines<'_> {
         for index in self.lines.clone() {
             let (begin, rows) = self.y.taps(index % self.y.out);
             let xs = &self.xs[(index / self.y.out) * image..][..image];
-            let line = Line { lines: &self, xs, begin, rows, index };
+            let mut rest = self.after;
+            let line = Line { lines: &self, xs, begin, rows, index, steps: Steps::of(&mut rest) };
             let mut channel = 0;
             // SAFETY: the machine has `V`; each call stays within the channels and the positions.
             unsafe {
@@ -80,7 +81,7 @@ impl Task for Lines<'_> {
                     channel += count;
                 }
                 let rows = index * self.x.out..(index + 1) * self.x.out;
-                after::apply(self.after, self.out.0, c, rows, 0..c);
+                after::apply(rest, self.out.0, c, rows, 0..c);
             }
         }
     }
@@ -93,6 +94,8 @@ struct Line<'a> {
     begin: isize,
     rows: Range<usize>,
     index: usize,
+    /// What is done to results before they are written.
+    steps: Steps<'a>,
 }
 
 impl Line<'_> {
@@ -154,8 +157,11 @@ impl Line<'_> {
                 }
             }
             for (p, sums) in sums.into_iter().enumerate() {
-                let to = self.lines.out.0.add((self.index * x.out + o + p) * channels + channel);
+                let at = (self.index * x.out + o + p) * channels + channel;
+                let to = self.lines.out.0.add(at);
                 for (j, sum) in sums.into_iter().enumerate() {
+                    let (skip, count) = (j * V::LANES, if whole { V::LANES } else { count });
+                    let sum = self.steps.finish(sum, at + skip, channel + skip, count);
                     if whole { sum.store(to.add(j * V::LANES)) } else { sum.store_first(to, count) }
                 }
             }

@@ -11,16 +11,16 @@ mod tile;
 mod vector;
 mod windows;
 
-use rayon::prelude::*;
-
 pub use after::After;
 pub use depthwise::depthwise_after;
 pub use windows::{conv_after, conv_shape};
 
+use crate::kernels::{parallel, team};
 use crate::{DType, Error, Result, Shape, Tensor, checked_elements};
 use tile::{Area, Job, Rows};
 
-/// A matrix of `float32` weights, laid out for products with rows of inputs.
+/// A matrix of `float32` weights, laid out for products with rows of inputs. Clones share its memory.
+#[derive(Clone)]
 pub struct Packed {
     k: usize,
     n: usize,
@@ -64,15 +64,17 @@ impl Packed {
         let mut panels = Tensor::zeros(DType::F32, [padded])?;
         let to = panels.make_mut::<f32>()?;
         let from = weights.elements::<f32>()?;
-        to.par_chunks_mut(wide * k).enumerate().for_each(|(p, panel)| {
-            let width = panel.len() / k;
-            let first = p * wide;
-            let count = width.min(n - first);
-            for (i, row) in panel.chunks_exact_mut(width).enumerate() {
-                if transposed {
-                    row.iter_mut().enumerate().take(count).for_each(|(j, v)| *v = from[(first + j) * k + i]);
-                } else {
-                    row[..count].copy_from_slice(&from[i * n + first..][..count]);
+        parallel::for_parts(to, wide * k, 1, |start, part| {
+            for (p, panel) in part.chunks_mut(wide * k).enumerate() {
+                let width = panel.len() / k;
+                let first = start / k + p * wide;
+                let count = width.min(n - first);
+                for (i, row) in panel.chunks_exact_mut(width).enumerate() {
+                    if transposed {
+                        row.iter_mut().enumerate().take(count).for_each(|(j, v)| *v = from[(first + j) * k + i]);
+                    } else {
+                        row[..count].copy_from_slice(&from[i * n + first..][..count]);
+                    }
                 }
             }
         });
@@ -191,9 +193,9 @@ fn multiply(
     };
     let count = rows.div_ceil(tall) * groups;
     if share {
-        (0..count).into_par_iter().for_each(one)
+        team::each(count, &one);
     } else {
-        (0..count).for_each(one)
+        (0..count).for_each(one);
     }
     Ok(result)
 }

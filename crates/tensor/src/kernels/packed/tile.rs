@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::after::{self, After};
+use super::after::{self, After, Line};
 use super::vector::{Task, Vector};
 
 /// Where a result lies, for threads that each write their own part of it.
@@ -46,6 +46,9 @@ pub(super) struct Tile<'a> {
     pub(super) area: Area<'a>,
 }
 
+/// How many elements ahead of those in use are fetched from memory.
+const AHEAD: usize = 1024;
+
 /// Elements of a panel that are read again and again before the next ones: half a core's second cache, or less.
 const BLOCK: usize = 64 * 1024;
 
@@ -58,6 +61,9 @@ impl Task for Tile<'_> {
         // A block is either some of the stretches, or a part of the only one.
         let (stretches, part) =
             if job.length >= depth { (1, depth) } else { ((depth / job.length.max(1)).max(1), job.length) };
+        // The first steps of what comes after are done in registers, the others in cache.
+        let mut rest = job.after;
+        let line = Line::of(&mut rest);
         let mut done = 0;
         let mut stretch = 0;
         while stretch < job.offsets.len() {
@@ -76,11 +82,13 @@ impl Task for Tile<'_> {
                         at,
                         length,
                         weights: &job.panels[column * job.k + done * registers * V::LANES..],
-                        // SAFETY: the column lies in the first row, and the rows that are written in the result.
-                        out: unsafe { job.out.0.add(area.rows.first * job.n + column) },
+                        out: job.out.0,
+                        first: area.rows.first,
+                        column,
                         n: job.n,
                         columns,
                         fresh: done == 0 && !job.onto,
+                        line: (done + length * offsets.len() == job.k).then_some(&line),
                     };
                     // SAFETY: `multiply` has checked that rows, weights and result have these extents.
                     unsafe {
@@ -101,7 +109,7 @@ impl Task for Tile<'_> {
         let columns = area.panels.start * wide..(area.panels.end * wide).min(job.n);
         let rows = area.rows.first..area.rows.first + area.rows.starts.len();
         // SAFETY: this area is nobody else's.
-        unsafe { after::apply(job.after, job.out.0, job.n, rows, columns) }
+        unsafe { after::apply(rest, job.out.0, job.n, rows, columns) }
     }
 }
 
@@ -114,9 +122,14 @@ struct Block<'a> {
     length: usize,
     weights: &'a [f32],
     out: *mut f32,
+    /// Where in the result the first row goes, and its first column.
+    first: usize,
+    column: usize,
     n: usize,
     columns: usize,
     fresh: bool,
+    /// What is done to results before they are written, when this block makes them complete.
+    line: Option<&'a Line<'a>>,
 }
 
 impl Block<'_> {
@@ -150,7 +163,9 @@ impl Block<'_> {
         // each element of them, and the result holds the rows; elements past its columns are masked.
         unsafe {
             let last = self.columns - (REGISTERS - 1) * V::LANES;
-            let out: [*mut f32; ROWS] = std::array::from_fn(|r| self.out.add((row + r) * self.n));
+            let at: [usize; ROWS] =
+                std::array::from_fn(|r| (self.first + row + r) * self.n + self.column);
+            let out = at.map(|at| self.out.add(at));
             let mut sums = [[V::zero(); REGISTERS]; ROWS];
             if !self.fresh {
                 for (sums, out) in sums.iter_mut().zip(out) {
@@ -171,6 +186,10 @@ impl Block<'_> {
                 let mut xs = starts;
                 xs.iter_mut().for_each(|x| *x = x.add(offset));
                 for i in 0..self.length {
+                    if ROWS == 1 {
+                        // One row has little to do with each weight: it waits for memory.
+                        (0..REGISTERS).for_each(|j| V::prefetch(weights.wrapping_add(AHEAD + j * V::LANES)));
+                    }
                     let w: [V; REGISTERS] = std::array::from_fn(|j| V::load(weights.add(j * V::LANES)));
                     for (sums, x) in sums.iter_mut().zip(xs) {
                         let x = V::splat(*x.add(i));
@@ -181,9 +200,13 @@ impl Block<'_> {
                     weights = weights.add(REGISTERS * V::LANES);
                 }
             }
-            for (sums, out) in sums.into_iter().zip(out) {
-                for (j, sum) in sums.into_iter().enumerate() {
+            for (r, (sums, out)) in sums.into_iter().zip(out).enumerate() {
+                for (j, mut sum) in sums.into_iter().enumerate() {
                     let to = out.add(j * V::LANES);
+                    if let Some(line) = self.line {
+                        let count = if j + 1 < REGISTERS { V::LANES } else { last };
+                        sum = line.finish(sum, at[r] + j * V::LANES, self.column + j * V::LANES, count);
+                    }
                     if j + 1 < REGISTERS || last == V::LANES {
                         sum.store(to)
                     } else {

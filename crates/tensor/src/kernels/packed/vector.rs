@@ -21,6 +21,12 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn store_first(self, to: *mut f32, n: usize);
     /// `self * b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    /// No less than `least` and no more than `most`; what isn't a number stays as it is.
+    unsafe fn clamp(self, least: f32, most: f32) -> Self;
+    /// Has the machine fetch what lies there, if it lies anywhere: any address will do.
+    unsafe fn prefetch(from: *const f32);
 }
 
 /// Numbers one by one, on machines without known vectors; the compiler may make of it what it can.
@@ -82,6 +88,27 @@ unsafe impl Vector for Plain {
             }
         }))
     }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Plain(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Plain(std::array::from_fn(|i| self.0[i] * b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, least: f32, most: f32) -> Self {
+        Plain(self.0.map(|v| {
+            let v = if v < least { least } else { v };
+            if v > most { most } else { v }
+        }))
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -150,6 +177,33 @@ pub(super) mod x86 {
             // SAFETY: as the trait says.
             Eight(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
         }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: as the trait says.
+            Eight(unsafe { _mm256_add_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: as the trait says.
+            Eight(unsafe { _mm256_mul_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn clamp(self, least: f32, most: f32) -> Self {
+            // SAFETY: as the trait says. Both instructions give their second operand when either isn't a number.
+            Eight(unsafe {
+                let v = _mm256_max_ps(_mm256_set1_ps(least), self.0);
+                _mm256_min_ps(_mm256_set1_ps(most), v)
+            })
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            // SAFETY: a hint, which touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        }
     }
 
     /// AVX-512.
@@ -201,6 +255,33 @@ pub(super) mod x86 {
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: as the trait says.
             Sixteen(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: as the trait says.
+            Sixteen(unsafe { _mm512_add_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: as the trait says.
+            Sixteen(unsafe { _mm512_mul_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn clamp(self, least: f32, most: f32) -> Self {
+            // SAFETY: as the trait says. Both instructions give their second operand when either isn't a number.
+            Sixteen(unsafe {
+                let v = _mm512_max_ps(_mm512_set1_ps(least), self.0);
+                _mm512_min_ps(_mm512_set1_ps(most), v)
+            })
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            // SAFETY: a hint, which touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
         }
     }
 

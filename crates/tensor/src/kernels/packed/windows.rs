@@ -1,8 +1,9 @@
 //! Convolutions as products of windows, read from the image where it lies.
 
 use super::{After, Packed, multiply};
+use crate::kernels::parallel;
 use crate::kernels::window::{Axis, Positions, Slide, axes, output_shape};
-use crate::{DType, Error, Result, Shape, Tensor, checked_elements};
+use crate::{Error, Result, Shape, Tensor, checked_elements};
 
 /// The shape of [`conv_after`]'s result for an image and a filter of these shapes.
 ///
@@ -87,29 +88,38 @@ fn padded(xs: &[f32], batch: usize, axes: &[Axis], channels: usize) -> Result<(O
     let extents: Shape = axes.iter().map(|a| reach(a).max(a.before)).collect();
     let too_large = || Error::too_large("a padded image is larger than memory could be");
     let len = checked_elements(&extents)?.checked_mul(channels).and_then(|n| n.checked_mul(batch));
-    let mut image = Tensor::zeros(DType::F32, [len.ok_or_else(too_large)?])?;
-    let out = image.make_mut::<f32>()?;
+    let mut image = super::fresh(&[len.ok_or_else(too_large)?])?;
     let (Some(last), Some((wide, outer))) = (axes.last(), extents.split_last()) else {
         return Ok((None, given));
     };
-    // What of a line of the image windows reach.
-    let kept = last.input.min(wide - last.before) * channels;
-    let lines: usize = given[..given.len() - 1].iter().product();
-    for (index, line) in xs.chunks_exact((last.input * channels).max(1)).enumerate() {
-        let (mut rest, mut to, mut step) = (index % lines, 0, 1);
-        let mut inside = true;
-        for (d, axis) in axes[..axes.len() - 1].iter().enumerate().rev() {
-            let at = rest % axis.input + axis.before;
-            rest /= axis.input;
-            inside &= at < outer[d];
-            to += at * step;
-            step *= outer[d];
+    let (from, to) = (last.input * channels, wide * channels);
+    // What of a line of the image windows reach, and where it begins.
+    let (kept, begin) = (last.input.min(wide - last.before) * channels, last.before * channels);
+    let (lines, outer_lines) =
+        (given[..given.len() - 1].iter().product::<usize>(), outer.iter().product::<usize>().max(1));
+    // The line of the image that a line of the padded one holds.
+    let source = |index: usize| {
+        let (mut rest, mut line, mut step) = (index % outer_lines, 0, 1);
+        for (axis, &extent) in axes[..axes.len() - 1].iter().zip(outer).rev() {
+            let at = (rest % extent).checked_sub(axis.before).filter(|at| *at < axis.input)?;
+            rest /= extent;
+            line += at * step;
+            step *= axis.input;
         }
-        if inside {
-            let begin = (((index / lines) * step + to) * wide + last.before) * channels;
-            out[begin..begin + kept].copy_from_slice(&line[..kept]);
+        Some(((index / outer_lines) * lines + line) * from)
+    };
+    parallel::for_parts(image.make_mut::<f32>()?, to, 1, |start, part| {
+        for (i, line) in part.chunks_exact_mut(to).enumerate() {
+            match source(start / to + i) {
+                None => line.fill(0.0),
+                Some(at) => {
+                    line[..begin].fill(0.0);
+                    line[begin..begin + kept].copy_from_slice(&xs[at..at + kept]);
+                    line[begin + kept..].fill(0.0);
+                }
+            }
         }
-    }
+    });
     Ok((Some(image), extents))
 }
 

@@ -153,6 +153,7 @@ mod tests {
             inputs: &x,
             kernel: &k,
             recurrent_kernel: &r,
+            packed: None,
             bias: None,
             initial: &[],
             mask: None,

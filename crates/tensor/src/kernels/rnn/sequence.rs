@@ -1,13 +1,14 @@
 //! The walk through a sequence that all recurrent layers share.
 
-use rayon::prelude::*;
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use crate::kernels::activation::{Activate, Activation};
 use crate::kernels::array::{cast, transpose};
 use crate::kernels::elementwise::same_dtype;
 use crate::kernels::matmul::{Accumulate, Form, matmul_bias};
 use crate::kernels::packed::{After, Packed, product_after};
-use crate::kernels::parallel;
+use crate::kernels::{parallel, team};
 use crate::{Bool, DType, Error, Result, Tensor};
 
 /// What a recurrent layer works on, and how it goes through it.
@@ -19,6 +20,8 @@ pub struct Recurrence<'a> {
     pub kernel: &'a Tensor,
     /// The weights of the state: `[units, gates * units]`.
     pub recurrent_kernel: &'a Tensor,
+    /// Both laid out for products beforehand, where they were.
+    pub packed: Option<[&'a Packed; 2]>,
     /// What is added to the gates; its shape is the layer's matter.
     pub bias: Option<&'a Tensor>,
     /// The states to start from, `[batch, units]` each, as many as the layer has; zeros when there are none.
@@ -113,6 +116,9 @@ fn units_of(r: &Recurrence<'_>, gates: usize) -> Result<usize> {
     if units.checked_mul(gates) != Some(wide) || r.kernel.shape() != [features, wide] {
         return Err(wrong());
     }
+    if r.packed.is_some_and(|[k, s]| k.shape() != r.kernel.shape() || s.shape() != r.recurrent_kernel.shape()) {
+        return Err(wrong());
+    }
     Ok(units)
 }
 
@@ -147,7 +153,7 @@ pub(super) fn run<T: Number, C: Cell<T>>(
     }
 
     let rows = r.inputs.clone().reshape([first * second, features])?;
-    let pre = of_inputs(&rows, r.kernel, input_bias)?;
+    let pre = of_inputs(&rows, r.kernel, r.packed.map(|[kernel, _]| kernel), input_bias)?;
     let pre = pre.elements::<T>()?;
     let pre = &pre[..];
     let mask = r.mask.map(|m| m.elements::<Bool>()).transpose()?;
@@ -212,24 +218,23 @@ pub(super) fn run<T: Number, C: Cell<T>>(
         }
     };
     if batch > 0 && units > 0 {
-        let mut parts: Vec<Part<'_, T>> = Vec::new();
+        let mut parts: Vec<Mutex<Option<Part<'_, T>>>> = Vec::new();
         let mut states: Vec<_> = finals
             .iter_mut()
             .map(|t| Ok(t.make_mut::<T>()?.chunks_mut(share * units)))
             .collect::<Result<_>>()?;
         let mut sequences = outputs.make_mut::<T>()?.chunks_mut((share * kept * units).max(1));
         for last_output in last_output.make_mut::<T>()?.chunks_mut(share * units) {
-            parts.push(Part {
+            parts.push(Mutex::new(Some(Part {
                 outputs: sequences.next().unwrap_or_default(),
                 last_output,
                 finals: states.iter_mut().filter_map(Iterator::next).collect(),
-            });
+            })));
         }
-        if parts.len() > 1 {
-            parts.into_par_iter().enumerate().for_each(|(i, part)| go(i * share, part));
-        } else {
-            parts.into_iter().for_each(|part| go(0, part));
-        }
+        team::each(parts.len(), &|i| {
+            let part = parts[i].lock().unwrap_or_else(PoisonError::into_inner).take();
+            part.into_iter().for_each(|part| go(i * share, part));
+        });
     }
     let outputs = match r.return_sequence {
         false => None,
@@ -243,17 +248,26 @@ pub(super) fn run<T: Number, C: Cell<T>>(
 const MANY_ROWS: usize = 64;
 
 /// What the inputs contribute to all steps: `rows x kernel + bias`.
-fn of_inputs(rows: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn of_inputs(
+    rows: &Tensor,
+    kernel: &Tensor,
+    packed: Option<&Packed>,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let wide = kernel.shape().last().copied().unwrap_or_default();
     let fits = bias.is_none_or(|b| b.dtype() == DType::F32 && b.shape() == [wide]);
-    if rows.dtype() == DType::F32
-        && fits
-        && rows.shape().first().is_some_and(|n| *n >= MANY_ROWS)
-        && let Some(packed) = Packed::new(kernel, 1, false)?
-    {
-        let bias = bias.map(|b| b.elements::<f32>()).transpose()?;
-        let after: Vec<After<'_>> = bias.as_deref().map(After::AddRow).into_iter().collect();
-        return product_after(rows, &packed, 1, &after);
+    if rows.dtype() == DType::F32 && fits {
+        let many = rows.shape().first().is_some_and(|n| *n >= MANY_ROWS);
+        let packed = match packed {
+            Some(packed) => Some(Cow::Borrowed(packed)),
+            None if many => Packed::new(kernel, 1, false)?.map(Cow::Owned),
+            None => None,
+        };
+        if let Some(packed) = packed {
+            let bias = bias.map(|b| b.elements::<f32>()).transpose()?;
+            let after: Vec<After<'_>> = bias.as_deref().map(After::AddRow).into_iter().collect();
+            return product_after(rows, &packed, 1, &after);
+        }
     }
     matmul_bias(rows, Form::Plain, kernel, Form::Plain, bias, Activation::Linear)
 }
@@ -435,10 +449,18 @@ pub(super) mod testing {
             // As many states as weights have room for: one, or two for four gates.
             let count = if wide == 4 * self.units { 2 } else { 1 };
             let initial: Vec<&Tensor> = states[..count].iter().collect();
+            let (kernel, recurrent) = (to(&self.kernel), to(&self.recurrent));
+            let pack = |t: &Tensor| Packed::new(t, 1, false).expect("memory");
+            // Weights that can be laid out are, every second time.
+            let packed = match (pack(&kernel), pack(&recurrent)) {
+                (Some(kernel), Some(recurrent)) if self.way.initial => Some([kernel, recurrent]),
+                _ => None,
+            };
             layer(Recurrence {
                 inputs: &inputs,
-                kernel: &to(&self.kernel),
-                recurrent_kernel: &to(&self.recurrent),
+                kernel: &kernel,
+                recurrent_kernel: &recurrent,
+                packed: packed.as_ref().map(|[kernel, recurrent]| [kernel, recurrent]),
                 bias: Some(&to(&bias)),
                 initial: if self.way.initial { &initial } else { &[] },
                 mask: self.way.mask.then_some(&mask),

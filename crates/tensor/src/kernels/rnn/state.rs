@@ -9,7 +9,7 @@ use crate::{Element, Result};
 /// The recurrent kernel, laid out for products where that pays.
 pub(super) struct StateWeights<'a, T: Number> {
     plain: Cow<'a, [T]>,
-    packed: Option<Packed>,
+    packed: Option<Cow<'a, Packed>>,
 }
 
 impl<'a, T: Number> StateWeights<'a, T> {
@@ -17,11 +17,12 @@ impl<'a, T: Number> StateWeights<'a, T> {
     pub(super) fn of(r: Recurrence<'a>) -> Result<Self> {
         let batch = r.inputs.shape().get(usize::from(r.time_major)).copied().unwrap_or_default();
         let plain = r.recurrent_kernel.elements::<T>()?;
-        // One or two rows read the weights only once a step, as they lie.
-        let packed = if batch > 2 && T::DTYPE == f32::DTYPE {
-            Packed::new(r.recurrent_kernel, 1, false)?
-        } else {
-            None
+        let packed = match r.packed {
+            _ if T::DTYPE != f32::DTYPE => None,
+            Some([_, recurrent]) => Some(Cow::Borrowed(recurrent)),
+            // One or two rows read the weights only once a step, as they lie.
+            None if batch > 2 => Packed::new(r.recurrent_kernel, 1, false)?.map(Cow::Owned),
+            None => None,
         };
         Ok(StateWeights { plain, packed })
     }
