@@ -23,10 +23,88 @@ const PATIENCE: Duration = Duration::from_micros(200);
 /// When `f` does.
 pub(crate) fn each(count: usize, f: &(dyn Fn(usize) + Sync)) {
     let threads = rayon::current_num_threads().min(count);
-    if threads > 1 && !TEAM.helpers.is_empty() && TEAM.taken.swap(true, Ordering::Acquire) == false {
+    if threads > 1 && !TEAM.helpers.is_empty() && !TEAM.taken.swap(true, Ordering::Acquire) {
         return TEAM.work(count, threads - 1, f);
     }
     (0..count).for_each(f);
+}
+
+/// Calls `f` with each index below `count`, each on a thread of its own, at the same time: they may wait for each other.
+/// False, and nothing done, when there aren't as many threads at once.
+///
+/// # Panics
+/// When `f` does.
+pub(crate) fn together(count: usize, f: &(dyn Fn(usize, &Barrier) + Sync)) -> bool {
+    const OFF: usize = usize::MAX / 2;
+    if count > rayon::current_num_threads() || TEAM.taken.load(Ordering::Relaxed) {
+        return false;
+    }
+    let present = AtomicUsize::new(0);
+    let barrier = Barrier { count, waiting: AtomicUsize::new(0), round: AtomicUsize::new(0), broken: AtomicBool::new(false) };
+    each(count, &|index| {
+        let mut seen = present.fetch_add(1, Ordering::SeqCst) + 1;
+        let since = Instant::now();
+        while seen < count {
+            std::hint::spin_loop();
+            if since.elapsed() > PATIENCE
+                && present.compare_exchange(seen, OFF, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            {
+                return;
+            }
+            seen = present.load(Ordering::SeqCst);
+        }
+        if seen < OFF {
+            let _guard = Breaks(&barrier);
+            f(index, &barrier);
+        }
+    });
+    present.into_inner() < OFF
+}
+
+/// Where threads wait for each other.
+pub(crate) struct Barrier {
+    count: usize,
+    waiting: AtomicUsize,
+    round: AtomicUsize,
+    /// Whether one of them will never come again.
+    broken: AtomicBool,
+}
+
+impl Barrier {
+    /// Returns when all are here. False when one never will be.
+    pub(crate) fn wait(&self) -> bool {
+        let round = self.round.load(Ordering::Acquire);
+        if self.waiting.fetch_add(1, Ordering::AcqRel) + 1 == self.count {
+            self.waiting.store(0, Ordering::Relaxed);
+            self.round.store(round.wrapping_add(1), Ordering::Release);
+            return true;
+        }
+        let mut spins = 0u32;
+        while self.round.load(Ordering::Acquire) == round {
+            if self.broken.load(Ordering::Relaxed) {
+                return false;
+            }
+            pause(&mut spins);
+        }
+        true
+    }
+}
+
+/// Says so when its thread panics.
+struct Breaks<'a>(&'a Barrier);
+
+impl Drop for Breaks<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Waits for a moment; for longer, when that didn't help, as a thread that was interrupted may need this core to go on.
+fn pause(spins: &mut u32) {
+    *spins = spins.saturating_add(1);
+    if *spins < 2000 { std::hint::spin_loop() } else { std::thread::yield_now() }
 }
 
 static TEAM: LazyLock<Team> = LazyLock::new(Team::new);
@@ -164,9 +242,7 @@ impl Drop for Ended<'_> {
         self.0.work.store(std::ptr::null_mut(), Ordering::SeqCst);
         let mut spins = 0u32;
         while self.0.inside.load(Ordering::SeqCst) > 0 {
-            spins += 1;
-            // A thread that was interrupted may need this core to go on.
-            if spins < 2000 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            pause(&mut spins);
         }
         self.0.taken.store(false, Ordering::Release);
     }
@@ -216,6 +292,40 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn those_together_wait_for_each_other() {
+        let threads = rayon::current_num_threads();
+        for _ in 0..50 {
+            let steps: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
+            let done = together(threads, &|index, barrier| {
+                for step in 1..=20 {
+                    steps[index].store(step, Ordering::Relaxed);
+                    assert!(barrier.wait());
+                    assert!(steps.iter().all(|s| s.load(Ordering::Relaxed) == step));
+                    assert!(barrier.wait());
+                }
+            });
+            let want = if done { 20 } else { 0 };
+            assert!(steps.iter().all(|s| s.load(Ordering::Relaxed) == want));
+        }
+        assert!(!together(threads + 1, &|_, _| unreachable!("there aren't as many threads")));
+    }
+
+    #[test]
+    fn nobody_waits_for_one_that_panicked() {
+        let threads = rayon::current_num_threads();
+        let came = AtomicBool::new(false);
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            together(threads, &|index, barrier| {
+                came.store(true, Ordering::Relaxed);
+                assert!(index > 0, "the first one");
+                while barrier.wait() {}
+            })
+        }));
+        assert_eq!(caught.is_err(), came.into_inner());
+        assert_eq!(sum(100), 5050);
     }
 
     #[test]

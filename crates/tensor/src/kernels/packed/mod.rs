@@ -11,6 +11,8 @@ mod tile;
 mod vector;
 mod windows;
 
+use std::ops::Range;
+
 pub use after::After;
 pub use depthwise::depthwise_after;
 pub use windows::{conv_after, conv_shape};
@@ -56,8 +58,8 @@ impl Packed {
         if k == 0 || n == 0 {
             return Ok(None);
         }
-        let (lanes, wide) = vector::lanes();
-        let wide = wide * lanes;
+        let (lanes, _) = vector::lanes();
+        let wide = panel();
         let padded = n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(k));
         let padded =
             padded.ok_or_else(|| Error::too_large("packed weights are larger than memory could be"))?;
@@ -155,8 +157,7 @@ fn multiply(
     if !fits {
         return Err(Error::shape("a product's operands haven't the extents that its shape says"));
     }
-    let (lanes, wide) = vector::lanes();
-    let panels = n.div_ceil(lanes * wide);
+    let panels = n.div_ceil(panel());
     let threads = rayon::current_num_threads();
     let share = threads > 1 && rows.saturating_mul(n).saturating_mul(k) >= SHARED_WORK;
     // A tile of rows and a panel of weights stay in a core's second cache.
@@ -200,16 +201,18 @@ fn multiply(
     Ok(result)
 }
 
-/// Adds to `out` the products of `xs`, whose rows lie one after another, with weights, on this thread. False, and nothing
-/// done, when the extents don't fit.
-pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32]) -> bool {
+/// Adds to the `columns` of `out` the products of `xs`, whose rows lie one after another, with weights, on this thread.
+/// False, and nothing done, when the extents don't fit, or the columns are no whole panels.
+pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32], columns: Range<usize>) -> bool {
     let (k, n) = (weights.k, weights.n);
     let rows = xs.len() / k;
     let Ok(panels) = weights.panels.as_slice::<f32>() else { return false };
-    if xs.len() != rows * k || Some(out.len()) != rows.checked_mul(n) {
+    let wide = panel();
+    let whole = |column: usize| column.is_multiple_of(wide) || column == n;
+    let within = columns.start < columns.end && columns.end <= n && whole(columns.start) && whole(columns.end);
+    if xs.len() != rows * k || Some(out.len()) != rows.checked_mul(n) || !within {
         return false;
     }
-    let (lanes, wide) = vector::lanes();
     let job = Job {
         xs,
         offsets: &[0],
@@ -222,9 +225,15 @@ pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32]) -> bool 
         after: &[],
     };
     let starts: smallvec::SmallVec<[usize; 192]> = (0..rows).map(|r| r * k).collect();
-    let area = Area { rows: Rows { first: 0, starts: &starts }, panels: 0..n.div_ceil(lanes * wide) };
-    vector::dispatch(tile::Tile { job: &job, area });
+    let panels = columns.start / wide..columns.end.div_ceil(wide);
+    vector::dispatch(tile::Tile { job: &job, area: Area { rows: Rows { first: 0, starts: &starts }, panels } });
     true
+}
+
+/// How many columns a panel of weights has on this machine; the last one may have fewer.
+pub(crate) fn panel() -> usize {
+    let (lanes, wide) = vector::lanes();
+    lanes * wide
 }
 
 /// A tensor to be written over as a whole.

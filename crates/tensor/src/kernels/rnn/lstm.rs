@@ -1,10 +1,15 @@
 //! Long short-term memory.
 
-use super::sequence::{Cell, Number, Recurrence, Sequence, in_precision, run};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::sequence::{Cell, Number, Recurrence, Row, Sequence, Shared, in_precision, run};
 use super::state::StateWeights;
 use crate::kernels::activation::Activation;
 use crate::kernels::elementwise::math::{sigmoid_f32, tanh_f32};
-use crate::kernels::simd;
+use crate::kernels::packed::{Packed, accumulate, panel};
+use crate::kernels::{simd, team};
 use crate::{Element, Result};
 
 /// The activations of an LSTM.
@@ -43,6 +48,22 @@ impl<T: Number> Cell<T> for LstmCell<'_, T> {
     const GATES: usize = 4;
     const STATES: usize = 2;
 
+    fn share(&self, row: &Row<'_, T>) -> Option<Shared<T>> {
+        let packed = self.recurrent.packed().filter(|_| self.options == Lstm::default())?;
+        fn single<T: Number>(values: &[T]) -> Option<&[f32]> {
+            if T::DTYPE == f32::DTYPE { bytemuck::try_cast_slice(values).ok() } else { None }
+        }
+        let initial = row.initial.iter().map(|s| single(s)).collect::<Option<Vec<_>>>()?;
+        let Row { units, steps, go_backwards, outputs, .. } = *row;
+        let row = Row { units, steps, go_backwards, gates: single(row.gates)?, initial: &initial, outputs };
+        let done = shared(packed, &row)?;
+        let back = |values: Vec<f32>| bytemuck::try_cast_slice::<f32, T>(&values).map(<[T]>::to_vec).ok();
+        Some(Shared {
+            outputs: back(done.outputs)?,
+            states: done.states.into_iter().map(back).collect::<Option<_>>()?,
+        })
+    }
+
     fn step(&self, units: usize, gates: &mut [T], states: &mut [Vec<T>], scratch: &mut Vec<T>) {
         let [h, c] = states else { return };
         self.recurrent.accumulate(units, 4 * units, h, gates);
@@ -56,7 +77,7 @@ impl<T: Number> Cell<T> for LstmCell<'_, T> {
             )
         {
             for ((gates, c), h) in gates.chunks(4 * units).zip(c.chunks_mut(units)).zip(h.chunks_mut(units)) {
-                usual(gates, c, h);
+                usual(gates, 0..units, c, h);
             }
             return;
         }
@@ -81,16 +102,73 @@ impl<T: Number> Cell<T> for LstmCell<'_, T> {
     }
 }
 
-/// A row's step with the default activations.
-fn usual(gates: &[f32], c: &mut [f32], h: &mut [f32]) {
+/// Multiplications a step under which threads had better not wait for each other.
+const SHARED_STEP: usize = 32 * 1024;
+
+/// Each thread has some of the units: their gates, and their columns of the weights, which stay in its core's cache.
+fn shared(packed: &Packed, row: &Row<'_, f32>) -> Option<Shared<f32>> {
+    let (units, threads) = (row.units, rayon::current_num_threads());
+    let mine = units / threads;
+    let whole = mine > 0 && mine * threads == units && mine.is_multiple_of(panel());
+    if threads < 2 || !whole || packed.shape() != [units, 4 * units] || 4 * units * units < SHARED_STEP {
+        return None;
+    }
+    let start = |s: usize| row.initial.get(s).map_or_else(|| vec![0.0; units], |state| state.to_vec());
+    let (h, c) = (start(0), start(1));
+    // Each step writes the one of these that the step before didn't.
+    let states = [(); 2].map(|()| (0..units).map(|_| AtomicU32::new(0)).collect::<Vec<_>>());
+    let parts = Mutex::new(Vec::new());
+    let done = team::together(threads, &|index, barrier| {
+        let some = index * mine..(index + 1) * mine;
+        let (mut h, mut c, mut next) = (h.clone(), c[some.clone()].to_vec(), vec![0.0; mine]);
+        let mut gates = vec![0.0; 4 * units];
+        let mut outputs = Vec::with_capacity(if row.outputs { row.steps * mine } else { 0 });
+        for step in 0..row.steps {
+            let time = if row.go_backwards { row.steps - 1 - step } else { step };
+            let from_inputs = &row.gates[time * 4 * units..][..4 * units];
+            for gate in 0..4 {
+                let columns = gate * units + some.start..gate * units + some.end;
+                gates[columns.clone()].copy_from_slice(&from_inputs[columns.clone()]);
+                accumulate(&h, packed, &mut gates, columns);
+            }
+            usual(&gates, some.clone(), &mut c, &mut next);
+            let all = &states[step % 2];
+            all[some.clone()].iter().zip(&next).for_each(|(to, v)| to.store(v.to_bits(), Ordering::Relaxed));
+            if row.outputs {
+                outputs.extend_from_slice(&next);
+            }
+            if !barrier.wait() {
+                return;
+            }
+            h.iter_mut().zip(all).for_each(|(h, v)| *h = f32::from_bits(v.load(Ordering::Relaxed)));
+        }
+        parts.lock().unwrap_or_else(PoisonError::into_inner).push((some, next, c, outputs));
+    });
+    if !done {
+        return None;
+    }
+    let (mut h, mut c) = (h, c);
+    let mut outputs = vec![0.0; if row.outputs { row.steps * units } else { 0 }];
+    for (some, last, state, sequence) in parts.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        h[some.clone()].copy_from_slice(&last);
+        c[some.clone()].copy_from_slice(&state);
+        for (to, from) in outputs.chunks_exact_mut(units).zip(sequence.chunks_exact(mine)) {
+            to[some.clone()].copy_from_slice(from);
+        }
+    }
+    Some(Shared { outputs, states: vec![h, c] })
+}
+
+/// A step of some of a row's units with the default activations; `c` and `h` are theirs alone.
+fn usual(gates: &[f32], some: Range<usize>, c: &mut [f32], h: &mut [f32]) {
     simd::run(
         #[inline(always)]
         |isa| {
-            let units = c.len();
-            let (i, f) = (&gates[..units], &gates[units..2 * units]);
-            let (g, o) = (&gates[2 * units..3 * units], &gates[3 * units..4 * units]);
-            let h = &mut h[..units];
-            for j in 0..units {
+            let (units, count) = (gates.len() / 4, some.len());
+            let gate = |index: usize| &gates[index * units + some.start..][..count];
+            let (i, f, g, o) = (gate(0), gate(1), gate(2), gate(3));
+            let (c, h) = (&mut c[..count], &mut h[..count]);
+            for j in 0..count {
                 let next = sigmoid_f32(isa, f[j]) * c[j] + sigmoid_f32(isa, i[j]) * tanh_f32(isa, g[j]);
                 c[j] = next;
                 h[j] = sigmoid_f32(isa, o[j]) * tanh_f32(isa, next);
@@ -141,6 +219,43 @@ mod tests {
                         close(&got, &want, tolerance);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_threads_share_is_the_same() {
+        let units = panel() * rayon::current_num_threads().max(2);
+        let numbers = |shape: &[usize], seed: usize| {
+            let count: usize = shape.iter().product();
+            let values = (0..count).map(|i| ((i * 37 + seed * 11) % 101) as f32 / 101.0 - 0.5);
+            Tensor::from_vec(values.collect(), shape).expect("tensor")
+        };
+        let (x, kernel) = (numbers(&[1, 7, 3], 1), numbers(&[3, 4 * units], 2));
+        let recurrent = numbers(&[units, 4 * units], 3);
+        let (h, c) = (numbers(&[1, units], 4), numbers(&[1, units], 5));
+        let pack = |t: &Tensor| Packed::new(t, 1, false).expect("memory").expect("float32");
+        let packed = [pack(&kernel), pack(&recurrent)];
+        for (initial, go_backwards) in [(&[][..], false), (&[&h, &c][..], true)] {
+            let plain = Recurrence {
+                inputs: &x,
+                kernel: &kernel,
+                recurrent_kernel: &recurrent,
+                packed: None,
+                bias: None,
+                initial,
+                mask: None,
+                zero_output_for_mask: false,
+                time_major: false,
+                go_backwards,
+                return_sequence: true,
+            };
+            let want = lstm(plain, Lstm::default()).expect("layer");
+            let laid_out = Recurrence { packed: Some([&packed[0], &packed[1]]), ..plain };
+            for _ in 0..20 {
+                let got = lstm(laid_out, Lstm::default()).expect("layer");
+                assert_eq!(got.states.len(), 2);
+                close(&got, &want, 1e-5);
             }
         }
     }

@@ -65,6 +65,32 @@ pub(super) trait Cell<T>: Sync {
     /// Moves `states`, `[rows, units]` each, on by a step. `gates` holds what the inputs contribute, `[rows, GATES *
     /// units]`, and may be overwritten; `scratch` keeps its size from step to step.
     fn step(&self, units: usize, gates: &mut [T], states: &mut [Vec<T>], scratch: &mut Vec<T>);
+
+    /// Goes through a sequence of one row on several threads, if that pays. Nothing is done otherwise.
+    fn share(&self, _: &Row<'_, T>) -> Option<Shared<T>> {
+        None
+    }
+}
+
+/// A sequence of one row, all of whose steps count.
+pub(super) struct Row<'a, T> {
+    pub(super) units: usize,
+    pub(super) steps: usize,
+    pub(super) go_backwards: bool,
+    /// What the inputs contribute, `[steps, gates * units]`.
+    pub(super) gates: &'a [T],
+    /// The states to start from; zeros when there are none.
+    pub(super) initial: &'a [&'a [T]],
+    /// Whether the outputs of all steps are wanted.
+    pub(super) outputs: bool,
+}
+
+/// What threads made of a row.
+pub(super) struct Shared<T> {
+    /// `[steps, units]`, if wanted.
+    pub(super) outputs: Vec<T>,
+    /// `[units]` each, the output first.
+    pub(super) states: Vec<Vec<T>>,
 }
 
 /// Runs a layer in the inputs' precision, or in `float32` for half precision.
@@ -166,6 +192,26 @@ pub(super) fn run<T: Number, C: Cell<T>>(
     let mut last_output = Tensor::zeros(T::DTYPE, [batch, units])?;
     let mut finals =
         (0..C::STATES).map(|_| Tensor::zeros(T::DTYPE, [batch, units])).collect::<Result<Vec<_>>>()?;
+
+    if batch == 1 && steps > 0 && mask.is_none() {
+        let row = Row {
+            units,
+            steps,
+            go_backwards: r.go_backwards,
+            gates: pre,
+            initial: &initial,
+            outputs: r.return_sequence,
+        };
+        if let Some(done) = cell.share(&row) {
+            let tensor = |values: Vec<T>, shape: &[usize]| Tensor::from_vec(values, shape);
+            let states: Result<Vec<_>> = done.states.into_iter().map(|s| tensor(s, &[1, units])).collect();
+            let states = states?;
+            let last_output = states.first().cloned().ok_or_else(|| Error::shape("a layer without states"))?;
+            let shape = if r.time_major { [steps, 1, units] } else { [1, steps, units] };
+            let outputs = r.return_sequence.then(|| tensor(done.outputs, &shape)).transpose()?;
+            return Ok(Sequence { outputs, last_output, states });
+        }
+    }
 
     // Rows of a batch know nothing of each other, so each thread takes some through the whole sequence.
     let work = steps.saturating_mul(batch).saturating_mul(units).saturating_mul(wide);
@@ -476,7 +522,7 @@ pub(super) mod testing {
     pub(crate) fn close(got: &Sequence, want: &Sequence, tolerance: f64) {
         let same = |g: &Tensor, w: &Tensor| {
             assert_eq!(g.shape(), w.shape());
-            let g = cast(g, DType::F64).expect("cast");
+            let [g, w] = [g, w].map(|t| cast(t, DType::F64).expect("cast"));
             for (g, w) in g.as_slice::<f64>().expect("f64").iter().zip(w.as_slice::<f64>().expect("f64")) {
                 assert!((g - w).abs() <= tolerance, "{g} isn't {w}");
             }

@@ -32,13 +32,18 @@ impl<'a, T: Number> StateWeights<'a, T> {
         &self.plain
     }
 
+    /// Laid out for products, if they are.
+    pub(super) fn packed(&self) -> Option<&Packed> {
+        self.packed.as_deref()
+    }
+
     /// `out += h x weights` on this thread: `h` is `[rows, units]`, `out` `[rows, wide]`.
     pub(super) fn accumulate(&self, units: usize, wide: usize, h: &[T], out: &mut [T]) {
         if let Some(packed) = &self.packed
             && (packed.depth(), packed.width()) == (units, wide)
             && let (Ok(h), Ok(out)) =
                 (bytemuck::try_cast_slice::<T, f32>(h), bytemuck::try_cast_slice_mut::<T, f32>(out))
-            && accumulate(h, packed, out)
+            && accumulate(h, packed, out, 0..wide)
         {
             return;
         }
