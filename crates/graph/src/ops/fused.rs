@@ -304,14 +304,18 @@ fn together<'a>(
 
 fn pack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let contracted = usize::try_from(a.int("contracted")?).unwrap_or_default();
-    let transposed = a.bool("transposed")?;
+    let (transposed, slides_by_one) = (a.bool("transposed")?, a.bool("slides_by_one")?);
     let rank = a.int("rank")?;
     Ok(kernel(move |_, inputs| {
         let [weights] = tensors(inputs)?;
         if usize::try_from(rank).ok() != Some(weights.rank()) {
             return one(weights);
         }
-        match Packed::new(&weights, contracted, transposed)? {
+        let packed = match slides_by_one {
+            true => Packed::filter(&weights, true)?,
+            false => Packed::new(&weights, contracted, transposed)?,
+        };
+        match packed {
             Some(packed) => one(Resource::Other(std::sync::Arc::new(packed))),
             None => one(weights),
         }
@@ -389,5 +393,5 @@ pub(super) const OPS: &[Op] = &[
     Op::new("ModelarkSoftmax(inputs: N * T) -> (y: T); N: int; T: type", softmax),
     Op::new("ModelarkLayerNorm(inputs: N * T) -> (y: T); N: int; T: type", layer_norm),
     Op::new("ModelarkFused(inputs: N * T) -> (output: T); N: int; T: type; op: string; steps: list(string) = []", fused),
-    Op::new("ModelarkPack(weights: T) -> (packed: resource); T: type; rank: int; contracted: int = 1; transposed: bool = false", pack),
+    Op::new("ModelarkPack(weights: T) -> (packed: resource); T: type; rank: int; contracted: int = 1; transposed: bool = false; slides_by_one: bool = false", pack),
 ];

@@ -38,24 +38,27 @@ pub(super) fn pack(part: &mut Part, name: String, weights: Output, layout: Layou
         ("rank".to_owned(), Attr::Int(layout.rank)),
         ("contracted".to_owned(), Attr::Int(layout.contracted)),
         ("transposed".to_owned(), Attr::Bool(layout.transposed)),
+        ("slides_by_one".to_owned(), Attr::Bool(layout.slides_by_one)),
     ]);
     part.add(name, PACK, vec![weights], attrs)
 }
 
 /// A matrix that rows are multiplied with.
-pub(super) const MATRIX: Layout = Layout { rank: 2, contracted: 1, transposed: false };
+pub(super) const MATRIX: Layout = Layout { rank: 2, contracted: 1, transposed: false, slides_by_one: false };
 
-/// What weights must be to be laid out: their rank, how many dimensions are summed over, whether they are swapped first.
+/// What weights must be to be laid out: their rank, how many dimensions are summed over, whether they are swapped first,
+/// whether they are a dense filter that slides by one.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     rank: i64,
     contracted: i64,
     transposed: bool,
+    slides_by_one: bool,
 }
 
 impl Layout {
     fn new(rank: i64, contracted: i64, transposed: bool) -> Option<Layout> {
-        Some(Layout { rank, contracted, transposed })
+        Some(Layout { rank, contracted, transposed, slides_by_one: false })
     }
 }
 
@@ -109,7 +112,16 @@ impl Product {
                     return None;
                 }
                 if node.op == "Conv2D" {
-                    of_op("Conv2D", Layout::new(4, 3, false), attrs)
+                    let ones = |name: &str| {
+                        let steps = attrs.get(name).and_then(Attr::as_list);
+                        steps.is_some_and(|steps| steps.iter().all(|s| s.as_int() == Some(1)))
+                    };
+                    let slides_by_one = ones("strides") && ones("dilations");
+                    of_op(
+                        "Conv2D",
+                        Some(Layout { rank: 4, contracted: 3, transposed: false, slides_by_one }),
+                        attrs,
+                    )
                 } else {
                     of_op("DepthwiseConv2dNative", None, attrs)
                 }

@@ -27,7 +27,8 @@ fn padded(part: &Part, node: &Node) -> Option<(crate::Output, Vec<i64>)> {
     let pad = part.made_by(*node.inputs.first()?, "Pad").filter(|pad| pad.controls.is_empty())?;
     let [image, amounts] = pad.inputs[..] else { return None };
     let amounts = part.constant(amounts).filter(|t| t.shape() == [4, 2])?.to_i64_vec().ok()?;
-    let spatial = amounts.iter().all(|n| *n >= 0) && amounts.iter().take(2).chain(&amounts[6..]).all(|n| *n == 0);
+    let spatial =
+        amounts.iter().all(|n| *n >= 0) && amounts.iter().take(2).chain(&amounts[6..]).all(|n| *n == 0);
     spatial.then_some((image, amounts))
 }
 

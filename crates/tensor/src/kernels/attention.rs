@@ -4,11 +4,11 @@
     reason = "heads are read and written by pointer, with strides; extents are checked before"
 )]
 
-use gemm::Parallelism;
 use super::broadcast::Walk;
 use super::norm::softmax_f32;
 use super::{parallel, team};
 use crate::{Error, Result, Tensor};
+use gemm::Parallelism;
 
 /// Rows of scores that are in cache at once.
 const ROWS: usize = 64;

@@ -3,7 +3,10 @@
 //! A run is a row of kernels with little between them; threads that must be woken for each come too late. These spin for
 //! [`PATIENCE`] after each piece of work. Nobody waits for a thread that is still asleep: whoever brings the work does as
 //! much of it as the others leave.
-#![allow(unsafe_code, reason = "work is lent to other threads until the call returns, which the type system can't say")]
+#![allow(
+    unsafe_code,
+    reason = "work is lent to other threads until the call returns, which the type system can't say"
+)]
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -40,7 +43,12 @@ pub(crate) fn together(count: usize, f: &(dyn Fn(usize, &Barrier) + Sync)) -> bo
         return false;
     }
     let present = AtomicUsize::new(0);
-    let barrier = Barrier { count, waiting: AtomicUsize::new(0), round: AtomicUsize::new(0), broken: AtomicBool::new(false) };
+    let barrier = Barrier {
+        count,
+        waiting: AtomicUsize::new(0),
+        round: AtomicUsize::new(0),
+        broken: AtomicBool::new(false),
+    };
     each(count, &|index| {
         let mut seen = present.fetch_add(1, Ordering::SeqCst) + 1;
         let since = Instant::now();
@@ -225,7 +233,10 @@ impl Team {
         let work = self.work.load(Ordering::SeqCst);
         // SAFETY: the work is there until nobody is inside.
         if let Some(work) = unsafe { work.as_ref() }
-            && work.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seats| seats.checked_sub(1)).is_ok()
+            && work
+                .seats
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seats| seats.checked_sub(1))
+                .is_ok()
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work.take_part()))
         {
             *work.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);

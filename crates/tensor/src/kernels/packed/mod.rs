@@ -10,6 +10,7 @@ mod depthwise;
 mod tile;
 mod vector;
 mod windows;
+mod winograd;
 
 use std::ops::Range;
 
@@ -29,6 +30,8 @@ pub struct Packed {
     shape: Shape,
     panels: Tensor,
     weights: Tensor,
+    /// Whether these are only for windows of three by three that slide by one.
+    windows: bool,
 }
 
 impl std::fmt::Debug for Packed {
@@ -59,28 +62,39 @@ impl Packed {
             return Ok(None);
         }
         let (lanes, _) = vector::lanes();
-        let wide = panel();
         let padded = n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(k));
         let padded =
             padded.ok_or_else(|| Error::too_large("packed weights are larger than memory could be"))?;
         let mut panels = Tensor::zeros(DType::F32, [padded])?;
-        let to = panels.make_mut::<f32>()?;
         let from = weights.elements::<f32>()?;
-        parallel::for_parts(to, wide * k, 1, |start, part| {
-            for (p, panel) in part.chunks_mut(wide * k).enumerate() {
-                let width = panel.len() / k;
-                let first = start / k + p * wide;
-                let count = width.min(n - first);
-                for (i, row) in panel.chunks_exact_mut(width).enumerate() {
-                    if transposed {
-                        row.iter_mut().enumerate().take(count).for_each(|(j, v)| *v = from[(first + j) * k + i]);
-                    } else {
-                        row[..count].copy_from_slice(&from[i * n + first..][..count]);
-                    }
-                }
+        let wide = panel();
+        parallel::for_parts(panels.make_mut::<f32>()?, wide * k, 1, |start, part| {
+            let first = start / k;
+            let n = n - first;
+            match transposed {
+                true => lay_out(part, k, n, |i, j| from[(first + j) * k + i]),
+                false => lay_out(part, k, n, |i, j| from[i * (n + first) + first + j]),
             }
         });
-        Ok(Some(Packed { k, n, shape, panels, weights: weights.clone() }))
+        Ok(Some(Packed { k, n, shape, panels, weights: weights.clone(), windows: false }))
+    }
+
+    /// Lays out the filter of a convolution, `[spatial.., channels, out]`. `slides_by_one` says that its windows are dense and that
+    /// each is next to the one before, for which there is a faster way where they are three by three; the result is then
+    /// good for nothing else. `None` when these aren't weights for the kernels here.
+    ///
+    /// # Errors
+    /// When there isn't memory for it.
+    pub fn filter(weights: &Tensor, slides_by_one: bool) -> Result<Option<Packed>> {
+        let contracted = weights.rank().saturating_sub(1);
+        if slides_by_one
+            && let Some(panels) = winograd::transformed(weights)?
+            && let (&[.., n], shape) = (weights.shape(), Shape::from(weights.shape()))
+        {
+            let k = checked_elements(&shape[..contracted])?;
+            return Ok(Some(Packed { k, n, shape, panels, weights: weights.clone(), windows: true }));
+        }
+        Packed::new(weights, contracted, false)
     }
 
     /// The weights as they were given.
@@ -153,7 +167,7 @@ fn multiply(
     }
     after::check(after, out.len(), n)?;
     let reach = offsets.iter().max().copied().unwrap_or_default() + length + starts(rows - 1);
-    let fits = out.len() == rows * n && offsets.len() * length == k && reach <= xs.len();
+    let fits = !weights.windows && out.len() == rows * n && offsets.len() * length == k && reach <= xs.len();
     if !fits {
         return Err(Error::shape("a product's operands haven't the extents that its shape says"));
     }
@@ -206,10 +220,13 @@ fn multiply(
 pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32], columns: Range<usize>) -> bool {
     let (k, n) = (weights.k, weights.n);
     let rows = xs.len() / k;
-    let Ok(panels) = weights.panels.as_slice::<f32>() else { return false };
+    let Some(panels) = weights.panels.as_slice::<f32>().ok().filter(|_| !weights.windows) else {
+        return false;
+    };
     let wide = panel();
     let whole = |column: usize| column.is_multiple_of(wide) || column == n;
-    let within = columns.start < columns.end && columns.end <= n && whole(columns.start) && whole(columns.end);
+    let within =
+        columns.start < columns.end && columns.end <= n && whole(columns.start) && whole(columns.end);
     if xs.len() != rows * k || Some(out.len()) != rows.checked_mul(n) || !within {
         return false;
     }
@@ -226,7 +243,10 @@ pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32], columns:
     };
     let starts: smallvec::SmallVec<[usize; 192]> = (0..rows).map(|r| r * k).collect();
     let panels = columns.start / wide..columns.end.div_ceil(wide);
-    vector::dispatch(tile::Tile { job: &job, area: Area { rows: Rows { first: 0, starts: &starts }, panels } });
+    vector::dispatch(tile::Tile {
+        job: &job,
+        area: Area { rows: Rows { first: 0, starts: &starts }, panels },
+    });
     true
 }
 
@@ -234,6 +254,18 @@ pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32], columns:
 pub(crate) fn panel() -> usize {
     let (lanes, wide) = vector::lanes();
     lanes * wide
+}
+
+/// Fills the panels of a matrix of `k` rows and `n` columns; those there is no room for are left out.
+fn lay_out(panels: &mut [f32], k: usize, n: usize, element: impl Fn(usize, usize) -> f32) {
+    let wide = panel();
+    for (p, panel) in panels.chunks_mut(wide * k).enumerate() {
+        let width = panel.len() / k;
+        let first = p * wide;
+        for (i, row) in panel.chunks_exact_mut(width).enumerate() {
+            row.iter_mut().enumerate().take(n - first).for_each(|(j, v)| *v = element(i, first + j));
+        }
+    }
 }
 
 /// A tensor to be written over as a whole.

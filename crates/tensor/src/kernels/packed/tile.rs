@@ -163,8 +163,7 @@ impl Block<'_> {
         // each element of them, and the result holds the rows; elements past its columns are masked.
         unsafe {
             let last = self.columns - (REGISTERS - 1) * V::LANES;
-            let at: [usize; ROWS] =
-                std::array::from_fn(|r| (self.first + row + r) * self.n + self.column);
+            let at: [usize; ROWS] = std::array::from_fn(|r| (self.first + row + r) * self.n + self.column);
             let out = at.map(|at| self.out.add(at));
             let mut sums = [[V::zero(); REGISTERS]; ROWS];
             if !self.fresh {

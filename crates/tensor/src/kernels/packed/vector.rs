@@ -22,6 +22,7 @@ pub(super) unsafe trait Vector: Copy {
     /// `self * b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
     unsafe fn mul(self, b: Self) -> Self;
     /// No less than `least` and no more than `most`; what isn't a number stays as it is.
     unsafe fn clamp(self, least: f32, most: f32) -> Self;
@@ -92,6 +93,11 @@ unsafe impl Vector for Plain {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         Plain(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Plain(std::array::from_fn(|i| self.0[i] - b.0[i]))
     }
 
     #[inline(always)]
@@ -185,6 +191,12 @@ pub(super) mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: as the trait says.
+            Eight(unsafe { _mm256_sub_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
         unsafe fn mul(self, b: Self) -> Self {
             // SAFETY: as the trait says.
             Eight(unsafe { _mm256_mul_ps(self.0, b.0) })
@@ -261,6 +273,12 @@ pub(super) mod x86 {
         unsafe fn add(self, b: Self) -> Self {
             // SAFETY: as the trait says.
             Sixteen(unsafe { _mm512_add_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: as the trait says.
+            Sixteen(unsafe { _mm512_sub_ps(self.0, b.0) })
         }
 
         #[inline(always)]

@@ -1,6 +1,6 @@
 //! Convolutions as products of windows, read from the image where it lies.
 
-use super::{After, Packed, multiply};
+use super::{After, Packed, multiply, winograd};
 use crate::kernels::parallel;
 use crate::kernels::window::{Axis, Positions, Slide, axes, output_shape};
 use crate::{Error, Result, Shape, Tensor, checked_elements};
@@ -37,6 +37,13 @@ pub fn conv_after(x: &Tensor, filter: &Packed, slide: &Slide, after: &[After<'_>
     let xs = x.elements::<f32>()?;
     if rows == 0 {
         return multiply(&xs, 0, &|_| 0, &[0], filter.depth(), filter, shape, &[]);
+    }
+    if filter.windows {
+        let plain = |a: &Axis| a.kernel == 3 && a.stride == 1 && a.dilation == 1;
+        return match axes[..] {
+            [y, x_axis] if plain(&y) && plain(&x_axis) => winograd::conv(x, filter, [y, x_axis], after),
+            _ => Err(Error::shape("a filter that was laid out for windows that slide by one")),
+        };
     }
     // Each pixel by itself, in order: a product of rows, whose places need no arithmetic to speak of.
     if axes.iter().all(|a| a.kernel == 1 && a.stride == 1 && a.before == 0 && a.out == a.input) {

@@ -142,7 +142,8 @@ fn units_of(r: &Recurrence<'_>, gates: usize) -> Result<usize> {
     if units.checked_mul(gates) != Some(wide) || r.kernel.shape() != [features, wide] {
         return Err(wrong());
     }
-    if r.packed.is_some_and(|[k, s]| k.shape() != r.kernel.shape() || s.shape() != r.recurrent_kernel.shape()) {
+    if r.packed.is_some_and(|[k, s]| k.shape() != r.kernel.shape() || s.shape() != r.recurrent_kernel.shape())
+    {
         return Err(wrong());
     }
     Ok(units)
@@ -206,7 +207,8 @@ pub(super) fn run<T: Number, C: Cell<T>>(
             let tensor = |values: Vec<T>, shape: &[usize]| Tensor::from_vec(values, shape);
             let states: Result<Vec<_>> = done.states.into_iter().map(|s| tensor(s, &[1, units])).collect();
             let states = states?;
-            let last_output = states.first().cloned().ok_or_else(|| Error::shape("a layer without states"))?;
+            let last_output =
+                states.first().cloned().ok_or_else(|| Error::shape("a layer without states"))?;
             let shape = if r.time_major { [steps, 1, units] } else { [1, steps, units] };
             let outputs = r.return_sequence.then(|| tensor(done.outputs, &shape)).transpose()?;
             return Ok(Sequence { outputs, last_output, states });

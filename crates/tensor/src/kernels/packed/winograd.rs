@@ -1,0 +1,372 @@
+//! Convolutions by windows of three by three that slide by one, with fewer multiplications: Winograd's F(2x2, 3x3), as in Lavin and
+//! Gray, "Fast Algorithms for Convolutional Neural Networks" (2015).
+//!
+//! Four neighbouring results come from a patch of four by four pixels. Patches and filters are transformed so that the sixteen
+//! numbers of each are multiplied apart from each other, which makes sixteen products of matrices, and what these give is
+//! transformed back: sixteen multiplications for what takes thirty-six. Some patches at a time go all the way in a core's
+//! second cache. Sums are of other terms than a plain convolution's, so the last bits differ, and an infinite pixel makes
+//! neighbours that aren't numbers.
+#![allow(
+    unsafe_code,
+    reason = "images and patches are read and written by pointer; places are clipped to the image"
+)]
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::after::{self, After, Line};
+use super::tile::{Area, Job, Out, Rows, Tile};
+use super::vector::{self, Task, Vector};
+use super::{Packed, panel};
+use crate::kernels::window::{Axis, output_shape};
+use crate::kernels::{parallel, team};
+use crate::{DType, Error, Result, Tensor};
+
+/// Pixels along a side of a patch, and numbers in it.
+const SIDE: usize = 4;
+const POINTS: usize = SIDE * SIDE;
+/// Results along a side.
+const STEP: usize = 2;
+/// Channels under which transforming costs more than it saves.
+const LEAST: usize = 16;
+/// Numbers of transformed patches that stay in a core's second cache beside the weights.
+const CACHED: usize = 128 * 1024;
+/// Numbers between the ends and beginnings of what belongs to neighbouring points, lest all fall into the same part of a cache.
+const GAP: usize = 16;
+
+/// The filter `[3, 3, channels, out]` transformed: for each of the sixteen points the panels of a matrix `[channels, out]`. `None`
+/// when it's none of those, or too small for it to pay.
+pub(super) fn transformed(weights: &Tensor) -> Result<Option<Tensor>> {
+    let &[3, 3, channels, n] = weights.shape() else { return Ok(None) };
+    if weights.dtype() != DType::F32 || channels < LEAST || n < LEAST {
+        return Ok(None);
+    }
+    let (lanes, _) = vector::lanes();
+    let too_large = || Error::too_large("transformed weights are larger than memory could be");
+    let size =
+        n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(channels)).ok_or_else(too_large)?;
+    let mut all = Tensor::zeros(DType::F32, [POINTS, size])?;
+    let from = weights.elements::<f32>()?;
+    parallel::for_parts(all.make_mut::<f32>()?, size, 9, |start, part| {
+        for (i, matrix) in part.chunks_exact_mut(size).enumerate() {
+            let point = start / size + i;
+            let (rows, columns) = (FILTER[point / SIDE], FILTER[point % SIDE]);
+            super::lay_out(matrix, channels, n, |channel, column| {
+                let mut sum = 0.0;
+                for (i, row) in rows.iter().enumerate() {
+                    for (j, factor) in columns.iter().enumerate() {
+                        sum += row * factor * from[((i * 3 + j) * channels + channel) * n + column];
+                    }
+                }
+                sum
+            });
+        }
+    });
+    Ok(Some(all))
+}
+
+/// What a filter's three rows, or columns, contribute to each of four.
+const FILTER: [[f32; 3]; SIDE] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+
+/// The convolution of images `[batch, height, width, channels]` with a transformed filter, and what comes after it.
+pub(super) fn conv(
+    x: &Tensor,
+    filter: &Packed,
+    [y, x_axis]: [Axis; 2],
+    after: &[After<'_>],
+) -> Result<Tensor> {
+    let &[batch, _, _, channels] = x.shape() else {
+        return Err(Error::shape("an image has four dimensions"));
+    };
+    let n = filter.n;
+    let xs = x.elements::<f32>()?;
+    let mut result = super::fresh(&output_shape(batch, &[y, x_axis], n))?;
+    let out = result.make_mut::<f32>()?;
+    if out.is_empty() {
+        return Ok(result);
+    }
+    after::check(after, out.len(), n)?;
+    let (down, across) = (y.out.div_ceil(STEP), x_axis.out.div_ceil(STEP));
+    let patches = batch * down * across;
+    let panels = n.div_ceil(panel());
+    let threads = rayon::current_num_threads();
+    let most = (CACHED / channels).clamp(24, 96);
+    let some = patches.div_ceil(threads * 3).next_multiple_of(24).min(most);
+    let blocks = patches.div_ceil(some);
+    // Where there are few patches, threads share the panels, and each transforms the patches for itself.
+    let groups = if blocks >= threads * 2 { 1 } else { (threads * 2).div_ceil(blocks).min(panels) };
+    let per_group = panels.div_ceil(groups);
+    let groups = panels.div_ceil(per_group);
+    let work = Work {
+        xs: &xs,
+        filter: filter.panels.as_slice::<f32>()?,
+        channels,
+        n,
+        y,
+        x: x_axis,
+        down,
+        across,
+        out: Out(out.as_mut_ptr()),
+        after,
+    };
+    let one = |index: usize| {
+        let (block, group) = (index / groups, index % groups);
+        let patches = block * some..(block * some + some).min(patches);
+        let panels = group * per_group..(group * per_group + per_group).min(panels);
+        // What a thread transforms into stays with it, so that a steady run asks for no memory.
+        SCRATCH.with_borrow_mut(|scratch| {
+            let room = work.room(patches.len());
+            if scratch.len() < room {
+                scratch.resize(room, 0.0);
+            }
+            vector::dispatch(Block { work: &work, patches, panels, scratch: &mut scratch[..room] });
+        });
+    };
+    team::each(blocks * groups, &one);
+    Ok(result)
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A convolution as a whole.
+struct Work<'a> {
+    xs: &'a [f32],
+    filter: &'a [f32],
+    channels: usize,
+    n: usize,
+    y: Axis,
+    x: Axis,
+    /// Patches along each side of an image.
+    down: usize,
+    across: usize,
+    out: Out,
+    after: &'a [After<'a>],
+}
+
+impl Work<'_> {
+    /// Numbers of `count` patches at one point, and the gap after them.
+    fn point(&self, count: usize, columns: usize) -> usize {
+        count * columns + GAP
+    }
+
+    /// Numbers that transformed patches and their products take.
+    fn room(&self, count: usize) -> usize {
+        POINTS * (self.point(count, self.channels) + self.point(count, panel()))
+    }
+
+    /// Where a patch is: its image, and its first result's row and column.
+    fn place(&self, patch: usize) -> (usize, usize, usize) {
+        let (rest, across) = (patch / self.across, patch % self.across);
+        (rest / self.down, rest % self.down * STEP, across * STEP)
+    }
+}
+
+/// Some patches, and the results of some panels.
+struct Block<'a, 'w> {
+    work: &'a Work<'w>,
+    patches: Range<usize>,
+    panels: Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+impl Task for Block<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Block { work, patches, panels, scratch } = self;
+        let (count, channels, n) = (patches.len(), work.channels, work.n);
+        let step = work.point(count, channels);
+        let (given, products) = scratch.split_at_mut(POINTS * step);
+        for (i, patch) in patches.clone().enumerate() {
+            // SAFETY: the machine has `V`; the scratch has room for all patches at all points.
+            unsafe { work.transform::<V>(patch, given.as_mut_ptr().add(i * channels), step) };
+        }
+        let wide = V::LANES * V::WIDE;
+        let starts: smallvec::SmallVec<[usize; 96]> = (0..count).map(|i| i * channels).collect();
+        let matrix = n.next_multiple_of(V::LANES) * channels;
+        let mut rest = work.after;
+        let line = Line::of(&mut rest);
+        for panel in panels {
+            let column = panel * wide;
+            let columns = wide.min(n - column);
+            let back = work.point(count, columns);
+            for point in 0..POINTS {
+                let job = Job {
+                    xs: &given[point * step..][..count * channels],
+                    offsets: &[0],
+                    length: channels,
+                    panels: &work.filter[point * matrix + column * channels..],
+                    k: channels,
+                    n: columns,
+                    out: Out(products[point * back..][..count * columns].as_mut_ptr()),
+                    onto: false,
+                    after: &[],
+                };
+                let area = Area { rows: Rows { first: 0, starts: &starts }, panels: 0..1 };
+                // SAFETY: the machine has `V`; rows, panel and products have these extents.
+                unsafe { Tile { job: &job, area }.run::<V>() };
+            }
+            for (i, patch) in patches.clone().enumerate() {
+                let from = &products[i * columns..];
+                // SAFETY: the machine has `V`; the products of this patch are those of `columns` at each point.
+                unsafe { work.back::<V>(patch, from.as_ptr(), back, column..column + columns, &line, rest) };
+            }
+        }
+    }
+}
+
+/// A patch's rows, or columns, transformed.
+#[inline(always)]
+unsafe fn forth<V: Vector>([a, b, c, d]: [V; SIDE]) -> [V; SIDE] {
+    // SAFETY: the caller has `V`.
+    unsafe { [a.sub(c), b.add(c), c.sub(b), b.sub(d)] }
+}
+
+/// Products' rows, or columns, transformed back.
+#[inline(always)]
+unsafe fn back<V: Vector>([a, b, c, d]: [V; SIDE]) -> [V; STEP] {
+    // SAFETY: the caller has `V`.
+    unsafe { [a.add(b).add(c), b.sub(c).sub(d)] }
+}
+
+impl Work<'_> {
+    /// Writes what a patch is at each point, `step` numbers apart; pixels outside of the image are zeros.
+    ///
+    /// # Safety
+    /// The machine has `V`, and there is room for all channels at each point.
+    #[inline(always)]
+    unsafe fn transform<V: Vector>(&self, patch: usize, to: *mut f32, step: usize) {
+        let (image, row, column) = self.place(patch);
+        let (y, x, c) = (self.y, self.x, self.channels);
+        let pixels = self.xs[image * y.input * x.input * c..][..y.input * x.input * c].as_ptr();
+        // Of each pixel, where it is, if it is within the image.
+        let within = |at: usize, axis: Axis| at.checked_sub(axis.before).filter(|at| *at < axis.input);
+        let rows: [Option<usize>; SIDE] = std::array::from_fn(|i| within(row + i, y));
+        let columns: [Option<usize>; SIDE] = std::array::from_fn(|j| within(column + j, x));
+        let places: [[Option<usize>; SIDE]; SIDE] =
+            std::array::from_fn(|i| std::array::from_fn(|j| Some((rows[i]? * x.input + columns[j]?) * c)));
+        let mut channel = 0;
+        while channel < c {
+            let count = V::LANES.min(c - channel);
+            // SAFETY: pixels that there are lie within the image, with `count` channels from this one on.
+            unsafe {
+                let load = |place: Option<usize>| match place {
+                    None => V::zero(),
+                    Some(at) if count == V::LANES => V::load(pixels.add(at + channel)),
+                    Some(at) => V::load_first(pixels.add(at + channel), count),
+                };
+                let mut patch = [[V::zero(); SIDE]; SIDE];
+                for (line, places) in patch.iter_mut().zip(places) {
+                    *line = forth(places.map(load));
+                }
+                for j in 0..SIDE {
+                    let column = forth(std::array::from_fn(|i| patch[i][j]));
+                    for (i, v) in column.into_iter().enumerate() {
+                        let to = to.add((i * SIDE + j) * step + channel);
+                        if count == V::LANES { v.store(to) } else { v.store_first(to, count) }
+                    }
+                }
+            }
+            channel += count;
+        }
+    }
+
+    /// Writes the results of a patch in some columns, from its products at each point, `step` numbers apart.
+    ///
+    /// # Safety
+    /// The machine has `V`, the products of all columns are there, and nobody else writes these results.
+    #[inline(always)]
+    unsafe fn back<V: Vector>(
+        &self,
+        patch: usize,
+        from: *const f32,
+        step: usize,
+        columns: Range<usize>,
+        line: &Line<'_>,
+        rest: &[After<'_>],
+    ) {
+        let (image, row, column) = self.place(patch);
+        let (tall, wide) = (STEP.min(self.y.out - row), STEP.min(self.x.out - column));
+        let first = (image * self.y.out + row) * self.x.out + column;
+        let mut done = 0;
+        while done < columns.len() {
+            let count = V::LANES.min(columns.len() - done);
+            // SAFETY: the products have `count` columns from these on, and the results that are written are within the image.
+            unsafe {
+                let load = |point: usize| {
+                    let from = from.add(point * step + done);
+                    if count == V::LANES { V::load(from) } else { V::load_first(from, count) }
+                };
+                let lines: [[V; STEP]; SIDE] =
+                    std::array::from_fn(|i| back(std::array::from_fn(|j| load(i * SIDE + j))));
+                for j in 0..wide {
+                    let both = back(std::array::from_fn(|i| lines[i][j]));
+                    for (i, v) in both.into_iter().enumerate().take(tall) {
+                        let at = (first + i * self.x.out + j) * self.n + columns.start + done;
+                        let v = line.finish(v, at, columns.start + done, count);
+                        let to = self.out.0.add(at);
+                        if count == V::LANES { v.store(to) } else { v.store_first(to, count) }
+                    }
+                }
+            }
+            done += count;
+        }
+        for i in 0..if rest.is_empty() { 0 } else { tall } {
+            let rows = first + i * self.x.out..first + i * self.x.out + wide;
+            // SAFETY: results that were just written.
+            unsafe { after::apply(rest, self.out.0, self.n, rows, columns.clone()) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::numbers;
+    use super::super::{Packed, conv_after};
+    use super::*;
+    use crate::kernels::activation::Activation;
+    use crate::kernels::window::{Padding, Slide};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn it_is_the_plain_one(
+            batch in 1usize..3, h in 1usize..15, w in 1usize..15, channels in 16usize..80, n in 16usize..150,
+            pads in 0usize..3,
+        ) {
+            let padding = match pads {
+                0 => Padding::Same,
+                1 => Padding::Explicit(vec![[2, 1], [1, 3]]),
+                _ if h < 3 || w < 3 => Padding::Same,
+                _ => Padding::Valid,
+            };
+            let slide = Slide::new([1, 1], padding);
+            let (x, f) = (numbers(&[batch, h, w, channels], 1), numbers(&[3, 3, channels, n], 2));
+            let row = numbers(&[n], 3);
+            let row = row.as_slice::<f32>().expect("f32");
+            let after = [After::AddRow(row), After::Apply(Activation::Relu), After::Apply(Activation::Swish)];
+            for after in [&after[..], &after[..2], &[]] {
+                let pack = |windows: bool| Packed::filter(&f, windows).expect("memory").expect("float32");
+                let want = conv_after(&x, &pack(false), &slide, after).expect("fits");
+                let got = conv_after(&x, &pack(true), &slide, after).expect("fits");
+                prop_assert_eq!(got.shape(), want.shape());
+                // Sums of small integers and their quarters are exact, in whichever order.
+                prop_assert_eq!(got.as_slice::<f32>().expect("f32"), want.as_slice::<f32>().expect("f32"));
+            }
+        }
+    }
+
+    #[test]
+    fn other_windows_are_refused() {
+        let filter = Packed::filter(&numbers(&[3, 3, 16, 16], 1), true).expect("memory").expect("float32");
+        let x = numbers(&[1, 9, 9, 16], 2);
+        assert!(conv_after(&x, &filter, &Slide::new([1, 1], Padding::Same), &[]).is_ok());
+        assert!(conv_after(&x, &filter, &Slide::new([2, 1], Padding::Same), &[]).is_err());
+        let holes = Slide::new([1, 1], Padding::Same).dilated([2, 2]);
+        assert!(conv_after(&x, &filter, &holes, &[]).is_err());
+        assert!(super::super::product_after(&numbers(&[2, 144], 3), &filter, 1, &[]).is_err());
+    }
+}
