@@ -86,8 +86,8 @@ def main() -> None:
         build(work.parent / "peers")
     for threads in arguments.threads:
         print(f"{f'{threads} threads, ms':<24}", end="")
-        names = ["modelark", *arguments.peers]
-        print("".join(f"{name:>14}" for name in names) + f"{'of the best':>14}", flush=True)
+        columns = [*arguments.forms, *arguments.peers]
+        print("".join(f"{name:>14}" for name in columns) + f"{'of the best':>14}", flush=True)
         for row in rows:
             table_row(work, row, arguments, threads)
 
@@ -98,8 +98,8 @@ def table_row(work: Path, row: Row, arguments: argparse.Namespace, threads: int)
     given = folder / f"x{row.batch}.npy"
     np.save(given, example(row))
     engines: dict[str, Engine | None] = {}
-    for name in ["modelark", *arguments.peers]:
-        program = [arguments.program, folder / arguments.form] if name == "modelark" else peer(name, folder)
+    for name in [*arguments.forms, *arguments.peers]:
+        program = [arguments.program, folder / name] if name in arguments.forms else peer(name, folder)
         try:
             engines[name] = Engine([*program, given, folder / f"{name}.npy"], threads)
         except RuntimeError as error:
@@ -116,8 +116,8 @@ def table_row(work: Path, row: Row, arguments: argparse.Namespace, threads: int)
     differ(folder, list(running))
     choose = min if arguments.lowest else statistics.median
     times = {name: choose(engine.turns) * 1000 for name, engine in running.items()}
-    others = [time for name, time in times.items() if name != "modelark"]
-    ratio = f"{times['modelark'] / min(others):>13.2f}x" if others and "modelark" in times else ""
+    ours, others = times.get(arguments.forms[0]), [times[name] for name in arguments.peers if name in times]
+    ratio = f"{ours / min(others):>13.2f}x" if ours and others else ""
     cells = "".join(f"{times[name]:>14.3f}" if name in times else f"{'-':>14}" for name in engines)
     print(f"{row.name:<24}{cells}{ratio}", flush=True)
 
@@ -180,7 +180,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7, help="turns of each engine")
     parser.add_argument("--only", nargs="*", help="rows whose name contains one of these")
-    parser.add_argument("--form", default="saved_model", help="or model.keras or model.h5")
+    forms = ["saved_model", "model.keras", "model.h5"]
+    parser.add_argument("--forms", nargs="+", default=forms[:1], choices=forms, help="what Modelark takes the models from")
     parser.add_argument("--lowest", action="store_true", help="the best turn of each instead of the median, on a busy machine")
     return parser.parse_args()
 

@@ -230,6 +230,7 @@ fn run(a: &NodeAttrs<'_>, outputs: usize, lengths: bool) -> Result<Box<dyn Kerne
                     inputs: &y,
                     kernel: &kernel,
                     recurrent_kernel: &recurrent_kernel,
+                    packed: None,
                     bias: Some(&bias),
                     initial: &initial,
                     mask: mask.as_ref(),

@@ -372,6 +372,21 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_that_slides_by_one_may_be_transformed() {
+        let weights = [numbers(&[3, 3, 16, 20], 2), numbers(&[20], 3)];
+        for (stride, dilation) in [(1, 1), (2, 1), (1, 2)] {
+            let ops = agree(&[numbers(&[2, 7, 9, 16], 1)], &weights, |b, x, w| {
+                let call = b.op("Conv2D").input(x[0]).input(w[0]).attr("padding", "SAME");
+                let call = call.attr("strides", vec![1, stride, stride, 1]);
+                let y = call.attr("dilations", vec![1, dilation, dilation, 1]).one()?;
+                let y = b.bias_add(y, w[1])?;
+                Ok(vec![b.op("Relu").input(y).one()?])
+            });
+            assert_eq!(ops, [FUSED]);
+        }
+    }
+
+    #[test]
     fn what_normalises_a_convolution_goes_into_its_filter() {
         let mut weights = vec![numbers(&[3, 3, 4, 6], 5), numbers(&[6], 2)];
         weights.extend([3, 4, 5].map(|s| numbers(&[6], s)));
