@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use modelark_artifact::{Architecture, Held, Objects, Result};
-
 use serde_json::Value;
 
 use super::{Model, objects::Tree};
@@ -154,7 +153,7 @@ mod tests {
     }
 
     fn architecture() -> Architecture {
-        let layer = |class: &str, config: serde_json::Value| json!({"class_name": class, "config": config});
+        let layer = |class: &str, config: Value| json!({"class_name": class, "config": config});
         let config = json!({"class_name": "Sequential", "config": {"name": "s", "layers": [
             layer("InputLayer", json!({"batch_input_shape": [null, 4], "name": "x"})),
             layer("Strange", json!({"name": "strange", "depth": 3})),

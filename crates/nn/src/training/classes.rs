@@ -281,8 +281,10 @@ impl Optimizer {
             groups
                 .filter(there)
                 .flat_map(|group| match layout {
-                    // The old ones go slot by slot over all weights.
-                    Legacy => group.accumulators.iter().map(|a| vec![*a]).collect(),
+                    // The old ones go slot by slot over all weights, but for Ftrl.
+                    Legacy if self.class_name() != "Ftrl" => {
+                        group.accumulators.iter().map(|a| vec![*a]).collect()
+                    }
                     _ => vec![group.accumulators.to_vec()],
                 })
                 .collect(),
@@ -318,6 +320,8 @@ mod tests {
             [vec!["average"], vec!["momentum", "velocity"], vec!["velocity_hat"]]
         );
         assert_eq!(names(&adam, OptimizerLayout::Legacy), [["m"], ["v"], ["vhat"]]);
+        let ftrl = read(json!("ftrl"));
+        assert_eq!(names(&ftrl, OptimizerLayout::Legacy), [["accumulator", "linear"]]);
         let sgd = read(json!("sgd"));
         assert!(names(&sgd, OptimizerLayout::Keras3).is_empty());
         assert_eq!(names(&sgd, OptimizerLayout::Keras2), [["m"]]);

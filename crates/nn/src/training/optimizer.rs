@@ -198,6 +198,15 @@ impl Optimizer {
         let keras3 = f.dialect() == Dialect::Keras3;
         f.field("name", &mut self.name);
         f.aliased("learning_rate", &["lr"], &mut self.learning_rate);
+        // Keras 3 takes no schedule without a name, but gives one itself.
+        if keras3
+            && !f.is_reading()
+            && let Some(schedule) = self.learning_rate.get_mut("config").and_then(Value::as_object_mut)
+            && schedule.get("name").is_some_and(Value::is_null)
+        {
+            schedule.shift_remove("name");
+            f.field("learning_rate", &mut self.learning_rate);
+        }
         if f.is_reading() || keras3 || !self.legacy {
             f.field("weight_decay", &mut self.weight_decay);
             f.field("clipnorm", &mut self.clipnorm);
@@ -251,6 +260,17 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn schedules_without_a_name_are_written_so() {
+        let config = json!({"initial_learning_rate": 0.5, "decay_steps": 2, "decay_rate": 0.5, "name": null});
+        let schedule = json!({"module": "keras.optimizers.schedules", "class_name": "ExponentialDecay", "config": config});
+        let node = json!({"class_name": "Adam", "config": {"learning_rate": schedule}});
+        let optimizer = Optimizer::read(&node, Dialect::Keras2).unwrap().unwrap();
+        let written = |dialect| optimizer.write(dialect, &mut Report::default());
+        assert_eq!(written(Dialect::Keras3).pointer("/config/learning_rate/config/name"), None);
+        assert_eq!(written(Dialect::Keras2).pointer("/config/learning_rate/config/name"), Some(&Value::Null));
+    }
 
     #[test]
     fn a_config_is_read_and_written_in_each_dialect() {
