@@ -333,7 +333,8 @@ impl Instance {
             Some(entry) if entry.registered.is_some() && !writer.is_keras3() => {
                 (Value::Null, entry.registered)
             }
-            Some(entry) => (json!(entry.module), None),
+            // Keras has these by their names, too, so that a caller can give a class that lies elsewhere in its version.
+            Some(entry) => (json!(entry.module), entry.is_elsewhere().then_some(class.as_str())),
             None => (Value::Null, custom),
         };
         Ok(json!({

@@ -90,9 +90,8 @@ def same_keras(world: World, name: str, extension: str) -> str:
     it = built(world, name)
     source = it.form(".keras" if extension == ".h5" else ".h5")
     path = world.convert(source, world.scratch(f"application-{name}") / f"model{extension}")
-    # An .h5 has no place for where a class is: Keras's own needs this, too.
-    classes = classes_of(world.keras) if extension == ".h5" else None
-    model = world.keras.models.load_model(str(path), custom_objects=classes, compile=False)
+    # An .h5 has no place for where a class is, and Keras 2.15 and tf_keras have some in different ones.
+    model = world.keras.models.load_model(str(path), custom_objects=classes_of(world.keras), compile=False)
     rebuilt(model, world.keras)
     seen = all_close([np.asarray(model(it.x, training=False))], [it.y], **CLOSE)
     return f"{seen}; {same_bits(model.get_weights(), it.model.get_weights())}"
@@ -103,7 +102,9 @@ def other_keras(world: World, name: str) -> str:
     dialect = "keras2" if world.dialect == "keras3" else "keras3"
     path = world.scratch(f"application-{name}") / "other.keras"
     world.convert(it.form(".keras"), path, "--dialect", dialect)
-    model = world.other_keras.models.load_model(str(path), compile=False)
+    model = world.other_keras.models.load_model(
+        str(path), custom_objects=classes_of(world.other_keras), compile=False
+    )
     return all_close([np.asarray(model(it.x, training=False))], [it.y], **CLOSE)
 
 
@@ -115,6 +116,6 @@ def saved_model(world: World, name: str) -> str:
     seen = all_close([tf.saved_model.load(str(path))(tf.constant(it.x)).numpy()], [it.y], **CLOSE)
     if world.environment.keras_major == 3:
         return seen
-    model = world.keras.models.load_model(str(path), compile=False)
+    model = world.keras.models.load_model(str(path), custom_objects=classes_of(world.keras), compile=False)
     rebuilt(model, world.keras)
     return f"{seen}; rebuilt: {all_close([np.asarray(model(it.x, training=False))], [it.y], **CLOSE)}"
