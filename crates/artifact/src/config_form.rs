@@ -145,6 +145,7 @@ fn each_layer(node: &mut Value, wrapped: bool, change: &mut dyn FnMut(&mut Map<S
     if !map.contains_key("class_name") {
         return;
     }
+    let sequential = map.get("class_name").and_then(Value::as_str).is_some_and(|c| c.ends_with("Sequential"));
     change(map);
     let Some(Value::Object(config)) = map.get_mut("config") else { return };
     for key in ["layer", "backward_layer", "cell"] {
@@ -153,7 +154,13 @@ fn each_layer(node: &mut Value, wrapped: bool, change: &mut dyn FnMut(&mut Map<S
         }
     }
     for key in ["layers", "cells"] {
-        if let Some(Value::Array(list)) = config.get_mut(key).filter(|_| wrapped || key == "layers") {
+        if let Some(Value::Array(list)) = config.get_mut(key) {
+            // A layer that holds several wraps them, too; a model's layers are called in it.
+            let is_models =
+                key == "layers" && (sequential || list.iter().any(|l| l.get("inbound_nodes").is_some()));
+            if !wrapped && !is_models {
+                continue;
+            }
             list.iter_mut().for_each(|inner| each_layer(inner, wrapped, change));
         }
     }

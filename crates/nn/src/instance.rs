@@ -662,7 +662,8 @@ impl Instance {
         for (i, &y) in outputs.iter().enumerate() {
             // An output may be an input itself (identities), with what is known of it already.
             if let Some(spec) = outputs_known.get(i) {
-                call.specs.insert(y, spec.clone());
+                let dtype = call.dtype(y);
+                call.specs.insert(y, Spec { dtype, ..spec.clone() });
             }
             call.set_mask(y, masks.get(i).copied().flatten());
         }
