@@ -47,7 +47,11 @@ pub(super) struct Tile<'a> {
 }
 
 /// How many elements ahead of those in use are fetched from memory.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 512;
+
+/// Whole panels that one row goes along at once. It has little to do with each weight: it waits for memory, which gives more
+/// to who reads in several places.
+const ABREAST: usize = 4;
 
 /// Elements of a panel that are read again and again before the next ones: half a core's second cache, or less.
 const BLOCK: usize = 64 * 1024;
@@ -71,7 +75,8 @@ impl Task for Tile<'_> {
             let mut at = 0;
             while at < job.length {
                 let length = part.min(job.length - at);
-                for panel in area.panels.clone() {
+                let mut panel = area.panels.start;
+                while panel < area.panels.end {
                     let column = panel * wide;
                     let columns = wide.min(job.n - column);
                     let registers = columns.div_ceil(V::LANES);
@@ -90,9 +95,14 @@ impl Task for Tile<'_> {
                         fresh: done == 0 && !job.onto,
                         line: (done + length * offsets.len() == job.k).then_some(&line),
                     };
+                    let abreast = area.rows.starts.len() == 1
+                        && panel + ABREAST <= area.panels.end
+                        && column + ABREAST * wide <= job.n;
                     // SAFETY: `multiply` has checked that rows, weights and result have these extents.
                     unsafe {
                         match registers {
+                            4 if V::WIDE >= 4 && abreast => block.row::<V, 4>(job.k * wide),
+                            2 if V::WIDE == 2 && abreast => block.row::<V, 2>(job.k * wide),
                             4 if V::WIDE >= 4 => block.run::<V, 6, 4>(),
                             3 if V::WIDE >= 4 => block.run::<V, 8, 3>(),
                             2 if V::WIDE >= 4 => block.run::<V, 8, 2>(),
@@ -100,6 +110,7 @@ impl Task for Tile<'_> {
                             _ => block.run::<V, 8, 1>(),
                         }
                     }
+                    panel += if abreast { ABREAST } else { 1 };
                 }
                 done += length * offsets.len();
                 at += length;
@@ -186,7 +197,6 @@ impl Block<'_> {
                 xs.iter_mut().for_each(|x| *x = x.add(offset));
                 for i in 0..self.length {
                     if ROWS == 1 {
-                        // One row has little to do with each weight: it waits for memory.
                         (0..REGISTERS).for_each(|j| V::prefetch(weights.wrapping_add(AHEAD + j * V::LANES)));
                     }
                     let w: [V; REGISTERS] = std::array::from_fn(|j| V::load(weights.add(j * V::LANES)));
@@ -199,20 +209,65 @@ impl Block<'_> {
                     weights = weights.add(REGISTERS * V::LANES);
                 }
             }
-            for (r, (sums, out)) in sums.into_iter().zip(out).enumerate() {
-                for (j, mut sum) in sums.into_iter().enumerate() {
-                    let to = out.add(j * V::LANES);
-                    if let Some(line) = self.line {
-                        let count = if j + 1 < REGISTERS { V::LANES } else { last };
-                        sum = line.finish(sum, at[r] + j * V::LANES, self.column + j * V::LANES, count);
-                    }
-                    if j + 1 < REGISTERS || last == V::LANES {
-                        sum.store(to)
-                    } else {
-                        sum.store_first(to, last)
+            for (sums, at) in sums.into_iter().zip(at) {
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let count = if j + 1 < REGISTERS { V::LANES } else { last };
+                    self.put(sum, at + j * V::LANES, self.column + j * V::LANES, count);
+                }
+            }
+        }
+    }
+
+    /// The only row by [`ABREAST`] whole panels, which lie `step` elements apart.
+    #[inline(always)]
+    unsafe fn row<V: Vector, const REGISTERS: usize>(&self, step: usize) {
+        // SAFETY: as for `rows`, of each of the panels.
+        unsafe {
+            let wide = REGISTERS * V::LANES;
+            let at = self.first * self.n + self.column;
+            let mut sums = [[V::zero(); REGISTERS]; ABREAST];
+            if !self.fresh {
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        *sum = V::load(self.out.add(at + p * wide + j * V::LANES));
                     }
                 }
             }
+            let start = self.xs.as_ptr().add(self.starts[0] + self.at);
+            let mut weights = self.weights.as_ptr();
+            for &offset in self.offsets {
+                let xs = start.add(offset);
+                for i in 0..self.length {
+                    let x = V::splat(*xs.add(i));
+                    for (p, sums) in sums.iter_mut().enumerate() {
+                        let weights = weights.add(p * step);
+                        for (j, sum) in sums.iter_mut().enumerate() {
+                            V::prefetch(weights.wrapping_add(AHEAD + j * V::LANES));
+                            *sum = x.mul_add(V::load(weights.add(j * V::LANES)), *sum);
+                        }
+                    }
+                    weights = weights.add(wide);
+                }
+            }
+            for (p, sums) in sums.into_iter().enumerate() {
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let skip = p * wide + j * V::LANES;
+                    self.put(sum, at + skip, self.column + skip, V::LANES);
+                }
+            }
+        }
+    }
+
+    /// Writes `count` elements of the result from `at` on, after what is done to them first.
+    #[inline(always)]
+    unsafe fn put<V: Vector>(&self, mut sum: V, at: usize, column: usize, count: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if let Some(line) = self.line {
+                sum = line.finish(sum, at, column, count);
+            }
+            let to = self.out.add(at);
+            if count == V::LANES { sum.store(to) } else { sum.store_first(to, count) }
         }
     }
 }
