@@ -114,7 +114,7 @@ impl Plan {
     /// Compiles what `request` asks for.
     pub(super) fn compile(request: &Request<'_>) -> Result<Plan> {
         let order = frames::order(request)?;
-        let mut draft = Draft::new(request)?;
+        let mut draft = Draft::new(request, order.len())?;
         draft.conditional = order.iter().any(|unit| match unit {
             Unit::Node(index) => Kind::of(&request.graph.nodes[*index].op) != Kind::Plain,
             Unit::Loop(_) => true,
@@ -224,13 +224,14 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(request: &Request<'a>) -> Result<Self> {
+    /// For about so many nodes.
+    fn new(request: &Request<'a>, nodes: usize) -> Result<Self> {
         let mut draft = Draft {
             request: *request,
             constants: Vec::new(),
-            steps: Vec::new(),
+            steps: Vec::with_capacity(nodes),
             made: 0,
-            values: HashMap::new(),
+            values: HashMap::with_capacity(nodes + request.feeds.len()),
             references: HashSet::new(),
             inputs: Vec::new(),
             conditional: false,
@@ -432,8 +433,8 @@ impl<'a> Draft<'a> {
         for i in 0..count {
             self.define(Output::new(index, i), Val::Made(first + i));
         }
-        self.step_of.insert(index, self.steps.len() as u32);
         let controls = if self.conditional {
+            self.step_of.insert(index, self.steps.len() as u32);
             node.controls.iter().filter_map(|c| self.step_of.get(c).copied()).collect()
         } else {
             Vec::new()

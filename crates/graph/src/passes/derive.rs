@@ -1,5 +1,7 @@
 //! What depends on variables alone: computed once for each of their values, not in each run.
 
+use std::rc::Rc;
+
 use foldhash::{HashSet, HashSetExt};
 
 use super::part::Part;
@@ -52,9 +54,13 @@ pub(super) fn is_weight(op: &str) -> bool {
 }
 
 /// For each node, whether all it gives derives from variables and constants.
-pub(super) fn derived(part: &Part) -> Vec<bool> {
+pub(super) fn derived(part: &Part) -> Rc<Vec<bool>> {
+    part.know(|known| &mut known.derived, || mark(part))
+}
+
+fn mark(part: &Part) -> Vec<bool> {
     let mut derived = vec![false; part.graph.nodes.len()];
-    for index in part.ordered() {
+    for &index in part.ordered().iter() {
         let node = &part.graph.nodes[index];
         derived[index] = node.controls.is_empty()
             && match node.op.as_str() {
@@ -91,7 +97,7 @@ pub(super) fn find(part: &Part) -> Found {
     // Constants are the plan's to fold, but what isn't a tensor can't be folded.
     let mut varies = vec![false; derived.len()];
     let order = part.ordered();
-    for &index in &order {
+    for &index in order.iter() {
         let node = &part.graph.nodes[index];
         varies[index] = derived[index]
             && (matches!(node.op.as_str(), "ReadVariableOp" | super::fuse::PACK)
@@ -100,7 +106,7 @@ pub(super) fn find(part: &Part) -> Found {
     let mut frontier = Vec::new();
     let mut met = HashSet::new();
     let readers = order.iter().filter(|&&i| !derived[i]).flat_map(|&i| &part.graph.nodes[i].inputs);
-    for output in readers.chain(&part.fetches) {
+    for output in readers.chain(part.fetches.iter()) {
         if !part.is_fed(*output) && varies.get(output.node) == Some(&true) && met.insert(*output) {
             frontier.push(*output);
         }

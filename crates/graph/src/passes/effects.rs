@@ -21,7 +21,7 @@ pub(super) fn run(part: &mut Part, library: &Library) -> bool {
     let needed = part.needed();
     let mut effects = Effects { library, known: HashMap::new(), bodies: HashMap::new() };
     let mut seen: HashMap<usize, u64> = HashMap::new();
-    for &index in &needed {
+    for &index in needed.iter() {
         match effects.of(&part.graph.nodes[index]) {
             Effect::Writes => return true,
             Effect::Seen => {
@@ -32,8 +32,14 @@ pub(super) fn run(part: &mut Part, library: &Library) -> bool {
         }
     }
     if seen.is_empty() {
-        needed.iter().for_each(|&i| part.graph.nodes[i].controls.clear());
-        part.targets.clear();
+        for &index in needed.iter() {
+            if !part.graph.nodes[index].controls.is_empty() {
+                part.graph.nodes[index].controls.clear();
+            }
+        }
+        if !part.targets.is_empty() {
+            part.targets.clear();
+        }
         return false;
     }
     if seen.len() > 64 {
@@ -41,7 +47,7 @@ pub(super) fn run(part: &mut Part, library: &Library) -> bool {
     }
     // A node waits for no more than the effects that its control edges reached.
     let mut reached: Vec<u64> = vec![0; part.graph.nodes.len()];
-    for index in part.ordered() {
+    for &index in part.ordered().iter() {
         let before = part.dependencies(index).fold(0, |all, n| all | reached[n]);
         let by_controls = part.graph.nodes[index].controls.iter().fold(0, |all, n| all | reached[*n]);
         let controls = seen.iter().filter(|(_, bit)| by_controls & **bit != 0).map(|(n, _)| *n);
@@ -51,7 +57,7 @@ pub(super) fn run(part: &mut Part, library: &Library) -> bool {
         reached[index] = before | seen.get(&index).copied().unwrap_or(0);
     }
     let all = part.targets.iter().fold(0, |all, n| all | reached.get(*n).copied().unwrap_or(0));
-    part.targets = seen.iter().filter(|(_, bit)| all & **bit != 0).map(|(n, _)| *n).collect();
+    *part.targets = seen.iter().filter(|(_, bit)| all & **bit != 0).map(|(n, _)| *n).collect();
     part.targets.sort_unstable();
     false
 }

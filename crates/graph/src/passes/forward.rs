@@ -5,11 +5,19 @@ use crate::{Output, ops};
 
 pub(super) fn run(part: &mut Part) {
     // In order, so that an identity's own input is never another's output any more.
-    for index in part.ordered() {
-        let inputs: Vec<Output> = part.graph.nodes[index].inputs.iter().map(|i| source(part, *i)).collect();
-        part.graph.nodes[index].inputs = inputs;
+    for &index in part.ordered().iter() {
+        for place in 0..part.graph.nodes[index].inputs.len() {
+            let input = part.graph.nodes[index].inputs[place];
+            let from = source(part, input);
+            if from != input {
+                part.graph.nodes[index].inputs[place] = from;
+            }
+        }
     }
-    part.fetches = part.fetches.iter().map(|f| source(part, *f)).collect();
+    let fetches: Vec<Output> = part.fetches.iter().map(|f| source(part, *f)).collect();
+    if fetches != *part.fetches {
+        *part.fetches = fetches;
+    }
 }
 
 /// What a value is before identities pass it on.

@@ -15,7 +15,7 @@ pub(super) fn run(part: &mut Part) {
     let derived = derive::derived(part);
     let readers = Readers::of(part);
     let mut taken = vec![false; part.graph.nodes.len()];
-    for index in part.ordered() {
+    for &index in part.ordered().iter() {
         if taken.get(index) != Some(&false) {
             continue;
         }
@@ -218,14 +218,18 @@ fn replace(part: &mut Part, node: Node, product: Product, chain: Chain) {
 
 /// Batch normalisation in inference becomes a factor and a summand for each channel.
 fn batch_norms(part: &mut Part) {
+    let norms = |&index: &usize| {
+        let node = &part.graph.nodes[index];
+        node.op.starts_with("FusedBatchNorm") && !node.op.contains("Grad") && is_single(node)
+    };
+    let found: Vec<usize> = part.needed().iter().copied().filter(norms).collect();
+    if found.is_empty() {
+        return;
+    }
     let derived = derive::derived(part);
     let readers = Readers::of(part);
-    for index in part.needed() {
-        let node = &part.graph.nodes[index];
-        if !node.op.starts_with("FusedBatchNorm") || node.op.contains("Grad") || !is_single(node) {
-            continue;
-        }
-        let node = node.clone();
+    for index in found {
+        let node = part.graph.nodes[index].clone();
         let attr = |name: &str| part.attr(&node, name);
         let fits = attr("is_training").and_then(Attr::as_bool) == Some(false)
             && attr("data_format").and_then(Attr::as_str) == Some("NHWC");

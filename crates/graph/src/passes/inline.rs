@@ -21,7 +21,7 @@ struct Frame {
 pub(super) fn run(part: &mut Part, library: &Library) {
     let mut frames: Vec<Frame> = Vec::new();
     let mut within: HashMap<usize, usize> = HashMap::new();
-    let mut waiting = part.needed();
+    let mut waiting = part.needed().to_vec();
     // Names such as a variable's come from a node's own name where nothing else is given: those stay at home.
     let mut fits: HashMap<String, bool> = HashMap::new();
     let fed: HashSet<usize> = part.feeds.iter().map(|f| f.node).collect();

@@ -17,7 +17,7 @@ use crate::{Attr, Builder, FuncRef, Library, Node, Output, Result, Sym};
 pub(super) const LOOP: &str = "ModelarkLoop";
 
 pub(super) fn run(part: &mut Part, library: &Library) {
-    for index in part.needed() {
+    for &index in part.needed().iter() {
         let node = &part.graph.nodes[index];
         if !matches!(node.op.as_str(), "While" | "StatelessWhile") || !node.controls.is_empty() {
             continue;

@@ -21,6 +21,7 @@ mod part;
 mod pattern;
 mod recognise;
 mod recurrent;
+mod tracked;
 
 use crate::engine::plan::Request;
 use crate::{Attrs, Graph, Library, Output};
@@ -64,7 +65,7 @@ pub fn inline_calls(graph: &Graph, library: &Library, feeds: &[Output], fetches:
     match Part::of(&request) {
         Some(mut part) => {
             inline::run(&mut part, library);
-            part.graph
+            part.graph.into_inner()
         }
         None => graph.clone(),
     }

@@ -4,7 +4,7 @@ use super::part::Part;
 use crate::{Attr, Node};
 
 pub(super) fn run(part: &mut Part) {
-    for index in part.needed() {
+    for &index in part.needed().iter() {
         let node = &part.graph.nodes[index];
         if !["Conv2D", "DepthwiseConv2dNative"].contains(&node.op.as_str()) {
             continue;

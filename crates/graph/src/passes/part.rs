@@ -1,64 +1,113 @@
 //! The part of a graph that is rewritten, and questions that passes ask about it.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use foldhash::HashSet;
 use smallvec::SmallVec;
 
+use super::tracked::Tracked;
 use crate::engine::plan::{self, Kind, Request};
 use crate::tensor::{DType, Tensor};
 use crate::{Attr, Attrs, Graph, Node, Output, ops};
 
 /// A graph with what is fed, fetched and run of it. Nodes that nothing needs any more stay until it is planned.
 pub(crate) struct Part {
-    pub(crate) graph: Graph,
+    pub(crate) graph: Tracked<Graph>,
     pub(crate) feeds: Vec<Output>,
-    pub(crate) fetches: Vec<Output>,
-    pub(crate) targets: Vec<usize>,
+    pub(crate) fetches: Tracked<Vec<Output>>,
+    pub(crate) targets: Tracked<Vec<usize>>,
     fed: HashSet<Output>,
     /// For each node that was there at first, whether an output of it is fed: what most questions end at.
     fed_nodes: Vec<bool>,
+    known: RefCell<Known>,
+}
+
+/// What was found out about a part as long as it doesn't change, so that passes that find nothing to do share it.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The changes after which it was found.
+    at: [u64; 3],
+    needed: Option<Rc<Vec<usize>>>,
+    ordered: Option<Rc<Vec<usize>>>,
+    readers: Option<Rc<Readers>>,
+    /// See [`super::derive::derived`].
+    pub(super) derived: Option<Rc<Vec<bool>>>,
 }
 
 impl Part {
     /// A copy of what `request` asks for, its attributes filled in; `None` where passes don't go.
     pub(super) fn of(request: &Request<'_>) -> Option<Part> {
         let mut part = Part {
-            graph: request.graph.clone(),
+            graph: request.graph.clone().into(),
             feeds: request.feeds.to_vec(),
-            fetches: request.fetches.to_vec(),
-            targets: request.targets.to_vec(),
+            fetches: request.fetches.to_vec().into(),
+            targets: request.targets.to_vec().into(),
             fed: request.feeds.iter().copied().collect(),
             fed_nodes: vec![false; request.graph.nodes.len()],
+            known: RefCell::default(),
         };
         for feed in request.feeds {
             *part.fed_nodes.get_mut(feed.node)? = true;
         }
-        for index in part.needed() {
-            let node = &mut part.graph.nodes[index];
+        for &index in part.needed().iter() {
+            let node = &part.graph.nodes[index];
             if is_conditional(&node.op) {
                 return None;
             }
             if plan::has_placeholder(&node.attrs) {
-                *node = plan::instantiate(node, request.attrs).ok()?;
+                let node = plan::instantiate(node, request.attrs).ok()?;
+                part.graph.nodes[index] = node;
             }
         }
         Some(part)
     }
 
-    /// The nodes that run, by index; none when the graph isn't well formed.
-    pub(super) fn needed(&self) -> Vec<usize> {
-        let request = Request {
-            graph: &self.graph,
-            library: &crate::Library::new(),
-            feeds: &self.feeds,
-            fetches: &self.fetches,
-            targets: &self.targets,
-            attrs: &Attrs::new(),
+    /// What `found` keeps, or what `find` finds if that isn't known of the part as it is.
+    pub(super) fn know<T>(
+        &self,
+        found: fn(&mut Known) -> &mut Option<Rc<T>>,
+        find: impl FnOnce() -> T,
+    ) -> Rc<T> {
+        let at = [self.graph.changes(), self.fetches.changes(), self.targets.changes()];
+        let kept = {
+            let known = &mut *self.known.borrow_mut();
+            if known.at != at {
+                *known = Known { at, ..Known::default() };
+            }
+            found(known).clone()
         };
-        plan::needed(&request).unwrap_or_default()
+        kept.unwrap_or_else(|| {
+            let new = Rc::new(find());
+            *found(&mut self.known.borrow_mut()) = Some(new.clone());
+            new
+        })
+    }
+
+    /// The nodes that run, by index; none when the graph isn't well formed.
+    pub(super) fn needed(&self) -> Rc<Vec<usize>> {
+        self.know(
+            |known| &mut known.needed,
+            || {
+                let request = Request {
+                    graph: &self.graph,
+                    library: &crate::Library::new(),
+                    feeds: &self.feeds,
+                    fetches: &self.fetches,
+                    targets: &self.targets,
+                    attrs: &Attrs::new(),
+                };
+                plan::needed(&request).unwrap_or_default()
+            },
+        )
     }
 
     /// The nodes that run, each after what it depends on; none when there is a cycle.
-    pub(super) fn ordered(&self) -> Vec<usize> {
+    pub(super) fn ordered(&self) -> Rc<Vec<usize>> {
+        self.know(|known| &mut known.ordered, || self.sorted())
+    }
+
+    fn sorted(&self) -> Vec<usize> {
         #[derive(Clone, Copy, PartialEq)]
         enum Mark {
             New,
@@ -70,7 +119,7 @@ impl Part {
         needed.iter().for_each(|&i| marks[i] = Mark::New);
         let mut order = Vec::with_capacity(needed.len());
         let mut waiting = Vec::new();
-        for root in needed {
+        for &root in needed.iter() {
             waiting.push(root);
             while let Some(&index) = waiting.last() {
                 if marks[index] != Mark::New {
@@ -155,7 +204,11 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn of(part: &Part) -> Readers {
+    pub(super) fn of(part: &Part) -> Rc<Readers> {
+        part.know(|known| &mut known.readers, || Readers::new(part))
+    }
+
+    fn new(part: &Part) -> Readers {
         let count = part.graph.nodes.len();
         let mut of: Vec<SmallVec<[(usize, usize); 2]>> = vec![SmallVec::new(); count];
         let mut held = vec![false; count];
@@ -165,7 +218,7 @@ impl Readers {
             }
         };
         part.targets.iter().for_each(|&n| hold(&mut held, n));
-        for index in part.needed() {
+        for &index in part.needed().iter() {
             let node = &part.graph.nodes[index];
             for input in &node.inputs {
                 if let Some(readers) = of.get_mut(input.node) {
@@ -206,5 +259,42 @@ impl Readers {
             && !self.fetched.contains(&output)
             && !self.is_held(output.node)
             && self.read(output).all(|n| nodes.contains(&n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Builder, Library};
+
+    #[test]
+    fn what_is_known_is_found_anew_after_a_change() {
+        let mut b = Builder::new("f");
+        let x = b.arg("x", DType::F32).expect("arg");
+        let first = b.op("Neg").input(x).one().expect("node");
+        let second = b.op("Abs").input(first).one().expect("node");
+        let (f, _) = b.finish(&[("y", second)]).expect("function");
+        let (library, attrs) = (Library::new(), Attrs::new());
+        let (feeds, fetches) = ([Output::new(0, 0)], [f.results[0].output]);
+        let graph = &f.graph;
+        let request = Request {
+            graph,
+            library: &library,
+            feeds: &feeds,
+            fetches: &fetches,
+            targets: &[],
+            attrs: &attrs,
+        };
+        let mut part = Part::of(&request).expect("part");
+        assert_eq!((&part.ordered()[..], &part.needed()[..]), (&[1, 2][..], &[1, 2][..]));
+        assert!(Rc::ptr_eq(&part.ordered(), &part.ordered()), "what doesn't change is found once");
+        assert_eq!(Readers::of(&part).only(&part, Output::new(1, 0)), Some(2));
+        part.graph.nodes[2].inputs[0] = Output::new(0, 0);
+        assert_eq!(part.ordered()[..], [2]);
+        assert!(Readers::of(&part).nobody(&part, Output::new(1, 0)));
+        part.fetches[0] = Output::new(1, 0);
+        assert_eq!(part.ordered()[..], [1]);
+        part.targets.push(2);
+        assert_eq!(part.ordered()[..], [1, 2]);
     }
 }

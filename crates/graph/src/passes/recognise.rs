@@ -52,7 +52,7 @@ pub(super) fn run(part: &mut Part) {
     let readers = Readers::of(part);
     let mut taken = vec![false; part.graph.nodes.len()];
     // From the end, so that what a greater match takes up isn't matched by itself before.
-    for index in part.ordered().into_iter().rev() {
+    for &index in part.ordered().iter().rev() {
         let node = &part.graph.nodes[index];
         let op = if node.op == "Add" { "AddV2" } else { node.op.as_str() };
         let Some(rules) = BY_OP.get(op).filter(|_| !taken[index] && is_single(node)) else { continue };

@@ -5,9 +5,13 @@ use super::{derive, fuse, loops};
 use crate::{Attr, Node};
 
 pub(super) fn run(part: &mut Part) {
+    let layers = |&index: &usize| Some((index, weights(&part.graph.nodes[index])?));
+    let found: Vec<(usize, usize)> = part.needed().iter().filter_map(layers).collect();
+    if found.is_empty() {
+        return;
+    }
     let derived = derive::derived(part);
-    for index in part.needed() {
-        let Some(first) = weights(&part.graph.nodes[index]) else { continue };
+    for (index, first) in found {
         for place in [first, first + 1] {
             let node = &part.graph.nodes[index];
             let Some(&weights) = node.inputs.get(place) else { continue };
