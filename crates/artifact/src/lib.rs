@@ -31,7 +31,7 @@ pub use json::{json_text, number, number_value, parse_json};
 pub use limits::Limits;
 pub use modelark_graph as graph;
 pub use modelark_tensor as tensor;
-pub use objects::{FunctionObject, Kind, Layer, Object, ObjectId, Objects, Role};
+pub use objects::{FunctionObject, Kind, Layer, Object, ObjectId, Objects, Restored, Role};
 pub use session::{Session, Signature, TensorInfo};
 pub use target::{STAGING_PREFIX, Target};
 pub use training::{OptimizerLayout, OptimizerState, OptimizerVariable, Slot, Training};

@@ -92,7 +92,18 @@ pub enum Kind {
     Resource {
         /// Where TensorFlow would place it.
         device: String,
+        /// What a checkpoint holds of it.
+        restored: Option<Restored>,
     },
+}
+
+/// What a checkpoint holds of a resource, such as a table that changes, and the function that puts it there.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The concrete function that takes the tensors.
+    pub function: String,
+    /// The tensors, as variables that no object holds.
+    pub tensors: Vec<ObjectId>,
 }
 
 impl Kind {

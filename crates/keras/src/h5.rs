@@ -385,7 +385,13 @@ fn bind_listed(model: &mut Objects, read: &Artifact) -> Result<Report> {
         } else {
             format!("layer {:?} ({name:?} in the file)", layer.name)
         };
-        pairs.extend(pair(read, &owner, &layer.weights, paths)?);
+        let found = pair(read, &owner, &layer.weights, paths)?;
+        // A layer that was quantized where it was lists its weights otherwise than one that is made so.
+        let named = if found.iter().all(|p| fits(model, p)) { None } else { by_names(&layer.weights, paths) };
+        pairs.extend(match named {
+            Some(paths) => pair(read, &owner, &layer.weights, &paths)?,
+            None => found,
+        });
     }
     // Keras before 2.6 stored no weights of the model itself.
     if !own.is_empty() || wanted_own.is_empty() {
@@ -481,6 +487,21 @@ fn pair<'a>(
         Ok(Pair { weight: *weight, owner: owner.to_owned(), value, path: path.clone() })
     });
     found.collect()
+}
+
+/// The paths in the order of weights of the same names, where each name is one weight's and one path's.
+fn by_names(weights: &[(String, ObjectId)], paths: &[String]) -> Option<Vec<String>> {
+    fn last(path: &str) -> &str {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        name.split(':').next().unwrap_or(name)
+    }
+    let of = |(name, _): &(String, ObjectId)| {
+        let mut found = paths.iter().filter(|p| last(p) == last(name));
+        found.next().filter(|_| found.next().is_none()).cloned()
+    };
+    let found = weights.iter().map(of).collect::<Option<Vec<_>>>()?;
+    let each: std::collections::HashSet<&String> = found.iter().collect();
+    (each.len() == paths.len()).then_some(found)
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl LegacyWalk<'_> {
                 _ => scope.push(layer.name.clone()),
             }
         }
-        for variable in own_variables(self.objects, id) {
+        for variable in scales_first(self.objects, own_variables(self.objects, id)) {
             if let Some(v) = self.objects.variable(variable).filter(|_| self.seen.insert(variable)) {
                 let mut path = scope.clone();
                 path.push(v.name.clone());
@@ -83,6 +83,20 @@ impl LegacyWalk<'_> {
             self.layer(child, &attribute, &scope);
         }
     }
+}
+
+/// What Keras 3 makes before a layer's kernel where floats are rounded to eight bits; archives list it behind.
+fn scales_first(objects: &Objects, mut variables: Vec<ObjectId>) -> Vec<ObjectId> {
+    const SCALED: [&str; 3] = ["inputs", "kernel", "outputs_grad"];
+    let name = |id: &ObjectId| objects.variable(*id).map_or("", |v| v.name.as_str());
+    let scales = |name: &str| {
+        let scaled = name.strip_suffix("_scale").or_else(|| name.strip_suffix("_amax_history"));
+        scaled.is_some_and(|scaled| SCALED.contains(&scaled))
+    };
+    if variables.iter().any(|id| name(id) == "inputs_amax_history") {
+        variables.sort_by_key(|id| !scales(name(id)));
+    }
+    variables
 }
 
 /// Trainable weights before the others, otherwise as they were.

@@ -29,6 +29,7 @@ mod model;
 mod open;
 mod runtime;
 mod values;
+mod words;
 
 pub use argument::{Argument, describe};
 pub use callable::Callable;

@@ -13,7 +13,7 @@ use modelark_tensor::Tensor;
 
 use crate::convert::{assemble, write};
 use crate::runtime::Runtime;
-use crate::{Argument, Callable, Endpoint, Inputs, Open, Outputs, Registry, formats};
+use crate::{Argument, Callable, Endpoint, Inputs, Open, Outputs, Registry, formats, words};
 
 /// A model that was loaded or built: it runs, its variables can be read and changed, and it can be saved in any format.
 ///
@@ -469,8 +469,9 @@ impl Load {
     }
 
     fn bound(&self, artifact: Artifact, format: &'static dyn Format, stand_ins: bool) -> Result<nn::Model> {
-        let architecture =
+        let mut architecture =
             artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
+        words::complete(&mut architecture, &artifact, self.open.bounds())?;
         let registry = self.registry.clone().unwrap_or_default();
         let other = match &self.weights {
             Some(path) => {

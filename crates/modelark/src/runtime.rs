@@ -107,11 +107,33 @@ impl Runtime {
             }
         }
         for id in tables {
-            if let Err(e) = self.call_member(objects, id, "_initialize") {
+            let filled = self.call_member(objects, id, "_initialize");
+            if let Err(e) = filled.and_then(|_| self.restore(objects, id)) {
                 self.failed.entry(id).or_insert_with(|| (e.kind(), e.to_string()));
             }
         }
         Ok(())
+    }
+
+    /// Puts into a resource what the checkpoint holds of it.
+    fn restore(&self, objects: &Objects, id: ObjectId) -> Result<()> {
+        let Some(Kind::Resource { restored: Some(restored), .. }) = objects.get(id).map(|o| &o.kind) else {
+            return Ok(());
+        };
+        let tensors = restored.tensors.iter().filter_map(|id| objects.variable(*id));
+        let mut args: Values = tensors.map(|v| Ok(v.load()?.into())).collect::<Result<_>>()?;
+        args.extend(self.captures(&restored.function).map_err(|(kind, why)| Error::new(kind, why))?);
+        let executable = self.program.function(&restored.function).map_err(run_error)?;
+        executable.run(&self.resources, args).map(drop).map_err(run_error)
+    }
+
+    /// The keys and the values of the table that an object is; none for what is no table.
+    pub(crate) fn table(&self, id: ObjectId) -> Result<Option<(Tensor, Tensor)>> {
+        if let Some((kind, why)) = self.failed.get(&id) {
+            return Err(Error::new(*kind, why.clone()));
+        }
+        let Some(handle) = self.captured.get(&id) else { return Ok(None) };
+        modelark_graph::ops::table_entries(handle).map(Some).map_err(run_error)
     }
 
     /// Calls a method without arguments of an object, if it has it.

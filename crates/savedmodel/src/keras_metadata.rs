@@ -230,7 +230,7 @@ pub(crate) fn metadata(artifact: &Artifact, plan: &Plan) -> SavedMetadata {
 
 fn root_entry(artifact: &Artifact, layer: &Layer) -> Value {
     let architecture = artifact.architecture.as_ref();
-    let model = architecture.map_or(Value::Null, |a| a.config.clone());
+    let model = architecture.map_or(Value::Null, |a| with_tuples(a.config.clone()));
     let config = model.get("config").cloned().unwrap_or_else(|| own_config(layer));
     let version = architecture.and_then(|a| a.keras_version.clone()).filter(|v| v.starts_with("2."));
     let mut entry = json!({
@@ -280,7 +280,23 @@ fn training_config(compile: Value, layout: Option<OptimizerLayout>) -> Value {
 }
 
 fn own_config(layer: &Layer) -> Value {
-    serde_json::from_str(&layer.config).unwrap_or_else(|_| json!({ "name": layer.name }))
+    let config = serde_json::from_str(&layer.config).unwrap_or_else(|_| json!({ "name": layer.name }));
+    with_tuples(config)
+}
+
+/// A config with tuples for what Keras takes as a tuple and not as a list.
+fn with_tuples(config: Value) -> Value {
+    match config {
+        Value::Array(items) => items.into_iter().map(with_tuples).collect(),
+        Value::Object(map) => {
+            let entry = |(key, value): (String, Value)| {
+                let value = if key == "ngrams" { tuple(&value) } else { with_tuples(value) };
+                (key, value)
+            };
+            Value::Object(map.into_iter().map(entry).collect())
+        }
+        other => other,
+    }
 }
 
 /// How many functions an object's call chooses from.

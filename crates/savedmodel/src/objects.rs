@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use modelark_artifact::{
-    ConcreteFunction, Error, FunctionObject, Kind, Limits, ObjectId, Objects, Result, Structure, Value,
-    Variable,
+    ConcreteFunction, Error, FunctionObject, Kind, Limits, ObjectId, Objects, Restored, Result, Structure,
+    Value, Variable,
     tensor::{PartialShape, Tensor},
 };
 use modelark_checkpoint::{Bundle, NamedSlot, wire};
@@ -48,7 +48,7 @@ pub(crate) fn objects_from_proto(
         return Err(Error::limit(format!("there are {} objects, over the limit", graph.nodes.len())));
     }
     let checkpoint = bundle.map(Bundle::object_graph).transpose()?.flatten();
-    let keys = checkpoint.map(|c| checkpoint_keys(graph, &c)).unwrap_or_default();
+    let keys = checkpoint.as_ref().map(|c| checkpoint_keys(graph, c)).unwrap_or_default();
     let reader = Reader { meta, bundle, missing, keys: &keys, limits };
     let mut objects: Option<Objects> = None;
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -77,8 +77,12 @@ pub(crate) fn objects_from_proto(
         let bound: HashSet<&str> = keys.values().map(String::as_str).collect();
         let rest =
             bundle.keys().filter(|k| *k != modelark_checkpoint::OBJECT_GRAPH_KEY && !bound.contains(k));
+        let mut unbound: HashMap<&str, ObjectId> = HashMap::new();
         for key in rest {
-            objects.push(Kind::Variable(bundle.variable(key)?.trainable(false)));
+            unbound.insert(key, objects.push(Kind::Variable(bundle.variable(key)?.trainable(false))));
+        }
+        if let Some(checkpoint) = &checkpoint {
+            restore_tables(graph, checkpoint, &unbound, &mut objects);
         }
     }
     let concrete = graph
@@ -90,6 +94,40 @@ pub(crate) fn objects_from_proto(
         })
         .collect::<Result<_>>()?;
     Ok((objects, concrete))
+}
+
+/// Says of each table that the checkpoint holds by which function its keys and values go there.
+fn restore_tables(
+    graph: &SavedObjectGraph,
+    checkpoint: &TrackableObjectGraph,
+    tensors: &HashMap<&str, ObjectId>,
+    objects: &mut Objects,
+) {
+    let tables = graph.nodes.iter().enumerate().filter(|(_, n)| !n.saveable_objects.is_empty());
+    let tables: Vec<_> =
+        tables.filter(|(_, n)| matches!(n.kind, Some(saved_object::Kind::Resource(_)))).collect();
+    if tables.is_empty() {
+        return;
+    }
+    let matched = matched(graph, checkpoint);
+    for (id, node) in tables {
+        let there = matched.get(&id).and_then(|there| checkpoint.nodes.get(*there));
+        let found = there.into_iter().flat_map(|n| &n.attributes).find_map(|attribute| {
+            let function = node.saveable_objects.get(&attribute.name)?.restore_function;
+            let name = match &graph.nodes.get(usize::try_from(function).ok()?)?.kind {
+                Some(saved_object::Kind::BareConcreteFunction(f)) => &f.concrete_function_name,
+                Some(saved_object::Kind::Function(f)) => f.concrete_functions.first()?,
+                _ => return None,
+            };
+            let tensor = |part: &str| tensors.get(&*format!("{}-{part}", attribute.checkpoint_key)).copied();
+            Some(Restored { function: name.clone(), tensors: vec![tensor("keys")?, tensor("values")?] })
+        });
+        if let (Some(found), Some(Kind::Resource { restored, .. })) =
+            (found, objects.get_mut(id).map(|o| &mut o.kind))
+        {
+            *restored = Some(found);
+        }
+    }
 }
 
 fn node_id(id: i32, graph: &SavedObjectGraph) -> Result<ObjectId> {
@@ -140,7 +178,9 @@ impl Reader<'_> {
                 allowed_positional: usize::try_from(f.allowed_positional_arguments).unwrap_or(0),
             },
             Some(Saved::Constant(constant)) => Kind::Constant(self.constant(&constant.operation)?),
-            Some(Saved::Resource(resource)) => Kind::Resource { device: resource.device.clone() },
+            Some(Saved::Resource(resource)) => {
+                Kind::Resource { device: resource.device.clone(), restored: None }
+            }
             Some(Saved::Variable(variable)) => Kind::Variable(self.variable(id, variable)?),
         })
     }
@@ -420,7 +460,7 @@ fn kind_to_proto(
                 .ok_or_else(|| Error::invalid(format!("object {id} is a constant without a node")))?,
         }),
         Kind::Asset(index) => Saved::Asset(SavedAsset { asset_file_def_index: number(*index)? }),
-        Kind::Resource { device } => Saved::Resource(SavedResource { device: device.clone() }),
+        Kind::Resource { device, .. } => Saved::Resource(SavedResource { device: device.clone() }),
     })
 }
 

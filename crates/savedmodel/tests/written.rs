@@ -187,7 +187,11 @@ fn tables() -> Artifact {
     let values = objects.add(Objects::ROOT, "values", Kind::Constant(values));
     let mut captures = Vec::new();
     for (i, (from, to)) in [(DType::String, DType::I64), (DType::I64, DType::F32)].into_iter().enumerate() {
-        let table = objects.add(Objects::ROOT, format!("table{i}"), Kind::Resource { device: String::new() });
+        let table = objects.add(
+            Objects::ROOT,
+            format!("table{i}"),
+            Kind::Resource { device: String::new(), restored: None },
+        );
         let mut b = Builder::new(format!("create{i}"));
         let handle = b.op("HashTableV2").attr("key_dtype", from).attr("value_dtype", to);
         let handle = handle.attr("shared_name", format!("table{i}")).one().unwrap();

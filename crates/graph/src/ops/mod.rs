@@ -8,6 +8,7 @@ use std::sync::{LazyLock, OnceLock};
 use foldhash::HashMap;
 
 pub use dtypes::dtypes;
+pub use tables::table_entries;
 
 use crate::engine::Kernel;
 use crate::{Attr, Attrs, Builder, Error, Node, OpSignature, Result, Sym};

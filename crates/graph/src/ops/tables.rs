@@ -172,6 +172,18 @@ impl Table {
     }
 }
 
+/// The keys and the values of a lookup table, in the order in which they came (TensorFlow: `LookupTableExportV2`).
+///
+/// # Errors
+/// When the value is no table, or one that nothing has filled yet.
+pub fn table_entries(handle: &Value) -> Result<(Tensor, Tensor)> {
+    let table = table(handle)?;
+    let (keys, values): (Vec<Item>, Vec<Item>) = table.read(|e| Ok(e.items.iter().cloned().unzip()))?;
+    let shape = |row: &Shape| -> Shape { std::iter::once(keys.len()).chain(row.iter().copied()).collect() };
+    let values = Item::tensor(&values, table.value, &shape(&table.value_shape))?;
+    Ok((Item::tensor(&keys, table.key, &shape(&table.key_shape))?, values))
+}
+
 fn table(handle: &Value) -> Result<Arc<Table>> {
     handle.resource()?.downcast("a table")
 }
@@ -292,11 +304,8 @@ fn size(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 fn export(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [handle] = take(inputs)?;
-        let table = table(&handle)?;
-        let (keys, values): (Vec<Item>, Vec<Item>) = table.read(|e| Ok(e.items.iter().cloned().unzip()))?;
-        let shape = |row: &Shape| -> Shape { std::iter::once(keys.len()).chain(row.iter().copied()).collect() };
-        let values = Item::tensor(&values, table.value, &shape(&table.value_shape))?;
-        many([Item::tensor(&keys, table.key, &shape(&table.key_shape))?, values])
+        let (keys, values) = table_entries(&handle)?;
+        many([keys, values])
     }))
 }
 
@@ -317,9 +326,10 @@ impl Part {
         }
     }
 
-    fn item(self, number: usize, line: &[u8], delimiter: u8, dtype: DType) -> Result<Item> {
+    /// Numbers of lines begin with `offset`.
+    fn item(self, number: usize, offset: i64, line: &[u8], delimiter: u8, dtype: DType) -> Result<Item> {
         let text = match self {
-            Part::Number => return Ok(Item::Int(number as i64)),
+            Part::Number => return Ok(Item::Int(offset.saturating_add(number as i64))),
             Part::Line => line,
             Part::Column(c) => line
                 .split(|b| *b == delimiter)
@@ -358,7 +368,7 @@ fn asset_lines<'a>(context: &'a dyn Context, file: &Tensor) -> Result<(String, i
 fn from_text(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let (key, value) = (Part::of(a.int("key_index")?)?, Part::of(a.int("value_index")?)?);
     let most = a.int("vocab_size")?;
-    let skip = usize::try_from(a.int("offset")?).unwrap_or_default();
+    let offset = a.int("offset")?;
     let delimiter = a.str("delimiter")?.bytes().next().unwrap_or(b'\t');
     Ok(kernel(move |context: &mut dyn Context, inputs| {
         let [handle, file] = take(inputs)?;
@@ -366,10 +376,10 @@ fn from_text(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let file = file.into_tensor()?;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let (name, lines) = asset_lines(context, &file)?;
-        let lines = lines.skip(skip).take(usize::try_from(most).unwrap_or(usize::MAX));
+        let lines = lines.take(usize::try_from(most).unwrap_or(usize::MAX));
         for (number, line) in lines.enumerate() {
-            keys.push(key.item(number, line, delimiter, table.key)?);
-            values.push(value.item(number, line, delimiter, table.value)?);
+            keys.push(key.item(number, offset, line, delimiter, table.key)?);
+            values.push(value.item(number, offset, line, delimiter, table.value)?);
         }
         if usize::try_from(most).is_ok_and(|most| keys.len() < most) {
             return Err(Error::compute(format!("the file {name:?} has {} lines, not {most}", keys.len())));
@@ -446,7 +456,7 @@ mod tests {
     use crate::tensor::SharedBytes;
 
     /// Looks `words` up in a table filled from `file`.
-    fn look_up(file: &[u8], words: &[&str]) -> Result<Vec<i64>> {
+    fn look_up(file: &[u8], offset: i64, words: &[&str]) -> Result<Vec<i64>> {
         let mut b = Builder::new("f");
         let table = |b: &mut Builder| {
             let t = b.op("HashTableV2").attr("key_dtype", DType::String).attr("value_dtype", DType::I64);
@@ -455,7 +465,7 @@ mod tests {
         let handle = table(&mut b)?;
         let name = b.constant(Tensor::scalar_string(&b"words.txt"[..]))?;
         let init = b.op("InitializeTableFromTextFileV2").input(handle).input(name);
-        init.attr("key_index", -2i64).attr("value_index", -1i64).run()?;
+        init.attr("key_index", -2i64).attr("value_index", -1i64).attr("offset", offset).run()?;
         let words: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
         let keys = b.constant(Tensor::from_strings(words.iter().copied(), [words.len()])?)?;
         let default = b.constant(Tensor::scalar(-1i64))?;
@@ -469,9 +479,11 @@ mod tests {
 
     #[test]
     fn words_have_their_lines_numbers() {
-        assert_eq!(look_up(b"the\ncat\r\nsat\n", &["cat", "dog", "the"]).expect("found"), [1, -1, 0]);
-        assert_eq!(look_up(b"", &["cat"]).expect("found"), [-1]);
-        let error = look_up(b"cat\ncat\n", &["cat"]).expect_err("two values").to_string();
+        assert_eq!(look_up(b"the\ncat\r\nsat\n", 0, &["cat", "dog", "the"]).expect("found"), [1, -1, 0]);
+        // What is reserved before the words.
+        assert_eq!(look_up(b"the\ncat", 2, &["cat", "dog", "the"]).expect("found"), [3, -1, 2]);
+        assert_eq!(look_up(b"", 0, &["cat"]).expect("found"), [-1]);
+        let error = look_up(b"cat\ncat\n", 0, &["cat"]).expect_err("two values").to_string();
         assert!(error.contains("two values"), "{error}");
     }
 
