@@ -21,7 +21,6 @@ macro_rules! foreign {
 }
 
 foreign! {
-    "DenseFeatures": "it computes what feature columns of TensorFlow 1 say";
     "FlaxLayer": "it calls a module of Flax's";
     "JaxLayer": "it calls a function of JAX's";
     "Lambda": "it calls a function of Python's";

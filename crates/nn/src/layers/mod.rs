@@ -29,6 +29,7 @@ layers! {
     convolution
     convolution_transpose
     dense
+    dense_features
     depthwise
     dropout
     einsum_dense
