@@ -77,6 +77,10 @@ LIST = {
 }
 
 
+#: Forms of weights alone, of which no model is made.
+WEIGHTS = {"checkpoint", "model.weights.h5", "model.npz"}
+
+
 @dataclass
 class Measured:
     """A process: seconds, and its own memory at the peak in bytes (mapped files, which the system may drop, aside)."""
@@ -127,8 +131,8 @@ def files(program: Path, work: Path, width: int, size: str) -> None:
     forms = {name: target_options(name) for name in theirs}
     print(f"\nraw copy of {size}, flushed: {seconds(statistics.median(raw))}")
     for name, options in forms.items():
-        ours = [run(program, "convert", work / "checkpoint", written(work, name), *options) for _ in range(3)]
-        more = stored(written(work, name)) / weights - 1
+        ours = [run(program, "convert", work / "model.keras", written(work, name), *options) for _ in range(3)]
+        more = stored(work / "ours") / weights - 1
         raw.append(raw_write(work / "raw", data))
         row(f"save {name}, {more:.2%} more than tensors", median(ours), Measured(theirs[name]))
         print(f"{'  of a raw copy':<46}{median(ours).seconds / statistics.median(raw):>11.2f}x", flush=True)
@@ -137,6 +141,9 @@ def files(program: Path, work: Path, width: int, size: str) -> None:
     for source in forms:
         times = []
         for target, options in forms.items():
+            if source in WEIGHTS and target not in WEIGHTS:
+                times.append("")
+                continue
             ours = run(program, "convert", work / source, written(work, target), *options)
             raw.append(raw_write(work / "raw", data))
             memory = ours.memory / MEGABYTE
@@ -158,9 +165,9 @@ def written(work: Path, name: str) -> Path:
     return path
 
 
-def stored(path: Path) -> int:
-    """The bytes of all files of a model."""
-    return sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+def stored(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def raw_write(target: Path, source: Path) -> float:

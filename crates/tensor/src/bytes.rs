@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::Result;
-use crate::memory::{Charge, Line, kept};
+use crate::memory::{self, Charge, Line, kept};
 
 /// One cache line; every SIMD load of an owned buffer is aligned.
 const ALIGN: usize = size_of::<Line>();
@@ -40,7 +40,9 @@ impl Owned {
 
     fn new_lines(count: usize) -> Vec<Line> {
         // `vec![zero; n]` asks the allocator for zeroed pages, so a large buffer costs nothing until touched.
-        bytemuck::allocation::zeroed_slice_box(count).into_vec()
+        let mut lines: Vec<Line> = bytemuck::allocation::zeroed_slice_box(count).into_vec();
+        memory::in_large_pages(&mut lines);
+        lines
     }
 
     fn as_slice(&self) -> &[u8] {

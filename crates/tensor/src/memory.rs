@@ -70,6 +70,28 @@ impl Line {
     pub(crate) const ZERO: Line = Line([0; 64]);
 }
 
+/// Asks the system for large pages behind memory that wasn't touched yet: it has fewer to find and to clear, and kernels find their
+/// data sooner. Nothing happens where it can't be.
+#[allow(unsafe_code, reason = "the system is told about memory by its address")]
+pub(crate) fn in_large_pages(lines: &mut [Line]) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 2 << 20;
+        let range = lines.as_mut_ptr_range();
+        let (start, end) = (range.start as usize, range.end as usize);
+        let before = start.next_multiple_of(PAGE) - start;
+        if let Some(len) = (end - start).checked_sub(before).map(|len| len / PAGE * PAGE).filter(|len| *len > 0) {
+            // SAFETY: the pages lie within `lines`. Of what size they are changes nothing that can be seen in them.
+            let _ = unsafe {
+                let first = range.start.cast::<u8>().add(before).cast();
+                rustix::mm::madvise(first, len, rustix::mm::Advice::LinuxHugepage)
+            };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = lines;
+}
+
 /// Bytes held under a budget, given back when dropped.
 pub(crate) struct Charge(Option<(Budget, usize)>);
 
@@ -195,6 +217,14 @@ mod tests {
             (0..6).map(|_| Tensor::zeros(DType::U8, [40 << 20]).expect("fits")).collect();
         drop(large);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn large_pages_are_zeros_too() {
+        for bytes in [0, 64, 3 << 20, (9 << 20) + 64] {
+            let tensor = Tensor::zeros(DType::U8, [bytes]).expect("fits");
+            assert!(tensor.as_slice::<u8>().expect("u8").iter().all(|b| *b == 0));
+        }
     }
 
     #[test]

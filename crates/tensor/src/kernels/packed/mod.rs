@@ -72,8 +72,13 @@ impl Packed {
             let first = start / k;
             let n = n - first;
             match transposed {
-                true => lay_out(part, k, n, |i, j| from[(first + j) * k + i]),
-                false => lay_out(part, k, n, |i, j| from[i * (n + first) + first + j]),
+                true => lay_out(part, k, n, |i, column, row| {
+                    let column = first + column;
+                    row.iter_mut().enumerate().for_each(|(j, v)| *v = from[(column + j) * k + i]);
+                }),
+                false => lay_out(part, k, n, |i, column, row| {
+                    row.copy_from_slice(&from[i * (n + first) + first + column..][..row.len()]);
+                }),
             }
         });
         Ok(Some(Packed { k, n, shape, panels, weights: weights.clone(), windows: false }))
@@ -256,14 +261,16 @@ pub(crate) fn panel() -> usize {
     lanes * wide
 }
 
-/// Fills the panels of a matrix of `k` rows and `n` columns; those there is no room for are left out.
-fn lay_out(panels: &mut [f32], k: usize, n: usize, element: impl Fn(usize, usize) -> f32) {
+/// Fills the panels of a matrix of `k` rows and `n` columns, or the first of them: `fill` is given a row, the first column of a panel,
+/// and the panel's part of that row.
+fn lay_out(panels: &mut [f32], k: usize, n: usize, fill: impl Fn(usize, usize, &mut [f32])) {
     let wide = panel();
     for (p, panel) in panels.chunks_mut(wide * k).enumerate() {
         let width = panel.len() / k;
         let first = p * wide;
         for (i, row) in panel.chunks_exact_mut(width).enumerate() {
-            row.iter_mut().enumerate().take(n - first).for_each(|(j, v)| *v = element(i, first + j));
+            let count = row.len().min(n - first);
+            fill(i, first, &mut row[..count]);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::tile::{Area, Job, Out, Rows, Tile};
 use super::vector::{self, Task, Vector};
 use super::{Packed, panel};
 use crate::kernels::window::{Axis, output_shape};
-use crate::kernels::{parallel, team};
+use crate::kernels::{parallel, simd, team};
 use crate::{DType, Error, Result, Tensor};
 
 /// Pixels along a side of a patch, and numbers in it.
@@ -51,14 +51,20 @@ pub(super) fn transformed(weights: &Tensor) -> Result<Option<Tensor>> {
         for (i, matrix) in part.chunks_exact_mut(size).enumerate() {
             let point = start / size + i;
             let (rows, columns) = (FILTER[point / SIDE], FILTER[point % SIDE]);
-            super::lay_out(matrix, channels, n, |channel, column| {
-                let mut sum = 0.0;
-                for (i, row) in rows.iter().enumerate() {
-                    for (j, factor) in columns.iter().enumerate() {
-                        sum += row * factor * from[((i * 3 + j) * channels + channel) * n + column];
-                    }
-                }
-                sum
+            let taps: smallvec::SmallVec<[(usize, f32); 9]> = (0..9)
+                .map(|tap| (tap, rows[tap / 3] * columns[tap % 3]))
+                .filter(|(_, factor)| *factor != 0.0)
+                .collect();
+            super::lay_out(matrix, channels, n, |channel, column, row| {
+                simd::run(
+                    #[inline(always)]
+                    |_| {
+                        for &(tap, factor) in &taps {
+                            let from = &from[(tap * channels + channel) * n + column..][..row.len()];
+                            row.iter_mut().zip(from).for_each(|(v, x)| *v += factor * x);
+                        }
+                    },
+                );
             });
         }
     });
@@ -260,8 +266,9 @@ impl Work<'_> {
                 for (line, places) in patch.iter_mut().zip(places) {
                     *line = forth(places.map(load));
                 }
-                for j in 0..SIDE {
-                    let column = forth(std::array::from_fn(|i| patch[i][j]));
+                let columns: [[V; SIDE]; SIDE] =
+                    std::array::from_fn(|j| forth(std::array::from_fn(|i| patch[i][j])));
+                for (j, column) in columns.into_iter().enumerate() {
                     for (i, v) in column.into_iter().enumerate() {
                         let to = to.add((i * SIDE + j) * step + channel);
                         if count == V::LANES { v.store(to) } else { v.store_first(to, count) }
@@ -300,9 +307,10 @@ impl Work<'_> {
                 };
                 let lines: [[V; STEP]; SIDE] =
                     std::array::from_fn(|i| back(std::array::from_fn(|j| load(i * SIDE + j))));
-                for j in 0..wide {
-                    let both = back(std::array::from_fn(|i| lines[i][j]));
-                    for (i, v) in both.into_iter().enumerate().take(tall) {
+                let results: [[V; STEP]; STEP] =
+                    std::array::from_fn(|j| back(std::array::from_fn(|i| lines[i][j])));
+                for (j, column) in results.into_iter().enumerate().take(wide) {
+                    for (i, v) in column.into_iter().enumerate().take(tall) {
                         let at = (first + i * self.x.out + j) * self.n + columns.start + done;
                         let v = line.finish(v, at, columns.start + done, count);
                         let to = self.out.0.add(at);
