@@ -174,9 +174,10 @@ impl Runtime {
                 self.resources.insert("variable", shared, resource.clone());
             }
         };
-        let root = objects.get(Objects::ROOT);
+        let root = objects.get(Objects::ROOT).into_iter().flat_map(|root| &root.children);
+        let by_name: HashMap<&str, ObjectId> = root.rev().map(|(name, id)| (name.as_str(), *id)).collect();
         for (name, node) in &session.variables {
-            let Some(id) = root.and_then(|r| r.child(name)) else { continue };
+            let Some(&id) = by_name.get(name.as_str()) else { continue };
             // The graph's ops find a variable by the shared name of its handle, or else by the node's name.
             let node = session.graph.nodes.get(*node);
             let shared =

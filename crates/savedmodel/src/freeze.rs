@@ -8,8 +8,8 @@ use modelark_artifact::graph::{
 };
 use modelark_artifact::tensor::{Bool, DType, PartialShape, Tensor};
 use modelark_artifact::{
-    Artifact, Entry, Error, Functions, Kind, Objects, Report, Result, SaveOptions, Signature, Structure,
-    Variable, nearest,
+    Artifact, Entry, Error, Functions, Kind, ObjectId, Objects, Report, Result, SaveOptions, Signature,
+    Structure, Variable, nearest,
 };
 
 use crate::frozen::SIGNATURE;
@@ -37,10 +37,12 @@ pub(crate) fn freeze(
 ) -> Result<Frozen> {
     // Beside objects, the graph's names tell variables of one name apart by their order alone.
     if let (Some(session), true) = (&functions.session, functions.concrete.is_empty()) {
+        let root = artifact.objects.get(Objects::ROOT).into_iter().flat_map(|root| &root.children);
+        let held: HashMap<&str, ObjectId> = root.rev().map(|(name, id)| (name.as_str(), *id)).collect();
+        let names: HashMap<usize, &str> =
+            session.variables.iter().rev().map(|(name, at)| (*at, name.as_str())).collect();
         let variable = |index: usize, node: &Node| -> Option<&Variable> {
-            let root = artifact.objects.get(Objects::ROOT)?;
-            let named = session.variables.iter().find(|(_, at)| **at == index);
-            let known = named.and_then(|(name, _)| artifact.objects.variable(root.child(name)?));
+            let known = names.get(&index).and_then(|name| artifact.objects.variable(*held.get(name)?));
             known.or_else(|| by_name(&artifact.objects, node))
         };
         let (name, signature) = match &options.entry {

@@ -1,5 +1,6 @@
 //! Objects: `SavedObjectGraph` and [`Objects`]. An object's id is its node's, in both directions.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use modelark_artifact::{
@@ -49,7 +50,7 @@ pub(crate) fn objects_from_proto(
     }
     let checkpoint = bundle.map(Bundle::object_graph).transpose()?.flatten();
     let keys = checkpoint.as_ref().map(|c| checkpoint_keys(graph, c)).unwrap_or_default();
-    let reader = Reader { meta, bundle, missing, keys: &keys, limits };
+    let reader = Reader { meta, bundle, missing, keys: &keys, limits, nodes: OnceCell::new() };
     let mut objects: Option<Objects> = None;
     for (id, node) in graph.nodes.iter().enumerate() {
         let place = || format!("object {id}");
@@ -143,6 +144,8 @@ struct Reader<'a> {
     missing: Option<&'a Missing>,
     keys: &'a BTreeMap<ObjectId, String>,
     limits: &'a Limits,
+    /// The graph's nodes by name, once a constant is asked for.
+    nodes: OnceCell<HashMap<&'a str, &'a NodeDef>>,
 }
 
 impl Reader<'_> {
@@ -188,8 +191,11 @@ impl Reader<'_> {
     fn constant(&self, operation: &str) -> Result<Tensor> {
         let missing =
             || Error::corrupt(format!("its constant is node {operation:?}, which isn't in the graph"));
-        let graph = self.meta.graph_def.as_ref().ok_or_else(missing)?;
-        let node: &NodeDef = graph.node.iter().find(|n| n.name == operation).ok_or_else(missing)?;
+        let nodes = self.nodes.get_or_init(|| {
+            let nodes = self.meta.graph_def.iter().flat_map(|graph| &graph.node);
+            nodes.rev().map(|n| (n.name.as_str(), n)).collect()
+        });
+        let node = nodes.get(operation).ok_or_else(missing)?;
         match node.attr.get("value").and_then(|v| v.value.as_ref()) {
             Some(attr_value::Value::Tensor(tensor)) => wire::tensor_from_proto(tensor, self.limits),
             _ => Err(missing()),
@@ -318,15 +324,18 @@ fn matched(graph: &SavedObjectGraph, checkpoint: &TrackableObjectGraph) -> HashM
         let (Some(node), Some(there)) = (graph.nodes.get(*id), checkpoint.nodes.get(*there)) else {
             continue;
         };
+        let own = there
+            .slot_variables
+            .iter()
+            .rev()
+            .map(|s| ((s.slot_name.as_str(), s.original_variable_node_id), s.slot_variable_node_id));
+        let own: HashMap<(&str, i32), i32> = own.collect();
         for slot in &node.slot_variables {
             let original = at(slot.original_variable_node_id, graph.nodes.len());
-            let original = original.and_then(|o| matched.get(&o));
-            let found = there.slot_variables.iter().find(|s| {
-                s.slot_name == slot.slot_name
-                    && original.is_some_and(|o| usize::try_from(s.original_variable_node_id) == Ok(*o))
-            });
+            let original = original.and_then(|o| i32::try_from(*matched.get(&o)?).ok());
+            let found = original.and_then(|o| own.get(&(slot.slot_name.as_str(), o)));
             if let (Some(found), Some(to)) = (found, at(slot.slot_variable_node_id, graph.nodes.len()))
-                && let Some(target) = at(found.slot_variable_node_id, checkpoint.nodes.len())
+                && let Some(target) = at(*found, checkpoint.nodes.len())
             {
                 slots.push((to, target));
             }
