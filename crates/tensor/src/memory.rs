@@ -80,7 +80,9 @@ pub(crate) fn in_large_pages(lines: &mut [Line]) {
         let range = lines.as_mut_ptr_range();
         let (start, end) = (range.start as usize, range.end as usize);
         let before = start.next_multiple_of(PAGE) - start;
-        if let Some(len) = (end - start).checked_sub(before).map(|len| len / PAGE * PAGE).filter(|len| *len > 0) {
+        if let Some(len) =
+            (end - start).checked_sub(before).map(|len| len / PAGE * PAGE).filter(|len| *len > 0)
+        {
             // SAFETY: the pages lie within `lines`. Of what size they are changes nothing that can be seen in them.
             let _ = unsafe {
                 let first = range.start.cast::<u8>().add(before).cast();
