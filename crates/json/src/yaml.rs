@@ -350,7 +350,7 @@ again: !!python/object/apply:numpy.core.multiarray.scalar
 - \"\\0\\0\\0\\0\\0\\0\\xE0?\"
 ";
         let read_text = |text: &str| read(text.as_bytes(), &Limits::default());
-        assert_eq!(read_text(&text).expect("YAML"), json!({"rate": 0.5, "units": 3, "again": 0.5}));
+        assert_eq!(read_text(text).expect("YAML"), json!({"rate": 0.5, "units": 3, "again": 0.5}));
         let short = text.replace("AAAAAw==", "AAAA");
         assert!(read_text(&short).expect_err("three bytes").to_string().contains("line"));
     }

@@ -130,7 +130,7 @@ impl DTypePolicy {
             let entries = entries.map(|(path, policy)| Ok((path.clone(), DTypePolicy::parse(policy)?)));
             let entries = entries.collect::<Result<Vec<_>>>()?;
             let others = part("default_policy").filter(|p| !p.is_null());
-            let others = others.map(|policy| DTypePolicy::parse(policy)).transpose()?;
+            let others = others.map(DTypePolicy::parse).transpose()?;
             let own = others.clone().unwrap_or_default();
             return Ok(DTypePolicy { map: Some(Arc::new(PolicyMap { others, entries })), ..own });
         }
