@@ -264,7 +264,11 @@ impl Instance {
             trainable: true,
             dtype: DTypePolicy::default(),
             batch_input_shape: None,
-            custom: custom.then(|| (class.to_owned(), registered.unwrap_or(class).to_owned())),
+            // A class of a package may be known by both alone.
+            custom: custom.then(|| {
+                let bare = class.rsplit('>').next().unwrap_or(class);
+                (bare.to_owned(), registered.unwrap_or(class).to_owned())
+            }),
             unknown: Object::new(),
             dialect: Some(reader.dialect),
             assumed: None,

@@ -9,6 +9,7 @@ mod graph;
 mod merged;
 mod objects;
 mod sequential;
+mod spelling;
 mod stand_in;
 mod summary;
 mod trace;
@@ -268,29 +269,32 @@ impl Model {
         Ok((architecture, writer.report))
     }
 
-    /// The model with an architecture in the spelling of today, if it was read in this dialect from a file that doesn't say
-    /// where Python finds its classes and whose version didn't yet (before Keras 2.13), or that has ops (Keras 3).
+    /// The model with an architecture that says where Python finds its classes, if it was read in this dialect from a file
+    /// that doesn't: one whose version didn't yet (before Keras 2.13) is spelled as today, any other keeps all that it says.
     ///
     /// # Errors
     /// When the dialect can't say what a layer is.
     pub fn respelled(&self, dialect: Dialect) -> Result<Option<Model>> {
-        let Some(source) = &self.source else { return Ok(None) };
+        let Some(source) = self.source.as_ref().filter(|s| s.dialect == dialect) else { return Ok(None) };
         let version = source.keras_version.as_deref().unwrap_or("2");
         let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or_default();
-        let is_silent = match dialect {
-            Dialect::Keras1 => false,
-            Dialect::Keras2 => minor < 13 || (source.config.get("module").is_none() && self.lies_elsewhere()),
-            // An `.h5` doesn't tell an op from the layer of its name.
-            Dialect::Keras3 => source.config.get("module").is_none() && self.lies_elsewhere(),
-        };
-        if source.dialect != dialect || !is_silent {
+        let is_old = dialect == Dialect::Keras2 && minor < 13;
+        // An `.h5` doesn't tell an op from the layer of its name.
+        let is_silent = source.config.get("module").is_none() && self.lies_elsewhere();
+        if dialect == Dialect::Keras1 || !(is_old || is_silent) {
             return Ok(None);
         }
         let mut model = Model { source: None, ..self.clone() };
-        let (architecture, report) = model.architecture(dialect)?;
-        let spelling = architecture.keras_version.as_deref().unwrap_or_default();
-        model.note(format!("the architecture of Keras {version} is spelled as Keras {spelling} does"));
-        model.notes.extend(report.notes);
+        let (mut architecture, report) = model.architecture(dialect)?;
+        if is_old {
+            let spelling = architecture.keras_version.as_deref().unwrap_or_default();
+            model.note(format!("the architecture of Keras {version} is spelled as Keras {spelling} does"));
+            model.notes.extend(report.notes);
+        } else {
+            let spelled = std::mem::replace(&mut architecture, source.clone()).config;
+            former::complete(&mut architecture.config);
+            spelling::place(&mut architecture.config, &spelled);
+        }
         model.source = Some(architecture);
         Ok(Some(model))
     }
