@@ -75,5 +75,6 @@ pub(super) const OPS: &[Op] = &[
             one(chosen.ok_or_else(|| Error::compute(format!("index {index} is out of range")))?)
         }))
     }),
+    Op::new("Fact() -> (fact: string)", |_| Ok(kernel(|_, _| one(Tensor::scalar_string(*b"0! == 1"))))),
     Op::new("NoOp() -> ()", |_| Ok(kernel(|_, _| Ok(Values::new())))),
 ];

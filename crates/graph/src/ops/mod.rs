@@ -35,6 +35,7 @@ families! {
     attention
     barriers
     basic
+    batches
     block_gradients
     blocks
     boxes
@@ -68,6 +69,7 @@ families! {
     lists
     loops
     losses
+    messages
     moves
     mutexes
     normalise
@@ -92,6 +94,7 @@ families! {
     shapes
     signal
     slices
+    sobol
     sparse
     sparse_math
     sparse_wire

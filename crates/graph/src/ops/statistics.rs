@@ -132,7 +132,35 @@ fn isotonic(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// What a calibration for quantizing gathers: the tensor as it is, its ends, and how often its values fall into bins whose
+/// width is a power of two.
+fn aggregate(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (method, bins) = (a.int("calibration_method")?, a.int("num_bins")?);
+    if method == 0 {
+        return Err(Error::graph("attribute \"calibration_method\" must be specified"));
+    }
+    let bins = usize::try_from(bins).map_err(|_| Error::graph(format!("there can't be {bins} bins")))?;
+    Ok(kernel(move |_, inputs| {
+        let [x] = tensors(inputs)?;
+        let mut counts = Tensor::zeros(DType::I64, [bins])?;
+        let values = x.elements::<f32>()?;
+        let least = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
+        let most = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
+        if let Some(last) = bins.checked_sub(1) {
+            let width = ((most - least) / bins as f32).log2().ceil().exp2();
+            let start = (least / width).floor() * width;
+            let slots = counts.make_mut::<i64>()?;
+            for v in values.iter() {
+                // All values are the same where the width is 0, which makes this NaN, and that the first bin.
+                slots[(((v - start) / width) as usize).min(last)] += 1;
+            }
+        }
+        many([x.clone(), Tensor::scalar(least), Tensor::scalar(most), counts])
+    }))
+}
+
 pub(super) const OPS: &[Op] = &[
+    Op::new("CustomAggregator(input: float32) -> (output: float32, min: float32, max: float32, histogram: int64); id: string; calibration_method: int = 0; num_bins: int = 0; min_percentile: float = 0; max_percentile: float = 0", aggregate),
     Op::new("NthElement(input: T, n: int32) -> (values: T); reverse: bool = false; T: type", nth_element),
     Op::new("ApproxTopK(input: T) -> (values: T, indices: int32); k: int; reduction_dimension: int = -1; recall_target: float = 0.95; is_max_k: bool = true; reduction_input_size_override: int = -1; aggregate_to_topk: bool = true; T: type", approximate_top_k),
     Op::new("HistogramFixedWidth(values: T, value_range: T, nbins: int32) -> (out: dtype); T: type; dtype: type = int32", histogram),

@@ -32,20 +32,50 @@ impl<'a> Fields<'a> {
         Some(head)
     }
 
+    /// The next field's number and the kind of its value; `None` at the end, or where the message is broken.
+    pub(super) fn tag(&mut self) -> Option<(u64, u64)> {
+        let tag = self.varint()?;
+        Some((tag >> 3, tag & 7))
+    }
+
+    /// Bytes with their length before them.
+    pub(super) fn text(&mut self) -> Option<&'a [u8]> {
+        let n = usize::try_from(self.varint()?).ok()?;
+        self.take(n)
+    }
+
+    /// Passes over the value of the field `number`, groups of fields included.
+    pub(super) fn skip(&mut self, number: u64, kind: u64) -> Option<()> {
+        let mut open = Vec::new();
+        let (mut number, mut kind) = (number, kind);
+        loop {
+            match kind {
+                0 => drop(self.varint()?),
+                1 => drop(self.take(8)?),
+                2 => drop(self.text()?),
+                3 => open.push(number),
+                4 if open.pop() == Some(number) => {}
+                5 => drop(self.take(4)?),
+                _ => return None,
+            }
+            if open.is_empty() {
+                return Some(());
+            }
+            (number, kind) = self.tag()?;
+        }
+    }
+
     /// The next field's number and value; `None` at the end, or where the message is broken.
     pub(super) fn next(&mut self) -> Option<(u64, Wire<'a>)> {
-        let tag = self.varint()?;
-        let value = match tag & 7 {
+        let (number, kind) = self.tag()?;
+        let value = match kind {
             0 => Wire::Varint(self.varint()?),
             1 => Wire::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
-            2 => {
-                let n = usize::try_from(self.varint()?).ok()?;
-                Wire::Bytes(self.take(n)?)
-            }
+            2 => Wire::Bytes(self.text()?),
             5 => Wire::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
             _ => return None,
         };
-        Some((tag >> 3, value))
+        Some((number, value))
     }
 
     /// The contents of every field of this number that holds bytes; `None` when the message is broken.
@@ -110,6 +140,12 @@ impl Message {
         self.bytes(field, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
     }
 
+    /// Bytes as they are, of no field.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
     /// What was written.
     pub(super) fn finish(self) -> Vec<u8> {
         self.0
@@ -131,5 +167,19 @@ mod tests {
         assert!(matches!(fields.next(), Some((5, Wire::Fixed32(v))) if f32::from_bits(v) == 1.5));
         assert!(matches!(fields.next(), Some((6, Wire::Fixed64(v))) if f64::from_bits(v) == -2.0));
         assert!(fields.next().is_none());
+    }
+
+    #[test]
+    fn groups_are_passed_over_as_far_as_they_are_whole() {
+        // Field 9 is a group with the field 1 and a group 2 of its own.
+        let bytes = [0x4b, 0x08, 0x01, 0x13, 0x14, 0x4c, 0x08, 0x07];
+        let mut fields = Fields(&bytes);
+        assert_eq!(fields.tag(), Some((9, 3)));
+        assert_eq!(fields.skip(9, 3), Some(()));
+        assert!(matches!(fields.next(), Some((1, Wire::Varint(7)))));
+        for end in 1..6 {
+            assert_eq!(Fields(&bytes[1..end]).skip(9, 3), None);
+        }
+        assert_eq!(Fields(&[0x14]).skip(9, 3), None, "the end of another group");
     }
 }
