@@ -101,9 +101,24 @@ impl Target {
     /// # Errors
     /// When a flush or a move fails; then the old files are put back.
     pub fn commit(self) -> Result<()> {
+        self.place(true)
+    }
+
+    /// As [`Target::commit`], but doesn't wait for the disk: for what can be made again, should the machine stop before it
+    /// is written.
+    ///
+    /// # Errors
+    /// When a move fails; then the old files are put back.
+    pub fn commit_unflushed(self) -> Result<()> {
+        self.place(false)
+    }
+
+    fn place(self, flush: bool) -> Result<()> {
         let parent = parent(&self.path);
         let label = |e: std::io::Error| Error::from(e).in_file(self.path.clone());
-        sync_tree(self.staging.path()).map_err(label)?;
+        if flush {
+            sync_tree(self.staging.path()).map_err(label)?;
+        }
         let mut entries = fs::read_dir(self.staging.path())
             .and_then(|d| d.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
             .map_err(label)?;
@@ -126,7 +141,9 @@ impl Target {
             }
             done.push((from, to));
         }
-        sync(parent).map_err(label)?;
+        if flush {
+            sync(parent).map_err(label)?;
+        }
         for name in self.obsolete.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             // One that can't be removed harms nobody.
             let _ = fs::remove_file(parent.join(name));
@@ -253,6 +270,19 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_isnt_flushed_lands_too() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("out.npz");
+        for text in [b"old", b"new"] {
+            let target = Target::new(&path).expect("target");
+            target.write("out.npz", text).expect("write");
+            target.commit_unflushed().expect("commit");
+            assert_eq!(fs::read(&path).expect("read"), text);
+        }
+        assert_eq!(names(dir.path()), ["out.npz"]);
     }
 
     #[test]

@@ -205,7 +205,7 @@ fn write_arrays(outputs: &Outputs, path: &Path) -> Result<()> {
             archive.add(name, tensor)?;
         }
         archive.finish()?.flush()?;
-        target.commit()
+        target.commit_unflushed()
     };
     write().map_err(|e: Error| e.in_file(path))
 }

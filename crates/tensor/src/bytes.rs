@@ -5,14 +5,11 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::Result;
-use crate::memory::{self, Charge, Line, kept};
+use crate::memory::{Charge, Lines, kept};
 
-/// One cache line; every SIMD load of an owned buffer is aligned.
-const ALIGN: usize = size_of::<Line>();
-
-/// Bytes of this process, aligned to a cache line.
+/// Bytes of this process, aligned to a cache line, as every SIMD load of an owned buffer is.
 struct Owned {
-    lines: Vec<Line>,
+    lines: Lines,
     len: usize,
     /// What the bytes cost the budget under which they were made.
     charge: Charge,
@@ -20,37 +17,28 @@ struct Owned {
 
 impl Owned {
     fn zeroed(len: usize, charge: Charge) -> Self {
-        let count = len.div_ceil(ALIGN);
-        let lines = match kept::take(count, &charge) {
+        let lines = match kept::take(len, &charge) {
             Some(mut lines) => {
-                lines[..count].fill(Line::ZERO);
+                lines.as_mut_slice()[..len].fill(0);
                 lines
             }
-            None => Owned::new_lines(count),
+            None => Lines::zeroed(len),
         };
         Owned { lines, len, charge }
     }
 
     /// Bytes of any value.
     fn any(len: usize, charge: Charge) -> Self {
-        let count = len.div_ceil(ALIGN);
-        let lines = kept::take(count, &charge).unwrap_or_else(|| Owned::new_lines(count));
+        let lines = kept::take(len, &charge).unwrap_or_else(|| Lines::zeroed(len));
         Owned { lines, len, charge }
     }
 
-    fn new_lines(count: usize) -> Vec<Line> {
-        // `vec![zero; n]` asks the allocator for zeroed pages, so a large buffer costs nothing until touched.
-        let mut lines: Vec<Line> = bytemuck::allocation::zeroed_slice_box(count).into_vec();
-        memory::in_large_pages(&mut lines);
-        lines
-    }
-
     fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &self.lines.as_slice()[..self.len]
     }
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut self.lines.as_mut_slice()[..self.len]
     }
 }
 

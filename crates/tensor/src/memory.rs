@@ -61,37 +61,68 @@ impl Drop for Entered {
     }
 }
 
-/// Bytes as owned tensors hold them, a cache line at a time.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-pub(crate) struct Line([u8; 64]);
+/// Zeros in whole cache lines, which cost next to nothing until they are touched.
+#[derive(Default)]
+pub(crate) struct Lines {
+    parts: Box<[Part]>,
+    /// Where the first line begins.
+    start: usize,
+    len: usize,
+}
 
-impl Line {
-    pub(crate) const ZERO: Line = Line([0; 64]);
+/// As far as the allocator aligns anyway: where it is asked for more, it clears pages by writing them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(16))]
+struct Part([u8; 16]);
+
+impl Lines {
+    const LINE: usize = 64;
+
+    /// At least `len` bytes.
+    pub(crate) fn zeroed(len: usize) -> Self {
+        let len = len.div_ceil(Self::LINE) * Self::LINE;
+        let spare = Self::LINE / size_of::<Part>() - 1;
+        let mut parts: Box<[Part]> = bytemuck::allocation::zeroed_slice_box(len / size_of::<Part>() + spare);
+        in_large_pages(bytemuck::cast_slice_mut(&mut parts));
+        let start = parts.as_ptr().cast::<u8>().align_offset(Self::LINE).min(spare * size_of::<Part>());
+        Lines { parts, start, len }
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.parts)[self.start..][..self.len]
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.parts)[self.start..][..self.len]
+    }
 }
 
 /// Asks the system for large pages behind memory that wasn't touched yet: it has fewer to find and to clear, and kernels find their
 /// data sooner. Nothing happens where it can't be.
 #[allow(unsafe_code, reason = "the system is told about memory by its address")]
-pub(crate) fn in_large_pages(lines: &mut [Line]) {
+fn in_large_pages(bytes: &mut [u8]) {
     #[cfg(target_os = "linux")]
     {
         const PAGE: usize = 2 << 20;
-        let range = lines.as_mut_ptr_range();
+        let range = bytes.as_mut_ptr_range();
         let (start, end) = (range.start as usize, range.end as usize);
         let before = start.next_multiple_of(PAGE) - start;
         if let Some(len) =
             (end - start).checked_sub(before).map(|len| len / PAGE * PAGE).filter(|len| *len > 0)
         {
-            // SAFETY: the pages lie within `lines`. Of what size they are changes nothing that can be seen in them.
+            // SAFETY: the pages lie within `bytes`. Of what size they are changes nothing that can be seen in them.
             let _ = unsafe {
-                let first = range.start.cast::<u8>().add(before).cast();
-                rustix::mm::madvise(first, len, rustix::mm::Advice::LinuxHugepage)
+                rustix::mm::madvise(range.start.add(before).cast(), len, rustix::mm::Advice::LinuxHugepage)
             };
         }
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = lines;
+    let _ = bytes;
 }
 
 /// Bytes held under a budget, given back when dropped.
@@ -137,35 +168,35 @@ impl Drop for Charge {
 pub(crate) mod kept {
     use std::sync::{Mutex, PoisonError};
 
-    use super::{Charge, Line};
+    use super::{Charge, Lines};
 
-    /// Smaller buffers are the allocator's, which keeps those itself.
-    const LEAST: usize = (32 << 10) / size_of::<Line>();
+    /// Smaller buffers, in bytes, are the allocator's, which keeps those itself.
+    const LEAST: usize = 32 << 10;
     /// So much is kept at most.
-    const MOST: usize = (128 << 20) / size_of::<Line>();
+    const MOST: usize = 128 << 20;
 
     /// The oldest first.
-    static KEPT: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
+    static KEPT: Mutex<Vec<Lines>> = Mutex::new(Vec::new());
 
-    /// A buffer of at least `count` lines, of any content.
-    pub(crate) fn take(count: usize, charge: &Charge) -> Option<Vec<Line>> {
-        if count < LEAST || charge.0.is_none() {
+    /// A buffer of at least `len` bytes, of any content.
+    pub(crate) fn take(len: usize, charge: &Charge) -> Option<Lines> {
+        if len < LEAST || charge.0.is_none() {
             return None;
         }
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |b: &Vec<Line>| b.len() >= count && b.len() / 2 <= count;
+        let fits = |b: &Lines| b.len() >= len && b.len() / 2 <= len;
         let best = (0..kept.len()).filter(|&i| fits(&kept[i])).min_by_key(|&i| kept[i].len())?;
         Some(kept.remove(best))
     }
 
     /// Gives a buffer back.
-    pub(crate) fn give(lines: Vec<Line>, charge: &Charge) {
+    pub(crate) fn give(lines: Lines, charge: &Charge) {
         if lines.len() < LEAST || lines.len() > MOST || charge.0.is_none() {
             return;
         }
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push(lines);
-        let sum: usize = kept.iter().map(Vec::len).sum();
+        let sum: usize = kept.iter().map(Lines::len).sum();
         let mut over = sum.saturating_sub(MOST);
         let gone = kept.iter().take_while(|b| {
             let goes = over > 0;

@@ -60,6 +60,7 @@ fn spelling(products: Products, scale: &'static str, mask: &'static str) -> Spel
     Spelling {
         dtypes,
         op: ATTENTION,
+        telling: if by_rows { &["Softmax", "Einsum"] } else { &["Softmax", "BatchMatMulV2"] },
         free: &[],
         attrs: Box::new(move |_, _| {
             Some(Attrs::from([

@@ -50,7 +50,13 @@ impl Pattern {
 
     /// The op that a match ends in.
     pub(super) fn op(&self) -> &str {
-        self.graph.nodes.get(self.root.node).map(|n| n.op.as_str()).unwrap_or_default()
+        self.graph.nodes.get(self.root.node).map(|n| canonical(&n.op)).unwrap_or_default()
+    }
+
+    /// Whether one of its nodes is of this op.
+    #[cfg(test)]
+    pub(super) fn has(&self, op: &str) -> bool {
+        self.graph.nodes.iter().any(|n| canonical(&n.op) == op)
     }
 
     /// The pattern where `output` is what it gives; nothing else may read what lies between.
@@ -169,7 +175,7 @@ fn nearly(a: Option<&Tensor>, b: Option<&Tensor>) -> bool {
 }
 
 /// One name for ops that mean the same.
-fn canonical(op: &str) -> &str {
+pub(super) fn canonical(op: &str) -> &str {
     match op {
         "Add" => "AddV2",
         "Div" => "RealDiv",

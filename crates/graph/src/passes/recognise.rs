@@ -1,12 +1,12 @@
 //! Ideas that TensorFlow spells with many ops become the ops that they are: activations, layer normalisation, attention.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use super::attention;
 use super::part::{Part, Readers, is_single};
-use super::pattern::{Match, Pattern};
+use super::pattern::{Match, Pattern, canonical};
 use crate::tensor::{DType, Tensor};
 use crate::{Attr, Attrs, Builder, Error, Output, Result, Sym};
 
@@ -15,6 +15,8 @@ pub(super) struct Spelling {
     /// Of its arguments, as it is traced.
     pub(super) dtypes: &'static [DType],
     pub(super) op: &'static str,
+    /// Some of the ops that it is spelled with, few of which a graph without it has.
+    pub(super) telling: &'static [&'static str],
     /// Attributes of its ops that may have any value.
     pub(super) free: &'static [&'static str],
     /// The attributes of the op, from where the spelling was found.
@@ -26,40 +28,55 @@ pub(super) type Taken = Box<dyn Fn(&Part, &Match) -> Option<Attrs> + Send + Sync
 pub(super) type Trace = Box<dyn Fn(&mut Builder, &[Sym]) -> Result<Sym> + Send + Sync>;
 
 struct Rule {
-    pattern: Pattern,
     spelling: Spelling,
+    /// Traced when a graph first has what is telling of it.
+    pattern: OnceLock<Option<Pattern>>,
+}
+
+impl Rule {
+    fn pattern(&self) -> Option<&Pattern> {
+        // It is traced from our own ops; a test sees to it that it can be.
+        let trace = || Pattern::new(self.spelling.dtypes, self.spelling.free, &self.spelling.trace).ok();
+        self.pattern.get_or_init(trace).as_ref()
+    }
 }
 
 /// The greater ones first: what they are made of may be a lesser one.
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     let all = attention::spellings().into_iter().chain(layer_norms()).chain([softmax()]).chain(activations());
-    // Patterns are traced from our own ops; a test sees to it that each can be.
-    let rule = |spelling: Spelling| {
-        let pattern = Pattern::new(spelling.dtypes, spelling.free, &spelling.trace).ok()?;
-        Some(Rule { pattern, spelling })
-    };
-    all.filter_map(rule).collect()
+    all.map(|spelling| Rule { spelling, pattern: OnceLock::new() }).collect()
 });
 
-/// The same by the ops that they end in.
-static BY_OP: LazyLock<HashMap<&str, Vec<&Rule>>> = LazyLock::new(|| {
-    let mut by_op: HashMap<&str, Vec<&Rule>> = HashMap::default();
-    RULES.iter().for_each(|rule| by_op.entry(rule.pattern.op()).or_default().push(rule));
+/// Rules by the ops that they end in.
+type ByOp = HashMap<&'static str, Vec<(&'static Spelling, &'static Pattern)>>;
+
+/// The rules that may fit somewhere in the graph.
+fn rules(part: &Part) -> ByOp {
+    let ops: HashSet<&str> = part.graph.nodes.iter().map(|n| canonical(&n.op)).collect();
+    let mut by_op = ByOp::default();
+    for rule in RULES.iter().filter(|r| r.spelling.telling.iter().all(|op| ops.contains(op))) {
+        if let Some(pattern) = rule.pattern() {
+            by_op.entry(pattern.op()).or_default().push((&rule.spelling, pattern));
+        }
+    }
     by_op
-});
+}
 
 pub(super) fn run(part: &mut Part) {
+    let by_op = rules(part);
+    if by_op.is_empty() {
+        return;
+    }
     let readers = Readers::of(part);
     let mut taken = vec![false; part.graph.nodes.len()];
     // From the end, so that what a greater match takes up isn't matched by itself before.
     for &index in part.ordered().iter().rev() {
         let node = &part.graph.nodes[index];
-        let op = if node.op == "Add" { "AddV2" } else { node.op.as_str() };
-        let Some(rules) = BY_OP.get(op).filter(|_| !taken[index] && is_single(node)) else { continue };
+        let Some(rules) = by_op.get(canonical(&node.op)).filter(|_| !taken[index] && is_single(node)) else { continue };
         let output = Output::new(index, 0);
-        let found = rules.iter().find_map(|rule| {
-            let found = rule.pattern.find(part, &readers, output)?;
-            Some((rule.spelling.op, (rule.spelling.attrs)(part, &found)?, found))
+        let found = rules.iter().find_map(|(spelling, pattern)| {
+            let found = pattern.find(part, &readers, output)?;
+            Some((spelling.op, (spelling.attrs)(part, &found)?, found))
         });
         let Some((op, mut attrs, found)) = found else { continue };
         found.members().for_each(|n| taken[n] = true);
@@ -78,11 +95,13 @@ const SOFTMAX: &str = "ModelarkSoftmax";
 
 fn activation(
     name: &'static str,
+    telling: &'static [&'static str],
     trace: impl Fn(&mut Builder, Sym) -> Result<Sym> + Send + Sync + 'static,
 ) -> Spelling {
     Spelling {
         dtypes: &[DType::F32],
         op: ACTIVATION,
+        telling,
         free: &[],
         attrs: Box::new(move |_, _| Some(Attrs::from([("activation".to_owned(), Attr::from(name))]))),
         trace: Box::new(move |b, args| trace(b, first(args)?)),
@@ -151,6 +170,15 @@ enum Hard {
     Relu6ByQuotient,
 }
 
+impl Hard {
+    fn telling(self) -> &'static [&'static str] {
+        match self {
+            Hard::Fifth | Hard::Sixth | Hard::SixthByQuotient => &["Minimum", "Maximum"],
+            Hard::Relu6 | Hard::Relu6ByQuotient => &["Relu6"],
+        }
+    }
+}
+
 const HARD: [Hard; 5] = [Hard::Fifth, Hard::Sixth, Hard::SixthByQuotient, Hard::Relu6, Hard::Relu6ByQuotient];
 
 fn hard_sigmoid(b: &mut Builder, x: Sym, way: Hard) -> Result<Sym> {
@@ -185,6 +213,7 @@ fn softmax() -> Spelling {
     Spelling {
         dtypes: &[DType::F32, DType::I32, DType::I32],
         op: SOFTMAX,
+        telling: &["Max", "Exp"],
         free: &[],
         attrs: Box::new(|_, _| Some(Attrs::from([("N".to_owned(), Attr::Int(3))]))),
         trace: Box::new(|b, args| {
@@ -200,16 +229,16 @@ fn softmax() -> Spelling {
 
 fn activations() -> Vec<Spelling> {
     let mut all = vec![
-        activation("Swish", |b, x| {
+        activation("Swish", &["Sigmoid"], |b, x| {
             let gate = b.op("Sigmoid").input(x).one()?;
             b.mul(x, gate)
         }),
-        activation("Swish", |b, x| {
+        activation("Swish", &["Sigmoid"], |b, x| {
             let same = times(b, x, 1.0)?;
             let gate = b.op("Sigmoid").input(same).one()?;
             b.mul(x, gate)
         }),
-        activation("GeluExact", |b, x| {
+        activation("GeluExact", &["Erfc"], |b, x| {
             let negative = b.op("Neg").input(x).one()?;
             let scaled = times(b, negative, std::f32::consts::FRAC_1_SQRT_2)?;
             let share = b.op("Erfc").input(scaled).one()?;
@@ -218,33 +247,33 @@ fn activations() -> Vec<Spelling> {
     ];
     for way in HARD {
         let name = if way == Hard::Fifth { "HardSigmoid:0.2" } else { "HardSigmoid:0.16666667" };
-        all.push(activation(name, move |b, x| hard_sigmoid(b, x, way)));
+        all.push(activation(name, way.telling(), move |b, x| hard_sigmoid(b, x, way)));
         if way != Hard::Fifth {
-            all.push(activation("HardSwish", move |b, x| {
+            all.push(activation("HardSwish", way.telling(), move |b, x| {
                 let gate = hard_sigmoid(b, x, way)?;
                 b.mul(x, gate)
             }));
         }
     }
-    all.push(activation("HardSwish", |b, x| {
+    all.push(activation("HardSwish", &["Relu6"], |b, x| {
         let product = times_relu6(b, x, x)?;
         times(b, product, 1.0 / 6.0)
     }));
-    all.push(activation("HardSwish", |b, x| {
+    all.push(activation("HardSwish", &["Relu6"], |b, x| {
         let product = times_relu6(b, x, x)?;
         let six = b.scalar(6.0f32)?;
         b.div(product, six)
     }));
-    all.push(activation("HardSwish", |b, x| {
+    all.push(activation("HardSwish", &["Relu6"], |b, x| {
         let sixth = times(b, x, 1.0 / 6.0)?;
         times_relu6(b, sixth, x)
     }));
     for (first, way) in [(true, true), (true, false), (false, true), (false, false)] {
-        all.push(activation("GeluExact", move |b, x| {
+        all.push(activation("GeluExact", &["Erf"], move |b, x| {
             let factor = one_and_erf(b, x, way)?;
             half_times(b, x, factor, first)
         }));
-        all.push(activation("GeluApproximate", move |b, x| {
+        all.push(activation("GeluApproximate", &["Tanh"], move |b, x| {
             let factor = one_and_tanh(b, x, way)?;
             half_times(b, x, factor, first)
         }));
@@ -257,6 +286,7 @@ fn layer_norms() -> Vec<Spelling> {
     let by_moments = |with_negative: bool| Spelling {
         dtypes: &[DType::F32, DType::F32, DType::F32, DType::F32, DType::I32, DType::I32],
         op: LAYER_NORM,
+        telling: &["SquaredDifference", "Rsqrt"],
         free: &[],
         attrs: Box::new(|_, _| Some(Attrs::new())),
         trace: Box::new(move |b, args| {
@@ -282,6 +312,7 @@ fn layer_norms() -> Vec<Spelling> {
     let by_batch_norm = Spelling {
         dtypes: &[DType::F32, DType::F32, DType::F32, DType::I32, DType::I32],
         op: LAYER_NORM,
+        telling: &["FusedBatchNormV3", "Fill"],
         free: &["epsilon"],
         attrs: Box::new(|part, found| {
             let node = found.node(part, "FusedBatchNormV3")?;
@@ -329,8 +360,12 @@ mod tests {
     use crate::passes::testing::{agree, numbers};
 
     #[test]
-    fn every_spelling_can_be_traced() {
-        assert_eq!(RULES.len(), attention::spellings().len() + layer_norms().len() + 1 + activations().len());
+    fn every_spelling_can_be_traced_and_has_what_is_telling_of_it() {
+        for (i, rule) in RULES.iter().enumerate() {
+            let pattern = rule.pattern().unwrap_or_else(|| panic!("spelling {i} can't be traced"));
+            let telling = rule.spelling.telling;
+            assert!(!telling.is_empty() && telling.iter().all(|op| pattern.has(op)), "spelling {i}: {telling:?}");
+        }
     }
 
     #[test]
