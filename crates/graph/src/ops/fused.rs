@@ -9,7 +9,7 @@ use crate::engine::{Kernel, Resource, Value, kernel};
 use crate::tensor::kernels::activation::Activation;
 use crate::tensor::kernels::matmul::{Form, matmul};
 use crate::tensor::kernels::packed::{
-    After, Packed, conv_after, conv_shape, depthwise_after, product_after, product_shape,
+    After, Packed, conv_after, conv_shape, conv_transpose_after, depthwise_after, product_after, product_shape,
 };
 use crate::tensor::kernels::window::Slide;
 use crate::tensor::kernels::{conv, elementwise as e, norm, reduce};
@@ -100,6 +100,8 @@ enum Product {
     Rows(usize),
     Conv(Slide),
     Depthwise(Slide),
+    /// Takes the shape of its result before what the steps take.
+    Transposed(Slide),
 }
 
 /// Weights: laid out for the kernels, or as they are where they couldn't be.
@@ -146,12 +148,13 @@ impl Product {
             }
             "Conv2D" => Product::Conv(super::windows::slide(a)?),
             "DepthwiseConv2dNative" => Product::Depthwise(super::windows::slide(a)?),
+            "Conv2DBackpropInput" => Product::Transposed(super::windows::slide(a)?),
             other => return Err(Error::unsupported(format!("{other:?} with what follows it"))),
         })
     }
 
     /// The result's shape, where the fast kernels can make it; `None` where the plain op must.
-    fn shape(&self, x: &Tensor, weights: &Weights<'_>) -> Option<Shape> {
+    fn shape(&self, x: &Tensor, weights: &Weights<'_>, sizes: Option<&Tensor>) -> Option<Shape> {
         if x.dtype() != DType::F32 {
             return None;
         }
@@ -169,26 +172,31 @@ impl Product {
                 // As many channels in as out: the shape is that of an ordinary convolution.
                 conv_shape(x.shape(), &[height, width, channels, channels], slide).ok()
             }
+            (Product::Transposed(slide), Weights::Packed(w)) => {
+                let filter = w.weights().shape();
+                let shape = super::windows::transposed_shape(sizes?, filter, x.shape(), false).ok()?;
+                let given = conv_shape(&shape, filter, slide).ok()?;
+                (given[..] == *x.shape()).then(|| shape.into())
+            }
             _ => None,
         }
     }
 
-    fn after(&self, x: &Tensor, weights: &Weights<'_>, after: &[After<'_>]) -> Result<Tensor> {
+    /// The result, of `shape`, with what comes after it.
+    fn after(&self, x: &Tensor, weights: &Weights<'_>, shape: &[usize], after: &[After<'_>]) -> Result<Tensor> {
         Ok(match (self, weights) {
             (Product::Matrices { .. }, Weights::Packed(w)) => product_after(x, w, 1, after)?,
             (Product::Rows(contracted), Weights::Packed(w)) => product_after(x, w, *contracted, after)?,
             (Product::Conv(slide), Weights::Packed(w)) => conv_after(x, w, slide, after)?,
             (Product::Depthwise(slide), Weights::Plain(w)) => depthwise_after(x, w, slide, after)?,
+            (Product::Transposed(slide), Weights::Packed(w)) => conv_transpose_after(shape, w, x, slide, after)?,
             _ => return Err(Error::graph("the weights aren't laid out as this product wants")),
         })
     }
 
     /// As the plain op does it.
-    fn plain(&self, x: &Tensor, weights: &Weights<'_>) -> Result<Tensor> {
-        let w = match weights {
-            Weights::Plain(w) => *w,
-            Weights::Packed(w) => w.weights(),
-        };
+    fn plain(&self, x: &Tensor, weights: &Weights<'_>, sizes: Option<&Tensor>) -> Result<Tensor> {
+        let w = weights.plain();
         Ok(match self {
             Product::Matrices { only_two, form } => {
                 if *only_two && (x.rank() != 2 || w.rank() != 2) {
@@ -203,6 +211,11 @@ impl Product {
             Product::Rows(contracted) => rows(x, w, *contracted)?,
             Product::Conv(slide) => conv::conv(x, w, slide, None)?,
             Product::Depthwise(slide) => conv::depthwise_conv(x, w, slide)?,
+            Product::Transposed(slide) => {
+                let sizes = sizes.ok_or_else(|| Error::graph("takes the shape of its result"))?;
+                let shape = super::windows::transposed_shape(sizes, w.shape(), x.shape(), false)?;
+                conv::conv_transpose(&shape, w, x, slide)?
+            }
         })
     }
 }
@@ -228,18 +241,19 @@ fn fused(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let (x, weights) = (x.tensor()?, Weights::of(weights)?);
         let args = args.iter().map(Value::tensor).collect::<Result<SmallVec<[&Tensor; 4]>>>()?;
         let mut left = args.iter().copied();
+        let sizes = if matches!(product, Product::Transposed(_)) { left.next() } else { None };
         let operands: SmallVec<[Option<&Tensor>; 6]> =
             steps.iter().map(|s| if s.takes() { left.next() } else { None }).collect();
-        let (mut y, done) = match product.shape(x, &weights) {
+        let (mut y, done) = match product.shape(x, &weights, sizes) {
             Some(shape) => {
-                let n = match &weights {
-                    Weights::Packed(w) => w.width(),
-                    Weights::Plain(_) => shape.last().copied().unwrap_or_default(),
+                let n = match (&product, &weights) {
+                    (Product::Transposed(_), _) | (_, Weights::Plain(_)) => shape.last().copied().unwrap_or_default(),
+                    (_, Weights::Packed(w)) => w.width(),
                 };
-                let (after, shape) = together(&steps, &operands, shape, n);
-                (product.after(x, &weights, &after)?.reshape(shape)?, after.done)
+                let (after, then) = together(&steps, &operands, shape.clone(), n);
+                (product.after(x, &weights, &shape, &after)?.reshape(then)?, after.done)
             }
-            None => (product.plain(x, &weights)?, 0),
+            None => (product.plain(x, &weights, sizes)?, 0),
         };
         for (step, operand) in steps.iter().zip(&operands).skip(done) {
             y = step.alone(y, *operand)?;

@@ -125,20 +125,31 @@ fn depthwise(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
+/// The shape, with channels last, of the result of a transposed convolution of `y`: what `sizes` says, which may name the
+/// spatial dimensions alone.
+pub(super) fn transposed_shape(
+    sizes: &Tensor,
+    filter: &[usize],
+    y: &[usize],
+    channels_first: bool,
+) -> Result<Vec<usize>> {
+    let mut shape = super::args::extents(sizes, "the input's shape")?;
+    if shape.len() == y.len() && channels_first && shape.len() > 2 {
+        shape[1..].rotate_left(1);
+    }
+    if let (true, Some(batch)) = (shape.len() + 2 == y.len(), y.first()) {
+        let channels = filter.len().checked_sub(2).and_then(|c| filter.get(c)).copied();
+        shape.insert(0, *batch);
+        shape.push(channels.ok_or_else(|| Error::compute("the filter has too few dimensions"))?);
+    }
+    Ok(shape)
+}
+
 fn transposed(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let window = Window::read(a)?;
     Ok(kernel(move |_, inputs| {
         let [sizes, filter, y] = tensors(inputs)?;
-        let mut shape = super::args::extents(&sizes, "the input's shape")?;
-        if shape.len() == y.rank() && window.channels_first && shape.len() > 2 {
-            shape[1..].rotate_left(1);
-        }
-        // TensorFlow lets the sizes name the spatial dimensions alone.
-        if shape.len() + 2 == y.rank() {
-            let channels = filter.rank().checked_sub(2).and_then(|c| filter.shape().get(c)).copied();
-            shape.insert(0, y.shape()[0]);
-            shape.push(channels.ok_or_else(|| Error::compute("the filter has too few dimensions"))?);
-        }
+        let shape = transposed_shape(&sizes, filter.shape(), y.shape(), window.channels_first)?;
         one(window.apply(y, |y| conv::conv_transpose(&shape, &filter, y, &window.slide))?)
     }))
 }

@@ -44,9 +44,9 @@ pub(super) fn pack(part: &mut Part, name: String, weights: Output, layout: Layou
 }
 
 /// A matrix that rows are multiplied with.
-pub(super) const MATRIX: Layout = Layout { rank: 2, contracted: 1, transposed: false, slides_by_one: false };
+pub(super) const MATRIX: Layout = Layout::new(2, 1, false);
 
-/// What weights must be to be laid out: their rank, how many dimensions are summed over, whether they are swapped first,
+/// What weights must be to be laid out: their rank, how many dimensions are summed over, whether their last one comes first,
 /// whether they are a dense filter that slides by one.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
@@ -57,8 +57,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    fn new(rank: i64, contracted: i64, transposed: bool) -> Option<Layout> {
-        Some(Layout { rank, contracted, transposed, slides_by_one: false })
+    const fn new(rank: i64, contracted: i64, transposed: bool) -> Layout {
+        Layout { rank, contracted, transposed, slides_by_one: false }
     }
 }
 
@@ -89,18 +89,18 @@ impl Product {
         match node.op.as_str() {
             "MatMul" if !flag("transpose_a") => {
                 let swapped = flag("transpose_b");
-                of_op("MatMul", Layout::new(2, 1, swapped), as_it_is("transpose_b", swapped))
+                of_op("MatMul", Some(Layout::new(2, 1, swapped)), as_it_is("transpose_b", swapped))
             }
             "BatchMatMul" | "BatchMatMulV2" if !flag("adj_x") => {
                 let swapped = flag("adj_y");
-                of_op("BatchMatMulV2", Layout::new(2, 1, swapped), as_it_is("adj_y", swapped))
+                of_op("BatchMatMulV2", Some(Layout::new(2, 1, swapped)), as_it_is("adj_y", swapped))
             }
             "Einsum" => {
                 let (rank, contracted) = contracted(part.attr(node, "equation")?.as_str()?)?;
                 let attrs = Attrs::from([("contracted".to_owned(), Attr::Int(contracted))]);
-                of_op("Einsum", Layout::new(rank, contracted, false), attrs)
+                of_op("Einsum", Some(Layout::new(rank, contracted, false)), attrs)
             }
-            "Conv2D" | "DepthwiseConv2dNative" => {
+            "Conv2D" | "DepthwiseConv2dNative" | "Conv2DBackpropInput" => {
                 let signature = ops::signature(&node.op).ok()?;
                 let mut attrs = node.attrs.clone();
                 for def in &signature.attrs {
@@ -111,19 +111,27 @@ impl Product {
                 if attrs.get("data_format").and_then(Attr::as_str) != Some("NHWC") {
                     return None;
                 }
-                if node.op == "Conv2D" {
-                    let ones = |name: &str| {
-                        let steps = attrs.get(name).and_then(Attr::as_list);
-                        steps.is_some_and(|steps| steps.iter().all(|s| s.as_int() == Some(1)))
-                    };
-                    let slides_by_one = ones("strides") && ones("dilations");
-                    of_op(
-                        "Conv2D",
-                        Some(Layout { rank: 4, contracted: 3, transposed: false, slides_by_one }),
-                        attrs,
-                    )
-                } else {
-                    of_op("DepthwiseConv2dNative", None, attrs)
+                match node.op.as_str() {
+                    "Conv2D" => {
+                        let ones = |name: &str| {
+                            let steps = attrs.get(name).and_then(Attr::as_list);
+                            steps.is_some_and(|steps| steps.iter().all(|s| s.as_int() == Some(1)))
+                        };
+                        let slides_by_one = ones("strides") && ones("dilations");
+                        let layout = Layout { slides_by_one, ..Layout::new(4, 3, false) };
+                        of_op("Conv2D", Some(layout), attrs)
+                    }
+                    "Conv2DBackpropInput" => {
+                        let &[sizes, filter, y] = &node.inputs[..] else { return None };
+                        let pack = Some(Layout::new(4, 1, true));
+                        Some(Product {
+                            inputs: vec![y, filter, sizes],
+                            pack,
+                            op: "Conv2DBackpropInput",
+                            attrs,
+                        })
+                    }
+                    _ => of_op("DepthwiseConv2dNative", None, attrs),
                 }
             }
             _ => None,
@@ -373,6 +381,23 @@ mod tests {
             Ok(vec![b.op("Relu6").input(y).one()?])
         });
         assert_eq!(ops, [FUSED; 3]);
+    }
+
+    #[test]
+    fn a_transposed_convolution_is_one_step() {
+        let weights = [numbers(&[3, 2, 5, 4], 2), numbers(&[5], 3), numbers(&[2, 8, 12, 5], 4)];
+        for padding in ["SAME", "VALID"] {
+            let ops = agree(&[numbers(&[2, 4, 6, 4], 1)], &weights, |b, x, w| {
+                let sizes: &[i32] = if padding == "SAME" { &[2, 8, 12, 5] } else { &[2, 9, 12, 5] };
+                let sizes = b.constant(crate::tensor::Tensor::from_vec(sizes.to_vec(), [4])?)?;
+                let call = b.op("Conv2DBackpropInput").inputs(&[sizes, w[0], x[0]]).attr("padding", padding);
+                let y = call.attr("strides", vec![1, 2, 2, 1]).one()?;
+                let y = b.bias_add(y, w[1])?;
+                let y = if padding == "SAME" { b.add(y, w[2])? } else { y };
+                Ok(vec![b.op("Relu").input(y).one()?])
+            });
+            assert_eq!(ops, [FUSED]);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod after;
 mod depthwise;
 mod tile;
+mod transposed;
 mod vector;
 mod windows;
 mod winograd;
@@ -16,6 +17,7 @@ use std::ops::Range;
 
 pub use after::After;
 pub use depthwise::depthwise_after;
+pub use transposed::conv_transpose_after;
 pub use windows::{conv_after, conv_shape};
 
 use crate::kernels::{parallel, team};
@@ -41,8 +43,8 @@ impl std::fmt::Debug for Packed {
 }
 
 impl Packed {
-    /// Lays out `weights`, whose first `contracted` dimensions are those that are summed over. `transposed` swaps the two
-    /// dimensions of a matrix first. `None` when these aren't weights for the kernels here.
+    /// Lays out `weights`, whose first `contracted` dimensions are those that are summed over. `transposed` puts the last
+    /// dimension first, which is then the one that is summed over. `None` when these aren't weights for the kernels here.
     ///
     /// # Errors
     /// When there isn't memory for it.
@@ -52,10 +54,10 @@ impl Packed {
         }
         let mut shape = Shape::from(weights.shape());
         if transposed {
-            if shape.len() != 2 {
+            if contracted != 1 {
                 return Ok(None);
             }
-            shape.swap(0, 1);
+            shape.rotate_right(1);
         }
         let (k, n) = (checked_elements(&shape[..contracted])?, checked_elements(&shape[contracted..])?);
         if k == 0 || n == 0 {
@@ -107,7 +109,7 @@ impl Packed {
         &self.weights
     }
 
-    /// The weights' shape, swapped if they were transposed.
+    /// The weights' shape, its last dimension first if they were transposed.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
