@@ -1,5 +1,7 @@
 //! The tensors of a file under the names that they have in it.
 
+use std::collections::HashSet;
+
 use modelark::artifact::{Format, Variable};
 use modelark::checkpoint::Reader;
 use modelark::{Artifact, Limits, Place, Result};
@@ -42,6 +44,9 @@ fn variables_of(place: &Place) -> Option<Place> {
 pub(crate) fn of_artifact(artifact: &Artifact) -> Vec<(String, Variable)> {
     let mut found: Vec<(String, Variable)> =
         artifact.objects.variables().into_iter().map(|(_, path, v)| (path, v.clone())).collect();
+    let paths: Vec<String> = found.iter().map(|(path, _)| path.clone()).collect();
+    let whole: HashSet<&str> = paths.iter().map(String::as_str).collect();
+    let ends: HashSet<&str> = paths.iter().flat_map(|path| ends(path)).collect();
     let optimizer = artifact.training.as_ref().and_then(|t| t.optimizer.as_ref());
     for (i, state) in optimizer.iter().flat_map(|o| &o.variables).enumerate() {
         let name = match state.variable.name.as_str() {
@@ -51,13 +56,18 @@ pub(crate) fn of_artifact(artifact: &Artifact) -> Vec<(String, Variable)> {
             name => format!("optimizer_weights/{name}"),
         };
         // A format whose objects hold the optimizer has listed it already.
-        let listed =
-            found.iter().any(|(n, _)| name.ends_with(n.as_str()) || n.ends_with(&state.variable.name));
+        let own = state.variable.name.as_str();
+        let listed = ends.contains(own) || self::ends(&name).any(|end| whole.contains(end));
         if !listed {
             found.push((name, state.variable.clone()));
         }
     }
     found
+}
+
+/// A path and what is left of it without its first part, the first two, and so on.
+fn ends(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |rest| rest.split_once('/').map(|(_, rest)| rest))
 }
 
 /// The tensors of one kind as a sum: bytes where the dtype tells.

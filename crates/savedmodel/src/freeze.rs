@@ -41,9 +41,10 @@ pub(crate) fn freeze(
         let held: HashMap<&str, ObjectId> = root.rev().map(|(name, id)| (name.as_str(), *id)).collect();
         let names: HashMap<usize, &str> =
             session.variables.iter().rev().map(|(name, at)| (*at, name.as_str())).collect();
+        let by_name = by_name(&artifact.objects);
         let variable = |index: usize, node: &Node| -> Option<&Variable> {
             let known = names.get(&index).and_then(|name| artifact.objects.variable(*held.get(name)?));
-            known.or_else(|| by_name(&artifact.objects, node))
+            known.or_else(|| by_name.get(handle_name(node)).copied())
         };
         let (name, signature) = match &options.entry {
             Some(Entry::Function(path)) => {
@@ -72,8 +73,9 @@ pub(crate) fn freeze(
     let signatures: BTreeMap<String, Signature> =
         serving.signatures.iter().map(|(n, s)| (n.clone(), signature_from_proto(s))).collect();
     let (name, signature) = chosen(&signatures, wanted.as_deref())?;
+    let by_name = by_name(&plan.objects);
     Signed { graph: &serving.graph, library: &plan.library, signature, keeps_names: false }
-        .freeze(|_, node| by_name(&plan.objects, node), report)
+        .freeze(|_, node| by_name.get(handle_name(node)).copied(), report)
         .map_err(|e| e.at(format!("signature {name:?}")))
 }
 
@@ -156,14 +158,20 @@ fn chosen<'a>(
     }
 }
 
-/// The variable that a handle's node names.
-fn by_name<'a>(objects: &'a Objects, node: &Node) -> Option<&'a Variable> {
-    let shared = node.attr("shared_name").and_then(Attr::as_str).filter(|s| !s.is_empty());
-    let name = shared.unwrap_or(&node.name);
-    objects.iter().find_map(|(_, object)| match &object.kind {
-        Kind::Variable(v) if v.name == name => Some(v),
-        _ => None,
-    })
+/// The variables by name; of several, the first.
+fn by_name(objects: &Objects) -> HashMap<&str, &Variable> {
+    let mut found = HashMap::new();
+    for (_, object) in objects.iter() {
+        if let Kind::Variable(v) = &object.kind {
+            found.entry(v.name.as_str()).or_insert(v);
+        }
+    }
+    found
+}
+
+/// The name of the variable that a handle's node is for.
+fn handle_name(node: &Node) -> &str {
+    node.attr("shared_name").and_then(Attr::as_str).filter(|s| !s.is_empty()).unwrap_or(&node.name)
 }
 
 /// A signature of a graph.

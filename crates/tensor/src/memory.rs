@@ -61,6 +61,9 @@ impl Drop for Entered {
     }
 }
 
+/// The size of large pages, where the system has such.
+const LARGE_PAGE: usize = 2 << 20;
+
 /// Zeros in whole cache lines, which cost next to nothing until they are touched.
 #[derive(Default)]
 pub(crate) struct Lines {
@@ -81,11 +84,14 @@ impl Lines {
     /// At least `len` bytes.
     pub(crate) fn zeroed(len: usize) -> Self {
         let len = len.div_ceil(Self::LINE) * Self::LINE;
-        let spare = Self::LINE / size_of::<Part>() - 1;
-        let mut parts: Box<[Part]> = bytemuck::allocation::zeroed_slice_box(len / size_of::<Part>() + spare);
-        in_large_pages(bytemuck::cast_slice_mut(&mut parts));
-        let start = parts.as_ptr().cast::<u8>().align_offset(Self::LINE).min(spare * size_of::<Part>());
-        Lines { parts, start, len }
+        // What is skipped to begin with a page is never touched.
+        let align = if len >= LARGE_PAGE { LARGE_PAGE } else { Self::LINE };
+        let spare = align / size_of::<Part>() - 1;
+        let parts: Box<[Part]> = bytemuck::allocation::zeroed_slice_box(len / size_of::<Part>() + spare);
+        let start = parts.as_ptr().cast::<u8>().align_offset(align).min(spare * size_of::<Part>());
+        let mut lines = Lines { parts, start, len };
+        in_large_pages(lines.as_mut_slice());
+        lines
     }
 
     /// How many bytes there are.
@@ -107,19 +113,12 @@ impl Lines {
 #[allow(unsafe_code, reason = "the system is told about memory by its address")]
 fn in_large_pages(bytes: &mut [u8]) {
     #[cfg(target_os = "linux")]
-    {
-        const PAGE: usize = 2 << 20;
-        let range = bytes.as_mut_ptr_range();
-        let (start, end) = (range.start as usize, range.end as usize);
-        let before = start.next_multiple_of(PAGE) - start;
-        if let Some(len) =
-            (end - start).checked_sub(before).map(|len| len / PAGE * PAGE).filter(|len| *len > 0)
-        {
-            // SAFETY: the pages lie within `bytes`. Of what size they are changes nothing that can be seen in them.
-            let _ = unsafe {
-                rustix::mm::madvise(range.start.add(before).cast(), len, rustix::mm::Advice::LinuxHugepage)
-            };
-        }
+    if bytes.as_ptr().addr().is_multiple_of(LARGE_PAGE) && bytes.len() >= LARGE_PAGE {
+        let whole = bytes.len() / LARGE_PAGE * LARGE_PAGE;
+        // SAFETY: the pages lie within `bytes`. Of what size they are changes nothing that can be seen in them.
+        let _ = unsafe {
+            rustix::mm::madvise(bytes.as_mut_ptr().cast(), whole, rustix::mm::Advice::LinuxHugepage)
+        };
     }
     #[cfg(not(target_os = "linux"))]
     let _ = bytes;

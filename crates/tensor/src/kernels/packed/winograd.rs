@@ -59,9 +59,15 @@ pub(super) fn transformed(weights: &Tensor) -> Result<Option<Tensor>> {
                 simd::run(
                     #[inline(always)]
                     |_| {
-                        for &(tap, factor) in &taps {
+                        for (i, &(tap, factor)) in taps.iter().enumerate() {
                             let from = &from[(tap * channels + channel) * n + column..][..row.len()];
-                            row.iter_mut().zip(from).for_each(|(v, x)| *v += factor * x);
+                            let pairs = row.iter_mut().zip(from);
+                            // Fresh memory is written before it is read: a page that is read first is found twice.
+                            if i == 0 {
+                                pairs.for_each(|(v, x)| *v = factor * x);
+                            } else {
+                                pairs.for_each(|(v, x)| *v += factor * x);
+                            }
                         }
                     },
                 );
