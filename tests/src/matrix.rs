@@ -161,6 +161,14 @@ impl<'a> Reference<'a> {
 
     /// What the written file gives and holds.
     fn holds(&self, target: &Target, written: &Path) -> Outcome {
+        if !self.layered && target.holds == Holds::Architecture {
+            let after = modelark::open(written).map_err(|e| e.to_string())?.architecture;
+            let configs = self.artifact.architecture.as_ref().zip(after.as_ref()).ok_or("no architecture")?;
+            return match difference(&configs.0.config, &configs.1.config, String::new()) {
+                Some(place) => Err(format!("the config differs at {place}")),
+                None => Ok("the config".to_owned()),
+            };
+        }
         if !self.runs || (target.holds == Holds::Weights && !self.layered) {
             let count = compare::all_among(&fixtures::tensors(written)?, &self.weights)?;
             return Ok(format!("{count} tensors"));

@@ -84,8 +84,8 @@ impl Format for H5 {
         bind_in_order(model, read).map_err(|e| e.in_file(read.source.path.clone()))
     }
 
-    fn held(&self, read: &Artifact, _: &Architecture) -> Result<BTreeMap<String, Vec<Held>>> {
-        held::by_list(read).map_err(|e| e.in_file(read.source.path.clone()))
+    fn held(&self, read: &Artifact, architecture: &Architecture) -> Result<BTreeMap<String, Vec<Held>>> {
+        held::by_list(read, architecture).map_err(|e| e.in_file(read.source.path.clone()))
     }
 }
 

@@ -117,6 +117,13 @@ impl Convert {
         source.name() == target.name() && self.weights.is_none() && !other_dialect && plain
     }
 
+    /// Whether `target` can write the artifact as it is: its architecture, too, in the dialect that it has.
+    fn can_keep(&self, artifact: &Artifact, target: &dyn Format) -> bool {
+        let own = artifact.architecture.as_ref().map(|a| a.dialect);
+        let asked = self.save.options.dialect.filter(|_| target.needs().architecture);
+        lacks(artifact, target).is_none() && asked.is_none_or(|asked| own == Some(asked))
+    }
+
     /// What `target` writes from: the artifact as it is, or rebuilt through its layers.
     fn derive(
         &self,
@@ -141,7 +148,7 @@ impl Convert {
             Err(e) if e.kind() == ErrorKind::UnknownClass && !target.needs().functions => {
                 match self.load.stand_ins(kept.clone(), source) {
                     Ok(layers) => assemble(kept, Some(&layers), target, &self.save.options, report),
-                    Err(_) if self.weights.is_none() && lacks(&kept, target).is_none() => {
+                    Err(_) if self.weights.is_none() && self.can_keep(&kept, target) => {
                         report.note(format!("kept the source's names for the weights, since {e}"));
                         Ok(kept)
                     }

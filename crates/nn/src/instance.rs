@@ -116,11 +116,6 @@ impl Instance {
         self.with(|i| i.gives = Some(output))
     }
 
-    /// Whether the class isn't one of Keras's own.
-    pub(crate) fn is_custom(&self) -> bool {
-        self.0.custom.is_some()
-    }
-
     /// A layer of this name; it must be unique in its model.
     pub fn named(self, name: &str) -> Self {
         self.with(|i| i.name = name.to_owned())
@@ -241,6 +236,8 @@ impl Instance {
         };
         let name = config.get("name").and_then(Value::as_str).or(text("name")).unwrap_or_default();
         let at = |e: Error| e.at(format!("layer {name:?} ({class})"));
+        let held = reader.stand_ins.map(|s| s.of(name));
+        let reader = &reader.within(held.as_deref(), Model::is_class(class));
         if Model::is_class(class) {
             let model = Model::read(node, reader).map_err(at)?;
             let trainable = config.get("trainable").and_then(Value::as_bool).unwrap_or(true);
@@ -254,7 +251,7 @@ impl Instance {
             && Operation::is_class(class);
         let module = if is_op { Some("keras.src.ops.") } else { text("module") };
         let (mut layer, custom) = match reader.registry.make(class, registered, module) {
-            Err(e) if reader.stand_ins && e.kind() == ErrorKind::UnknownClass => {
+            Err(e) if reader.stand_ins.is_some() && e.kind() == ErrorKind::UnknownClass => {
                 (Foreign::unknown(class).boxed(), true)
             }
             made => made.map_err(at)?,
@@ -282,7 +279,8 @@ impl Instance {
         layer.visit(&mut fields);
         inner.unknown = fields.finish_reading().map_err(at)?;
         inner.body = Body::Layer(layer);
-        Ok(Instance(Arc::new(inner)))
+        let read = Instance(Arc::new(inner));
+        Ok(reader.stand_ins.map_or(read.clone(), |s| s.stand_for(read)))
     }
 
     /// Writes the layer's node.
@@ -368,7 +366,8 @@ impl Instance {
     /// The same layer with another value under a key of its config; itself when it has that value, or no such key.
     pub(crate) fn with_option(&self, key: &str, value: Value) -> Result<Self> {
         let Body::Layer(layer) = &self.0.body else { return Ok(self.clone()) };
-        if self.option(key).is_some_and(|v| v == value) {
+        // What nobody knows has no options to change.
+        if self.downcast::<Foreign>().is_some() || self.option(key).is_some_and(|v| v == value) {
             return Ok(self.clone());
         }
         let (mut layer, registry) = (layer.clone(), Registry::default());

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::Registry;
 use crate::former::Version;
+use crate::model::{StandIns, Weight};
 
 /// A JSON object.
 pub type Object = Map<String, Value>;
@@ -32,20 +33,26 @@ pub struct Reader<'a> {
     pub version: Option<Version>,
     /// The classes that layers within a config may be of.
     pub registry: &'a Registry,
-    /// Whether a layer of another class is kept as it is rather than refused.
-    pub stand_ins: bool,
+    /// What a file holds for layers of other classes, where they are kept as they are rather than refused.
+    pub(crate) stand_ins: Option<StandIns<'a>>,
 }
 
 impl<'a> Reader<'a> {
     /// What a file in this dialect that names no version is read by.
     pub fn new(dialect: Dialect, registry: &'a Registry) -> Self {
-        Reader { dialect, version: None, registry, stand_ins: false }
+        Reader { dialect, version: None, registry, stand_ins: None }
     }
 
     /// What an architecture is read by.
     pub fn of(architecture: &Architecture, registry: &'a Registry) -> Self {
         let version = architecture.keras_version.as_deref().and_then(Version::parse);
         Reader { version, ..Reader::new(architecture.dialect, registry) }
+    }
+
+    /// What a layer is read by for which a file holds these weights, by [`StandIns::of`].
+    pub(crate) fn within<'b>(&'b self, held: Option<&'b [Weight]>, is_model: bool) -> Reader<'b> {
+        let inner = |held| Some(StandIns { held, is_model, key: "", ..self.stand_ins? });
+        Reader { stand_ins: held.and_then(inner), ..*self }
     }
 }
 
@@ -303,7 +310,8 @@ impl<'a> Fields<'a> {
             Mode::Read { config, reader, used, .. } => {
                 used.extend(keys.iter().map(|&k| k.to_owned()));
                 let Some((key, json)) = keys.iter().find_map(|&k| Some((k, config.get(k)?))) else { return };
-                match T::read(json, reader) {
+                let stand_ins = reader.stand_ins.map(|s| StandIns { key, ..s });
+                match T::read(json, &Reader { stand_ins, ..*reader }) {
                     Ok(read) => *value = read,
                     Err(error) => self.error = Some(error.at(format!("config key {key:?}"))),
                 }

@@ -55,25 +55,18 @@ impl Foreign {
         self.what
     }
 
-    /// The same layer with the weights that a file holds for it, in the file's order.
-    ///
-    /// Files list the weights that training changes before the others. So whatever follows a weight whose part of the layer
-    /// was left before isn't trained.
-    pub(crate) fn standing_in(&self, held: &[Held]) -> Self {
-        let part = |h: &Held| h.path.split_last().map(|(_, part)| part.to_vec()).unwrap_or_default();
-        let mut left: Vec<Vec<String>> = Vec::new();
-        let mut trained = true;
-        let mut all = Vec::new();
-        let mut current: Option<Vec<String>> = None;
-        for weight in held {
-            let now = part(weight);
-            if let Some(before) = current.replace(now.clone()).filter(|before| *before != now) {
-                left.push(before);
-            }
-            trained = trained && !left.contains(&now);
-            all.push((weight.clone(), trained));
-        }
-        Foreign { held: all, ..self.clone() }
+    /// The same layer with the weights that a file holds for it, in the file's order, and whether training changes each.
+    pub(crate) fn standing_in(&self, held: &[(Held, bool)]) -> Self {
+        Foreign { held: held.to_vec(), ..self.clone() }
+    }
+
+    /// The attribute that holds a part of the layer, and the part's name: a layer that its config has, under either name.
+    fn part<'a>(&'a self, of: &'a str) -> (&'a str, &'a str) {
+        let own = |(key, value): (&'a String, &'a Value)| {
+            let name = value.pointer("/config/name")?.as_str()?;
+            (name == of || key == of).then_some((key.as_str(), name))
+        };
+        self.config.iter().find_map(own).unwrap_or((of, of))
     }
 
     fn refusal(&self) -> Error {
@@ -180,9 +173,10 @@ impl Layer for Foreign {
                 None => parts.push((first, vec![inner])),
             }
         }
-        let part = |(name, held): (&str, Vec<(Held, bool)>)| {
+        let part = |(of, held): (&str, Vec<(Held, bool)>)| {
+            let (attribute, name) = self.part(of);
             let layer = Foreign { held, ..Foreign::new(Cow::Owned(name.to_owned()), self.what) };
-            Sublayer::new(name, &Instance::from(layer).named(name), inputs.all().to_vec())
+            Sublayer::new(attribute, &Instance::from(layer).named(name), inputs.all().to_vec())
         };
         Ok(parts.into_iter().map(part).collect())
     }

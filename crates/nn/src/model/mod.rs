@@ -16,7 +16,9 @@ mod trace;
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
-use modelark_artifact::{Architecture, Dialect, Error, ObjectId, Objects, Report, Result, Role, Training};
+use modelark_artifact::{
+    Architecture, Dialect, Error, ErrorKind, ObjectId, Objects, Report, Result, Role, Training,
+};
 use serde_json::Value;
 
 pub use builder::{Apply, Named, Tensor, input, input_named};
@@ -25,13 +27,13 @@ pub(crate) use graph::{Edge, Graph, Step};
 pub(crate) use merged::{MERGE, modern as modern_merge};
 pub(crate) use objects::{Tree, snake_case};
 pub use sequential::Sequential;
+pub(crate) use stand_in::{StandIns, Weight};
 pub use summary::Row;
 pub use trace::Traced;
 
 use crate::config::{Object, Reader, Writer, expected, plain};
 use crate::former;
-use crate::layers::{Entry, InputLayer, Operation};
-use crate::registry::built_in;
+use crate::layers::InputLayer;
 use crate::{Call, Instance, Registry, Spec};
 
 /// A model: layers, how they connect, and their variables (Keras: `Sequential`, `Functional`).
@@ -88,11 +90,14 @@ impl Model {
         let class = node.get("class_name").and_then(Value::as_str).unwrap_or_default();
         if !Model::is_class(class) && !node.is_array() {
             let registered = node.get("registered_name").and_then(Value::as_str).unwrap_or(class);
-            return Err(Error::unsupported(format!(
-                "the model is of a class of its own, {registered:?}, whose config doesn't say what is in it"
-            ))
+            return Err(Error::new(
+                ErrorKind::UnknownClass,
+                format!(
+                    "the model is of a class of its own, {registered:?}, whose config doesn't say what is in it"
+                ),
+            )
             .at("architecture")
-            .help("its functions can be run from a SavedModel; its weights can be listed and read"));
+            .help("its functions can be run from a SavedModel; its weights can be listed, read and converted"));
         }
         let mut model = Model::read(&node, reader).map_err(|e| e.at("architecture"))?;
         model.source = Some(architecture.clone());
@@ -279,8 +284,8 @@ impl Model {
         let version = source.keras_version.as_deref().unwrap_or("2");
         let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or_default();
         let is_old = dialect == Dialect::Keras2 && minor < 13;
-        // An `.h5` doesn't tell an op from the layer of its name.
-        let is_silent = source.config.get("module").is_none() && self.lies_elsewhere();
+        // An `.h5` doesn't tell an op from the layer of its name, nor whose a class is.
+        let is_silent = source.config.get("module").is_none();
         if dialect == Dialect::Keras1 || !(is_old || is_silent) {
             return Ok(None);
         }
@@ -337,17 +342,6 @@ impl Model {
         self
     }
 
-    /// Whether any of its classes isn't one of `keras.layers`.
-    fn lies_elsewhere(&self) -> bool {
-        let lies = |l: &Instance| {
-            l.downcast::<Operation>().is_some()
-                || l.is_custom()
-                || built_in(l.class_name()).is_some_and(Entry::is_elsewhere)
-                || l.model().is_some_and(Model::lies_elsewhere)
-        };
-        self.layers.iter().any(lies)
-    }
-
     /// Keeps a line that [`Model::changes`] is to tell: what reading the model changed.
     pub fn note(&mut self, line: impl Into<String>) {
         self.notes.push(line.into());
@@ -377,6 +371,14 @@ impl Model {
 
     /// Reads a model's node.
     pub(crate) fn read(node: &Value, reader: &Reader<'_>) -> Result<Self> {
+        let mut model = Model::read_node(node, reader)?;
+        if let Some(stand_ins) = &reader.stand_ins {
+            model.settle(node, stand_ins)?;
+        }
+        Ok(model)
+    }
+
+    fn read_node(node: &Value, reader: &Reader<'_>) -> Result<Self> {
         // Keras 1: a bare list of layers.
         if let Value::Array(layers) = node {
             return Model::read_sequential(&Object::new(), layers, reader);

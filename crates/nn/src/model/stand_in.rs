@@ -1,8 +1,10 @@
 //! Models with layers that can't be had here, of classes that nobody registered or of code that isn't executed: what is
 //! known of such layers is what a file holds for them, which is enough to write other files.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use modelark_artifact::tensor::DType;
 use modelark_artifact::{Architecture, Held, Objects, Result};
 use serde_json::Value;
 
@@ -15,10 +17,88 @@ use crate::{Instance, Registry, Spec};
 /// More dimensions than any layer's input has that has weights.
 const MOST_DIMENSIONS: usize = 5;
 
+/// A weight that a file holds, and whether training changes it.
+pub(crate) type Weight = (Held, bool);
+
+/// What a file holds for the layer or model whose config is read, in a model with stand-ins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StandIns<'a> {
+    /// Its weights by their paths from it.
+    pub held: &'a [Weight],
+    /// Whether it is a model, each of whose weights is in a layer of its name.
+    pub is_model: bool,
+    /// The key of its config that is read.
+    pub key: &'a str,
+    /// What is to be told of the layers that are stood in for.
+    pub notes: &'a RefCell<Vec<String>>,
+}
+
+impl StandIns<'_> {
+    /// The weights of a layer of this name within it, by their paths from that layer. Files have a wrapped layer under its
+    /// name, under the attribute that holds it, or leave both out.
+    pub fn of(&self, name: &str) -> Vec<Weight> {
+        let key = self.key;
+        let parts =
+            [name, key, &format!("forward_{name}"), &format!("forward_{key}"), &format!("backward_{name}")];
+        let under = |part: &&str| {
+            let within = |(held, trained): &Weight| {
+                let path =
+                    held.path.strip_prefix(&[(*part).to_owned()][..]).filter(|rest| !rest.is_empty())?;
+                Some((Held { path: path.to_vec(), ..held.clone() }, *trained))
+            };
+            let found: Vec<Weight> = self.held.iter().filter_map(within).collect();
+            (!found.is_empty()).then_some(found)
+        };
+        let all = || if self.is_model { Vec::new() } else { self.held.to_vec() };
+        let most = if self.is_model { 1 } else { parts.len() };
+        parts.iter().take(most).find_map(under).unwrap_or_else(all)
+    }
+
+    /// The layer, or what stands in for it where it can't be had.
+    pub fn stand_for(&self, layer: Instance) -> Instance {
+        let Some(standing) = layer.downcast::<Foreign>().map(|f| f.standing_in(self.held)) else {
+            return layer;
+        };
+        let weights = match self.held.len() {
+            0 => String::new(),
+            1 => ", with the weight that the file holds for it".to_owned(),
+            count if self.held.iter().all(|(_, trained)| *trained) => format!(
+                ", with the {count} weights that the file holds for it, all as if training changed them"
+            ),
+            count => format!(", with the {count} weights that the file holds for it"),
+        };
+        let note = format!("{}: {}; its config was kept as it is{weights}", layer.place(), standing.reason());
+        self.notes.borrow_mut().push(note);
+        layer.of_layer(standing)
+    }
+}
+
+/// The weights of a layer with whether training changes each.
+///
+/// Files list the weights that training changes before the others. So whatever follows a weight whose part of the layer was
+/// left before isn't trained.
+fn trained(held: &[Held]) -> Vec<Weight> {
+    let part = |h: &Held| h.path.split_last().map(|(_, part)| part.to_vec()).unwrap_or_default();
+    let mut left: BTreeSet<Vec<String>> = BTreeSet::new();
+    let mut current: Option<Vec<String>> = None;
+    let mut trained = true;
+    let mut all = Vec::new();
+    for weight in held {
+        let now = part(weight);
+        if let Some(before) = current.replace(now.clone()).filter(|before| *before != now) {
+            left.insert(before);
+        }
+        trained = trained && !left.contains(&now);
+        all.push((weight.clone(), trained));
+    }
+    all
+}
+
 impl Model {
     /// As [`Model::from_architecture`], with a stand-in for every layer whose class isn't known or whose computation isn't
-    /// in its config. It keeps its config and has the weights that a file holds for it: `held`, by the names of layers.
-    /// What a stand-in gives isn't known; layers after it take the inputs that fit the weights held for them.
+    /// in its config, wherever it stands. It keeps its config and has the weights that a file holds for it: `held`, by the
+    /// names of the model's layers, those of layers within them by their paths. What a stand-in gives isn't known; layers
+    /// after it take the inputs that fit the weights held for them.
     ///
     /// Such a model can be written, but not run.
     ///
@@ -29,44 +109,50 @@ impl Model {
         registry: &Registry,
         held: &BTreeMap<String, Vec<Held>>,
     ) -> Result<Self> {
-        let reader = Reader { stand_ins: true, ..Reader::of(architecture, registry) };
+        let mut all = Vec::new();
+        for (name, held) in held {
+            for (held, trained) in trained(held) {
+                let path = std::iter::once(name.clone()).chain(held.path).collect();
+                all.push((Held { path, ..held }, trained));
+            }
+        }
+        let notes = RefCell::new(Vec::new());
+        let stand_ins = StandIns { held: &all, is_model: true, key: "", notes: &notes };
+        let reader = Reader { stand_ins: Some(stand_ins), ..Reader::of(architecture, registry) };
         let mut model = Model::read_architecture(architecture, &reader)?;
+        model.inputs()?;
+        model.notes.extend(notes.take());
+        model.objects = model.empty_objects()?;
+        Ok(model)
+    }
+
+    /// Gives each layer the inputs for which it has the weights that a file holds for it.
+    pub(super) fn settle(&mut self, node: &Value, stand_ins: &StandIns<'_>) -> Result<()> {
         let mut told = BTreeMap::new();
-        tensors(&architecture.config, &mut told);
-        let of = |layer: &Instance| held.get(layer.name()).map(Vec::as_slice).unwrap_or_default();
-        for layer in &mut model.layers {
-            let standing = layer.downcast::<Foreign>().map(|foreign| foreign.standing_in(of(layer)));
-            let note = standing.as_ref().map(|s| {
-                let weights = match of(layer).len() {
-                    0 => String::new(),
-                    count => format!(", with the {count} weights that the file holds for it"),
-                };
-                format!("{}: {}; its config was kept as it is{weights}", layer.place(), s.reason())
-            });
-            let kept = match standing {
-                Some(standing) => layer.clone().of_layer(standing),
-                None => layer.clone(),
-            };
-            let kept = kept.assuming(Vec::new());
+        tensors(node, &mut told);
+        for layer in &mut self.layers {
+            let kept = layer.clone().assuming(Vec::new());
             *layer = match told.get(layer.name()) {
                 Some(output) => kept.giving(output.clone()),
                 None => kept,
             };
-            model.notes.extend(note);
         }
-        let inputs: Vec<Spec> = model.inputs()?.into_iter().map(|(_, s)| s).collect();
-        let mut layers = model.layers.clone();
-        model.graph.run(&inputs, |step, args, keywords| {
+        let inputs: Vec<Spec> = match self.inputs() {
+            Ok(inputs) => inputs.into_iter().map(|(_, s)| s).collect(),
+            // A model within another one may learn of them from the call alone.
+            Err(_) => vec![Spec::unknown(DType::F32)],
+        };
+        let mut layers = self.layers.clone();
+        self.graph.run(&inputs, |step, args, keywords| {
             let Some(layer) = layers.get_mut(step.layer) else { return Ok(Vec::new()) };
             let given = layer.given(args, keywords);
-            if let Some(spec) = fitting(layer, &given, of(layer)) {
+            if let Some(spec) = fitting(layer, &given, &stand_ins.of(layer.name())) {
                 *layer = layer.clone().assuming(vec![spec]);
             }
             layer.output_of(&given)
         })?;
-        model.layers = layers;
-        model.objects = model.empty_objects()?;
-        Ok(model)
+        self.layers = layers;
+        Ok(())
     }
 }
 
@@ -93,8 +179,8 @@ fn tensors(config: &Value, found: &mut BTreeMap<String, Spec>) {
 }
 
 /// The input for which a layer has the weights that a file holds for it, where it hasn't for the one given.
-fn fitting(layer: &Instance, given: &Given<Spec>, held: &[Held]) -> Option<Spec> {
-    let mut wanted: Vec<&[usize]> = held.iter().map(|h| h.shape.as_slice()).collect();
+fn fitting(layer: &Instance, given: &Given<Spec>, held: &[Weight]) -> Option<Spec> {
+    let mut wanted: Vec<&[usize]> = held.iter().map(|(h, _)| h.shape.as_slice()).collect();
     wanted.sort_unstable();
     let fits = |layer: &Instance| {
         let mut tree = Tree::alone();
@@ -161,6 +247,71 @@ mod tests {
             layer("Dense", json!({"name": "dense", "units": 5})),
         ]}});
         Architecture { config, dialect: Dialect::Keras2, keras_version: Some("2.15.0".to_owned()) }
+    }
+
+    #[test]
+    fn what_stands_within_other_layers_has_its_weights() {
+        let layer = |class: &str, name: &str, config: Value| {
+            let mut config = config;
+            config["name"] = json!(name);
+            json!({"class_name": class, "config": config})
+        };
+        let strange = |name: &str| layer("Strange", name, json!({"depth": 3}));
+        let inner = json!([strange("own"), layer("Dense", "last", json!({"units": 2}))]);
+        let layers = json!([
+            layer("InputLayer", "x", json!({"batch_input_shape": [null, 5, 4]})),
+            layer("TimeDistributed", "each", json!({"layer": strange("wrapped")})),
+            layer(
+                "Bidirectional",
+                "both",
+                json!({"layer": layer("RNN", "rnn", json!({"cell": strange("cell"), "return_sequences": true}))})
+            ),
+            layer("Sequential", "inner", json!({"layers": inner})),
+            layer("Dense", "end", json!({"units": 1})),
+        ]);
+        let config = json!({"class_name": "Sequential", "config": {"name": "s", "layers": layers}});
+        let architecture =
+            Architecture { config, dialect: Dialect::Keras2, keras_version: Some("2.15.0".to_owned()) };
+        let found = BTreeMap::from([
+            ("each".to_owned(), vec![held(&["kernel"], &[4, 3])]),
+            (
+                "both".to_owned(),
+                vec![
+                    held(&["forward_rnn", "cell", "kernel"], &[3, 6]),
+                    held(&["backward_rnn", "cell", "kernel"], &[3, 6]),
+                ],
+            ),
+            (
+                "inner".to_owned(),
+                vec![
+                    held(&["own", "scale"], &[6]),
+                    held(&["last", "kernel"], &[7, 2]),
+                    held(&["last", "bias"], &[2]),
+                    held(&["own", "mean"], &[6]),
+                ],
+            ),
+            ("end".to_owned(), vec![held(&["kernel"], &[2, 1]), held(&["bias"], &[1])]),
+        ]);
+        let model = Model::with_stand_ins(&architecture, &Registry::default(), &found).expect("stands in");
+        let shape = |path: &str| {
+            let variable = model.objects().find(path).and_then(|id| model.objects().variable(id));
+            let variable = variable.unwrap_or_else(|| panic!("no {path}"));
+            (variable.shape.clone(), variable.trainable)
+        };
+        for (path, wanted, trained) in [
+            ("layers/0/layer/kernel", &[4, 3][..], true),
+            ("layers/1/forward_layer/cell/kernel", &[3, 6], true),
+            ("layers/1/backward_layer/cell/kernel", &[3, 6], true),
+            ("layers/2/layers/0/scale", &[6], true),
+            ("layers/2/layers/0/mean", &[6], false),
+            ("layers/2/layers/1/kernel", &[7, 2], true),
+            ("layers/3/kernel", &[2, 1], true),
+        ] {
+            assert_eq!(shape(path), (wanted.to_vec(), trained), "{path}");
+        }
+        assert_eq!(model.changes(Dialect::Keras2).iter().filter(|n| n.contains("Strange")).count(), 3);
+        let (same, _) = model.architecture(Dialect::Keras2).expect("written");
+        assert_eq!(same.config, architecture.config);
     }
 
     #[test]
