@@ -1,12 +1,67 @@
 //! Attributes of nodes: what is fixed when a graph is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use modelark_tensor::{DType, PartialShape, Tensor};
 
-/// The attributes of a node or a function, by name.
-pub type Attrs = BTreeMap<String, Attr>;
+/// The attributes of a node or a function, by name: a map of which copies share what neither of them changes, for passes
+/// and calls copy whole graphs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Attrs(Arc<BTreeMap<String, Attr>>);
+
+impl Attrs {
+    /// No attributes.
+    pub fn new() -> Self {
+        Attrs::default()
+    }
+}
+
+impl Deref for Attrs {
+    type Target = BTreeMap<String, Attr>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Attrs {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl FromIterator<(String, Attr)> for Attrs {
+    fn from_iter<I: IntoIterator<Item = (String, Attr)>>(attrs: I) -> Self {
+        Attrs(Arc::new(attrs.into_iter().collect()))
+    }
+}
+
+impl<const N: usize> From<[(String, Attr); N]> for Attrs {
+    fn from(attrs: [(String, Attr); N]) -> Self {
+        attrs.into_iter().collect()
+    }
+}
+
+impl IntoIterator for Attrs {
+    type Item = (String, Attr);
+    type IntoIter = btree_map::IntoIter<String, Attr>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Arc::unwrap_or_clone(self.0).into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Attrs {
+    type Item = (&'a String, &'a Attr);
+    type IntoIter = btree_map::Iter<'a, String, Attr>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
 
 /// An attribute's value (TensorFlow: `AttrValue`).
 #[derive(Debug, Clone)]
@@ -166,5 +221,20 @@ impl<T: Into<Attr>> From<Vec<T>> for Attr {
 impl<T: Into<Attr> + Clone> From<&[T]> for Attr {
     fn from(v: &[T]) -> Attr {
         Attr::List(v.iter().cloned().map(Into::into).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_share_what_neither_changes() {
+        let attrs = Attrs::from([("T".to_owned(), Attr::Type(DType::F32))]);
+        let mut copy = attrs.clone();
+        assert!(std::ptr::eq(attrs.get("T").expect("T"), copy.get("T").expect("T")));
+        copy.insert("N".to_owned(), Attr::Int(2));
+        assert_eq!((attrs.len(), copy.len()), (1, 2));
+        assert_ne!(attrs, copy);
     }
 }

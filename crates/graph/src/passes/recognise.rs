@@ -72,7 +72,9 @@ pub(super) fn run(part: &mut Part) {
     // From the end, so that what a greater match takes up isn't matched by itself before.
     for &index in part.ordered().iter().rev() {
         let node = &part.graph.nodes[index];
-        let Some(rules) = by_op.get(canonical(&node.op)).filter(|_| !taken[index] && is_single(node)) else { continue };
+        let Some(rules) = by_op.get(canonical(&node.op)).filter(|_| !taken[index] && is_single(node)) else {
+            continue;
+        };
         let output = Output::new(index, 0);
         let found = rules.iter().find_map(|(spelling, pattern)| {
             let found = pattern.find(part, &readers, output)?;
@@ -364,7 +366,10 @@ mod tests {
         for (i, rule) in RULES.iter().enumerate() {
             let pattern = rule.pattern().unwrap_or_else(|| panic!("spelling {i} can't be traced"));
             let telling = rule.spelling.telling;
-            assert!(!telling.is_empty() && telling.iter().all(|op| pattern.has(op)), "spelling {i}: {telling:?}");
+            assert!(
+                !telling.is_empty() && telling.iter().all(|op| pattern.has(op)),
+                "spelling {i}: {telling:?}"
+            );
         }
     }
 
