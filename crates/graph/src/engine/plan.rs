@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::frames::{self, Loop, Unit};
 use super::{Context, Kernel, Resources, Value, Values, kernel};
 use crate::ops::{self, NodeAttrs};
+use crate::passes::FUSED;
 use crate::{ARG, Attr, Attrs, Error, FuncRef, Graph, Library, Node, Output, Result};
 
 /// What is to be compiled.
@@ -41,9 +42,27 @@ pub(super) struct Step {
     pub(super) outputs: SmallVec<[Option<u32>; 2]>,
     pub(super) name: String,
     pub(super) op: String,
+    /// What the step stands for, where its op is one of our own.
+    told: Option<Box<str>>,
     /// Steps that must be alive for this one to be, in plans with [`Plan::conditional`].
     pub(super) controls: Vec<u32>,
     pub(super) kind: Kind,
+}
+
+impl Step {
+    /// The op, or the ops that it stands for, for errors.
+    pub(super) fn told(&self) -> &str {
+        self.told.as_deref().unwrap_or(&self.op)
+    }
+}
+
+/// The ops that a fused one stands for.
+fn told(node: &Node) -> Option<Box<str>> {
+    let op = node.attrs.get("op").filter(|_| node.op == FUSED)?.as_str()?;
+    let steps = node.attrs.get("steps").and_then(Attr::as_list).unwrap_or_default();
+    let name = |step: &'_ str| step.split(':').next().unwrap_or_default().to_owned();
+    let steps = steps.iter().filter_map(Attr::as_str).map(name);
+    Some([op.to_owned()].into_iter().chain(steps).collect::<Vec<_>>().join(" + ").into())
 }
 
 /// How a step of a plan with TensorFlow 1's conditions treats values that a branch not taken didn't make.
@@ -203,6 +222,7 @@ struct DraftStep {
     outputs: (usize, usize),
     name: String,
     op: String,
+    told: Option<Box<str>>,
     controls: Vec<u32>,
     kind: Kind,
 }
@@ -349,6 +369,7 @@ impl<'a> Draft<'a> {
             outputs: (first, l.exits.len()),
             name,
             op: "Enter".to_owned(),
+            told: None,
             controls: Vec::new(),
             kind,
         });
@@ -406,6 +427,7 @@ impl<'a> Draft<'a> {
             outputs: (made, 1),
             name,
             op: "read".to_owned(),
+            told: None,
             controls: Vec::new(),
             kind: Kind::Plain,
         });
@@ -445,6 +467,7 @@ impl<'a> Draft<'a> {
             outputs: (first, count),
             name: node.name.clone(),
             op: node.op.clone(),
+            told: told(node),
             controls,
             kind: Kind::of(&node.op),
         });
@@ -517,6 +540,7 @@ impl<'a> Draft<'a> {
                 outputs: placed,
                 name: step.name,
                 op: step.op,
+                told: step.told,
                 controls: step.controls,
                 kind: step.kind,
             });

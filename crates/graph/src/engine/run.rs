@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use modelark_tensor::kernels::packed::Packed;
 use modelark_tensor::{Bool, DType, PartialShape, Shape, Tensor, memory};
 use smallvec::SmallVec;
 
 use super::plan::{Frame, Kind, Plan, Source, Step};
 use super::program::Shared;
-use super::{Context, Resources, Value, Values};
+use super::{Context, Resource, Resources, Value, Values};
 use crate::{Error, ErrorKind, FuncRef, Result};
 
 /// Called with what graphs print: where it is to go, such as `stderr`, and the text.
@@ -113,14 +114,21 @@ impl Context for Run<'_> {
 
     fn check(&self) -> Result<()> {
         let spent = self.steps.fetch_add(1, Ordering::Relaxed);
-        if self.options.max_steps.is_some_and(|max| spent >= max) {
-            return Err(Error::new(ErrorKind::Limit, "the run is over its limit of steps"));
+        if let Some(most) = self.options.max_steps.filter(|most| spent >= *most) {
+            let told = format!(
+                "the run makes more than {most} loop iterations and calls, its limit; raise it, or mend the loop"
+            );
+            return Err(Error::new(ErrorKind::Limit, told));
         }
         if self.options.cancel.as_ref().is_some_and(|c| c.load(Ordering::Relaxed)) {
             return Err(Error::new(ErrorKind::Cancelled, "the run was cancelled"));
         }
         if self.deadline.is_some_and(|d| Instant::now() >= d) {
-            return Err(Error::new(ErrorKind::Limit, "the run is over its time limit"));
+            let most = self.options.time.unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("the run takes longer than {most:?}, its limit"),
+            ));
         }
         Ok(())
     }
@@ -209,7 +217,7 @@ impl<'a> Run<'a> {
         }
         let Some(inputs) = given.into_iter().collect::<Option<Values>>() else { return Ok(None) };
         if step.kind == Kind::Switch {
-            let wrong = |e: Error| e.at_node(&step.name, &step.op, String::new);
+            let wrong = |e: Error| e.at_node(&step.name, step.told(), String::new);
             let mut inputs = inputs.into_iter();
             let (Some(data), Some(choice)) = (inputs.next(), inputs.next()) else {
                 return Err(wrong(Error::graph("takes a value and a condition")));
@@ -267,10 +275,10 @@ impl<'a> Run<'a> {
             .kernel
             .run(self, inputs)
             .and_then(|outputs| self.strings(outputs))
-            .map_err(|e| e.at_node(&step.name, &step.op, || describe(&given)))?;
+            .map_err(|e| e.at_node(&step.name, step.told(), || describe(&given)))?;
         if outputs.len() < step.outputs.len() {
             return Err(Error::graph(format!("gave {} outputs, not {}", outputs.len(), step.outputs.len()))
-                .at_node(&step.name, &step.op, || describe(&given)));
+                .at_node(&step.name, step.told(), || describe(&given)));
         }
         Ok(outputs)
     }
@@ -296,6 +304,10 @@ impl Given {
     fn of(value: &Value) -> Self {
         match value {
             Value::Tensor(t) => Given(t.dtype(), Some(t.shape().into())),
+            Value::Resource(Resource::Other(any)) => match any.downcast_ref::<Packed>() {
+                Some(packed) => Given(DType::F32, Some(packed.weights().shape().into())),
+                None => Given(value.dtype(), None),
+            },
             other => Given(other.dtype(), None),
         }
     }
@@ -370,5 +382,21 @@ mod tests {
         };
         let error = run(hostile, Tensor::scalar(1.0f32), &RunOptions::default()).expect_err("too large");
         assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    }
+
+    #[test]
+    fn errors_tell_of_tensorflows_ops_alone() {
+        let convolved = |b: &mut Builder, x: Sym| {
+            let filter = b.constant(Tensor::full(1.0f32, [3, 3, 3, 4])?)?;
+            let bias = b.constant(Tensor::full(1.0f32, [4])?)?;
+            let call = b.op("Conv2D").input(x).input(filter).attr("padding", "VALID");
+            let y = call.attr("strides", vec![1i64, 1, 1, 1]).one()?;
+            let y = b.bias_add(y, bias)?;
+            b.op("LeakyRelu").input(y).attr("alpha", 0.5f32).one()
+        };
+        let x = Tensor::full(1.0f32, [1, 5, 5, 2]).expect("tensor");
+        let error = run(convolved, x, &RunOptions::default()).expect_err("other channels").to_string();
+        assert!(error.contains("(Conv2D + BiasAdd + LeakyRelu)"), "{error}");
+        assert!(error.contains("inputs: float32(1, 5, 5, 2), float32(3, 3, 3, 4), float32(4,)"), "{error}");
     }
 }

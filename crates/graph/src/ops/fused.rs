@@ -126,8 +126,13 @@ impl Weights<'_> {
         }
     }
 
+    /// Both as the kernels like them, if both could be laid out.
+    pub(super) fn both<'a>(&'a self, other: &'a Weights<'_>) -> Option<[&'a Packed; 2]> {
+        self.packed().zip(other.packed()).map(|(a, b)| [a, b])
+    }
+
     /// As the kernels like them, if they could be laid out.
-    pub(super) fn packed(&self) -> Option<&Packed> {
+    fn packed(&self) -> Option<&Packed> {
         match self {
             Weights::Packed(packed) => Some(packed),
             Weights::Plain(_) => None,

@@ -164,7 +164,7 @@ impl Roles {
             inputs: &inputs,
             kernel: kernel.plain(),
             recurrent_kernel: recurrent_kernel.plain(),
-            packed: kernel.packed().zip(recurrent_kernel.packed()).map(|(k, r)| [k, r]),
+            packed: kernel.both(&recurrent_kernel),
             bias: bias.as_ref(),
             initial: &initial.iter().collect::<Vec<_>>(),
             mask: mask.as_ref(),

@@ -140,7 +140,7 @@ fn kernel_of<F: Family>(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             inputs: x,
             kernel: weights.plain(),
             recurrent_kernel: recurrent.plain(),
-            packed: weights.packed().zip(recurrent.packed()).map(|(k, r)| [k, r]),
+            packed: weights.both(&recurrent),
             bias,
             initial: &initial,
             mask,

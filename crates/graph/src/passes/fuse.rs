@@ -8,7 +8,7 @@ use crate::{Attr, Attrs, Node, Output, ops};
 /// The op that lays weights out; see `ops/fused.rs`.
 pub(super) const PACK: &str = "ModelarkPack";
 /// The op of a product with what follows it.
-const FUSED: &str = "ModelarkFused";
+pub(crate) const FUSED: &str = "ModelarkFused";
 
 pub(super) fn run(part: &mut Part) {
     batch_norms(part);

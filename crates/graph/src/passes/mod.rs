@@ -23,6 +23,8 @@ mod recognise;
 mod recurrent;
 mod tracked;
 
+pub(crate) use fuse::FUSED;
+
 use crate::engine::plan::Request;
 use crate::{Attrs, Graph, Library, Output};
 use part::Part;

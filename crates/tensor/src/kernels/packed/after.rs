@@ -170,10 +170,7 @@ impl<'a> Line<'a> {
     pub(super) unsafe fn finish<V: Vector>(&self, mut v: V, at: usize, column: usize, count: usize) -> V {
         // SAFETY: as the caller says.
         unsafe {
-            let load = |all: &[f32], at: usize| {
-                let from = all.as_ptr().add(at);
-                if count == V::LANES { V::load(from) } else { V::load_first(from, count) }
-            };
+            let load = |all: &[f32], at: usize| V::load_some(all.as_ptr().add(at), count);
             if let Some(factor) = self.factor {
                 v = v.mul(load(factor, column));
             }

@@ -132,14 +132,13 @@ impl Line<'_> {
         o: usize,
     ) {
         let Lines { ws, y, x, channels, .. } = self.lines;
-        let whole = count == REGISTERS * V::LANES;
+        // Of each register: all of it where there are several, else as many channels as are left.
+        let count = if count == REGISTERS * V::LANES { V::LANES } else { count };
         let (start, taps) = x.taps(o);
         // SAFETY: taps were clipped to the image, so each pixel that is read lies within it, with its channels; so do the
         // filter's. Where the channels end, vectors are masked.
         unsafe {
-            let load = |from: *const f32, j: usize| {
-                if whole { V::load(from.add(j * V::LANES)) } else { V::load_first(from, count) }
-            };
+            let load = |from: *const f32, j: usize| V::load_some(from.add(j * V::LANES), count);
             let mut sums = [[V::zero(); REGISTERS]; POSITIONS];
             for row in self.rows.clone() {
                 let line = (self.begin + (row * y.dilation) as isize) as usize * x.input;
@@ -160,9 +159,8 @@ impl Line<'_> {
                 let at = (self.index * x.out + o + p) * channels + channel;
                 let to = self.lines.out.0.add(at);
                 for (j, sum) in sums.into_iter().enumerate() {
-                    let (skip, count) = (j * V::LANES, if whole { V::LANES } else { count });
-                    let sum = self.steps.finish(sum, at + skip, channel + skip, count);
-                    if whole { sum.store(to.add(j * V::LANES)) } else { sum.store_first(to, count) }
+                    let skip = j * V::LANES;
+                    self.steps.finish(sum, at + skip, channel + skip, count).store_some(to.add(skip), count);
                 }
             }
         }

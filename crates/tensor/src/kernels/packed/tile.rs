@@ -181,11 +181,7 @@ impl Block<'_> {
                 for (sums, out) in sums.iter_mut().zip(out) {
                     for (j, sum) in sums.iter_mut().enumerate() {
                         let from = out.add(j * V::LANES);
-                        *sum = if j + 1 < REGISTERS || last == V::LANES {
-                            V::load(from)
-                        } else {
-                            V::load_first(from, last)
-                        };
+                        *sum = V::load_some(from, if j + 1 < REGISTERS { V::LANES } else { last });
                     }
                 }
             }
@@ -266,8 +262,7 @@ impl Block<'_> {
             if let Some(line) = self.line {
                 sum = line.finish(sum, at, column, count);
             }
-            let to = self.out.add(at);
-            if count == V::LANES { sum.store(to) } else { sum.store_first(to, count) }
+            sum.store_some(self.out.add(at), count);
         }
     }
 }

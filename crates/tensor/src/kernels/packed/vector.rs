@@ -19,6 +19,18 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn load_first(from: *const f32, n: usize) -> Self;
     /// Writes the first `n` elements; `n` is at most `LANES`.
     unsafe fn store_first(self, to: *mut f32, n: usize);
+    /// As [`Vector::load`] where `n` is `LANES`, as [`Vector::load_first`] where it is less.
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, n: usize) -> Self {
+        // SAFETY: as the caller says.
+        unsafe { if n == Self::LANES { Self::load(from) } else { Self::load_first(from, n) } }
+    }
+    /// As [`Vector::store`] where `n` is `LANES`, as [`Vector::store_first`] where it is less.
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, n: usize) {
+        // SAFETY: as the caller says.
+        unsafe { if n == Self::LANES { self.store(to) } else { self.store_first(to, n) } }
+    }
     /// `self * b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     unsafe fn add(self, b: Self) -> Self;

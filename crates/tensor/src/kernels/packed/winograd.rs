@@ -265,8 +265,7 @@ impl Work<'_> {
             unsafe {
                 let load = |place: Option<usize>| match place {
                     None => V::zero(),
-                    Some(at) if count == V::LANES => V::load(pixels.add(at + channel)),
-                    Some(at) => V::load_first(pixels.add(at + channel), count),
+                    Some(at) => V::load_some(pixels.add(at + channel), count),
                 };
                 let mut patch = [[V::zero(); SIDE]; SIDE];
                 for (line, places) in patch.iter_mut().zip(places) {
@@ -276,8 +275,7 @@ impl Work<'_> {
                     std::array::from_fn(|j| forth(std::array::from_fn(|i| patch[i][j])));
                 for (j, column) in columns.into_iter().enumerate() {
                     for (i, v) in column.into_iter().enumerate() {
-                        let to = to.add((i * SIDE + j) * step + channel);
-                        if count == V::LANES { v.store(to) } else { v.store_first(to, count) }
+                        v.store_some(to.add((i * SIDE + j) * step + channel), count);
                     }
                 }
             }
@@ -307,10 +305,7 @@ impl Work<'_> {
             let count = V::LANES.min(columns.len() - done);
             // SAFETY: the products have `count` columns from these on, and the results that are written are within the image.
             unsafe {
-                let load = |point: usize| {
-                    let from = from.add(point * step + done);
-                    if count == V::LANES { V::load(from) } else { V::load_first(from, count) }
-                };
+                let load = |point: usize| V::load_some(from.add(point * step + done), count);
                 let lines: [[V; STEP]; SIDE] =
                     std::array::from_fn(|i| back(std::array::from_fn(|j| load(i * SIDE + j))));
                 let results: [[V; STEP]; STEP] =
@@ -319,8 +314,7 @@ impl Work<'_> {
                     for (i, v) in column.into_iter().enumerate().take(tall) {
                         let at = (first + i * self.x.out + j) * self.n + columns.start + done;
                         let v = line.finish(v, at, columns.start + done, count);
-                        let to = self.out.0.add(at);
-                        if count == V::LANES { v.store(to) } else { v.store_first(to, count) }
+                        v.store_some(self.out.0.add(at), count);
                     }
                 }
             }
