@@ -54,6 +54,13 @@ pub fn legacy_form(node: &Value) -> Value {
         if let Some(name) = registered.map(str::to_owned) {
             layer.insert("class_name".to_owned(), Value::String(name));
         }
+        // Keras 3 takes this word of its own for the function of that name; it is what the option is without a word.
+        if let Some(config) = layer.get_mut("config").and_then(Value::as_object_mut)
+            && config.contains_key("seed")
+            && config.get("score_mode").and_then(Value::as_str) == Some("dot")
+        {
+            config.shift_remove("score_mode");
+        }
         for key in ["module", "registered_name", "build_config", "compile_config", "shared_object_id"] {
             layer.shift_remove(key);
         }

@@ -186,7 +186,7 @@ fn check(
 /// Whether a path leads to something other than a model's weight: an optimizer's state, counters, attributes, what a
 /// vocabulary was learned with, which configs have.
 fn is_state(path: &[&str]) -> bool {
-    path.iter().any(|p| {
+    let beside = |p: &&str| {
         matches!(
             *p,
             "optimizer"
@@ -198,7 +198,10 @@ fn is_state(path: &[&str]) -> bool {
                 | "num_documents"
         ) || p.starts_with(ATTRIBUTES)
             || p.starts_with(SLOT)
-    })
+    };
+    // Keras 3 tracks what stateful layers keep from one call to the next.
+    let kept = matches!(path, [.., "states", number] if number.parse::<usize>().is_ok());
+    kept || path.iter().any(beside)
 }
 
 fn shown(names: &[impl AsRef<str>]) -> String {

@@ -21,7 +21,7 @@ impl Model {
     /// The names that this generation of Keras gives the objects of an architecture.
     ///
     /// - Keras 1 and 2: `layer_with_weights-0` and `layer-1` in a model, names of weights and attributes below.
-    /// - Keras 3: `_operations/1` in a Functional model, `_functional/_operations/1` in a Sequential one, whose input
+    /// - Keras 3: `_operations/1` in a Functional model, where the name that a list has a layer under is its place, `_functional/_operations/1` in a Sequential one, whose input
     ///   counts; `_kernel` and `_embeddings` for `kernel` and `embeddings`, under which they are found as well.
     pub(crate) fn new(objects: &Objects, dialect: Dialect) -> Self {
         let mut builder = Builder {
@@ -99,6 +99,11 @@ impl Builder<'_> {
                 // A property of this name gives what the attribute holds; which layers have one is theirs to know.
                 self.model.tree.link(node, &format!("_{name}"), child_node);
             }
+            let is_only = || object.child("pointwise_kernel").is_none();
+            if self.dialect == Dialect::Keras3 && is_variable && name == "depthwise_kernel" && is_only() {
+                // Depthwise layers have their kernel under the plain name there.
+                self.model.tree.link(node, "kernel", child_node);
+            }
             self.model.tree.link(node, name, child_node);
         }
     }
@@ -110,10 +115,11 @@ impl Builder<'_> {
             let holder =
                 if sequential { self.model.tree.add(node, "_functional", Node::default()) } else { node };
             let operations = self.model.tree.add(holder, "_operations", Node::default());
-            for (i, (_, layer)) in layers.iter().enumerate() {
+            for (i, (place, layer)) in layers.iter().enumerate() {
                 let layer = self.node(*layer, scope);
-                // The input that a Sequential model doesn't list is its first operation.
-                self.model.tree.link(operations, &(i + usize::from(sequential)).to_string(), layer);
+                // Ops between layers count, too, and the input that a Sequential model doesn't list is its first operation.
+                let place = place.parse().unwrap_or(i) + usize::from(sequential);
+                self.model.tree.link(operations, &place.to_string(), layer);
             }
             return;
         }

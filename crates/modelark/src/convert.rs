@@ -218,7 +218,7 @@ pub(crate) fn assemble(
     let needs = format.needs();
     let renamed = layers.renamed(dialect);
     let layers = renamed.as_ref().unwrap_or(layers);
-    let respelled = if needs.modules { layers.respelled(dialect)? } else { None };
+    let respelled = layers.respelled(dialect, needs.modules)?;
     let layers = respelled.as_ref().unwrap_or(layers);
     let mut made = if needs.functions { layers.to_artifact(dialect)? } else { layers.described(dialect)? };
     report.notes.extend(layers.changes(dialect));

@@ -179,6 +179,11 @@ impl Instance {
         }
     }
 
+    /// The dialect of the config that the layer was read from; none for one that was made here.
+    pub(crate) fn read_in(&self) -> Option<Dialect> {
+        self.0.dialect
+    }
+
     /// The layer, unless it is a model.
     pub fn layer(&self) -> Option<&dyn Layer> {
         match &self.0.body {
@@ -512,6 +517,11 @@ impl Instance {
             return Ok(());
         }
         let inputs = self.inputs(inputs)?;
+        if let Some(shaped) = layer.with_shapes(&inputs)
+            && let Some((_, attached)) = tree.attached.iter_mut().rfind(|(attached, _)| *attached == id)
+        {
+            *attached = attached.clone().with(|i| i.body = Body::Layer(shaped));
+        }
         let former = match &tree.origin {
             Some(origin) => layer.former_weights(&inputs, origin)?,
             None => None,

@@ -317,6 +317,21 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
         None
     }
 
+    /// The layer with the shapes of its inputs, where Keras 2 keeps them in the config and this one has none.
+    fn with_shapes(&self, _inputs: &Inputs) -> Option<Box<dyn Layer>> {
+        None
+    }
+
+    /// Whether Keras 2 and 3 make different things of the masks that reach it.
+    fn masks_by_dialect(&self) -> bool {
+        false
+    }
+
+    /// Whether it says which steps count (Keras: `mask_zero`, `Masking`).
+    fn makes_mask(&self) -> bool {
+        false
+    }
+
     /// Whether a mask goes through to the output (Keras: `supports_masking`).
     fn passes_mask(&self) -> bool {
         false

@@ -5,6 +5,7 @@ from . import (
     compiled_saved_model,
     continued,
     custom_layer,
+    every_form,
     everything,
     json_npy,
     op_suite,
@@ -33,5 +34,6 @@ WIDE = (
     runs.checks,
     op_suite.checks,
     everything.checks,
+    every_form.checks,
     continued.checks,
 )

@@ -39,6 +39,9 @@ macro_rules! kept {
                 if node.registered_name.is_none() && !node.short {
                     node.module = $module.to_owned();
                 }
+                if writer.is_keras3() && node.class == "RadialConstraint" {
+                    writer.report.note(format!("Keras 3 has no {}", node.class));
+                }
                 node.write(writer)
             }
         }

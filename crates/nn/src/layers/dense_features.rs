@@ -2,7 +2,7 @@
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
 use serde_json::{Value, json};
 
 use super::Entry;
@@ -306,6 +306,7 @@ impl Layer for DenseFeatures {
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.field("feature_columns", &mut self.feature_columns);
         f.field("partitioner", &mut self.partitioner);
+        f.only_in(Dialect::Keras2);
         self.feature_columns = plain(&self.feature_columns);
     }
 

@@ -8,7 +8,7 @@ use super::Entry;
 use super::convolution::{FORMER_1D, FORMER_2D};
 use super::cell::times;
 use super::sliding::{Sliding, depthwise, dilation_method, lift, pad_before, sliding_methods};
-use crate::config::{Fields, Initializer};
+use crate::config::{Fields, Initializer, Padding};
 use crate::former::{self, FormerWeights, Origin};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::spatial::{channels_last, extents, squeeze};
@@ -186,6 +186,8 @@ impl<const N: usize> Layer for SeparableConvolution<N> {
         self.pointwise.visit("pointwise", f);
         if f.dialect() != Dialect::Keras3 {
             self.kernel.visit("kernel", f);
+        } else if self.sliding.padding == Padding::Causal {
+            f.note("Keras 3 takes no \"causal\" padding here");
         }
         self.sliding.visit(f);
     }

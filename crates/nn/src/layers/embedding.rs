@@ -65,6 +65,10 @@ impl Layer for Embedding {
         "Embedding"
     }
 
+    fn makes_mask(&self) -> bool {
+        self.mask_zero
+    }
+
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.required("input_dim", &mut self.input_dim);
         f.required("output_dim", &mut self.output_dim);
@@ -350,6 +354,10 @@ impl Masking {
 impl Layer for Masking {
     fn class_name(&self) -> &str {
         "Masking"
+    }
+
+    fn makes_mask(&self) -> bool {
+        true
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {

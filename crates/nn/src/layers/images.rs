@@ -282,8 +282,10 @@ impl Layer for RandomImages {
             f.field(key, &mut there);
             self.config.insert((*key).to_owned(), there);
         }
-        if !self.class.keras2 {
-            f.only_in(Dialect::Keras3);
+        match self.class.class {
+            "RandomHeight" | "RandomWidth" => f.only_in(Dialect::Keras2),
+            _ if !self.class.keras2 => f.only_in(Dialect::Keras3),
+            _ => {}
         }
     }
 

@@ -288,7 +288,8 @@ macro_rules! lookups {
 
             fn keras2_dtype(&self) -> Option<&'static str> {
                 match self.vocabulary.invert {
-                    true => Some("string"),
+                    // What a word is there, an integer is here.
+                    true => Some(if self.vocabulary.key == DType::String { "string" } else { "int64" }),
                     false => self.vocabulary.encoding.is_int().then_some("int64"),
                 }
             }

@@ -150,6 +150,10 @@ macro_rules! merges {
                 }
             }
 
+            fn masks_by_dialect(&self) -> bool {
+                true
+            }
+
             fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
                 Ok(vec![inputs.first()?.with_shape(broadcast(inputs, 1)?)])
             }
@@ -210,6 +214,10 @@ impl Concatenate {
 impl Layer for Concatenate {
     fn class_name(&self) -> &str {
         "Concatenate"
+    }
+
+    fn masks_by_dialect(&self) -> bool {
+        true
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {

@@ -427,6 +427,10 @@ impl Layer for MultiHeadAttention {
         "MultiHeadAttention"
     }
 
+    fn masks_by_dialect(&self) -> bool {
+        true
+    }
+
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.required("num_heads", &mut self.num_heads);
         f.required("key_dim", &mut self.key_dim);
@@ -442,6 +446,15 @@ impl Layer for MultiHeadAttention {
             f.field("key_shape", key);
             f.field("value_shape", value);
         }
+    }
+
+    fn with_shapes(&self, inputs: &Inputs) -> Option<Box<dyn Layer>> {
+        if self.shapes.iter().all(Option::is_some) {
+            return None;
+        }
+        let [query, value, key] = Places::find(inputs).of(inputs.all()).ok()?;
+        let shape = |spec: &Spec| spec.dims().ok().map(<[_]>::to_vec);
+        Some(Box::new(MultiHeadAttention { shapes: [shape(&query), shape(&key), shape(&value)], ..self.clone() }))
     }
 
     fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {

@@ -235,6 +235,9 @@ impl Layer for BatchNormalization {
         if !f.is_reading() && self.axis.axes.len() == 1 {
             self.axis.listed = f.dialect() != Dialect::Keras3;
         }
+        if self.axis.axes.len() > 1 && f.dialect() == Dialect::Keras3 {
+            f.note("Keras 3 takes one axis alone here");
+        }
         f.field("axis", &mut self.axis);
         f.field("momentum", &mut self.momentum);
         f.field("epsilon", &mut self.epsilon);

@@ -37,7 +37,7 @@ impl<const N: usize> Borders<N> {
             f.field("data_format", &mut format);
             self.data_format = format.unwrap_or_default();
         } else if self.data_format != DataFormat::default() {
-            f.field("data_format", &mut self.data_format);
+            f.keras3("data_format", &mut self.data_format);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Pooling: windows and whole sequences or images.
 
 use modelark_artifact::graph::Sym;
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
 
 use super::Entry;
 use crate::spatial::{Window, channels_last, extents, sizes, squeeze};
@@ -310,6 +310,7 @@ impl<P: Pool, const N: usize> Layer for AdaptivePooling<P, N> {
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.required("output_size", &mut self.output_size);
         f.field("data_format", &mut self.data_format);
+        f.only_in(Dialect::Keras3);
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {

@@ -62,6 +62,10 @@ impl Layer for TimeDistributed {
         f.required("layer", &mut self.layer);
     }
 
+    fn masks_by_dialect(&self) -> bool {
+        true
+    }
+
     fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {
         let steps = inputs.all().iter().map(step).collect::<Result<_>>()?;
         Ok(vec![Sublayer::new("layer", &self.layer, steps)])

@@ -8,7 +8,8 @@ use modelark_artifact::{
     Artifact, ConcreteFunction, Dialect, FunctionObject, Functions, Kind, Objects, Report, Result, Structure,
 };
 
-use super::{Argument, Model, Traced};
+use super::{Argument, Model, Traced, changes};
+use crate::config::plain;
 use crate::instance::node_name;
 use crate::{Spec, training};
 
@@ -27,7 +28,14 @@ impl Model {
     pub fn changes(&self, dialect: Dialect) -> Vec<String> {
         let mut report = Report { notes: self.notes.clone() };
         match self.architecture(dialect) {
-            Ok((_, changes)) => report.extend(changes),
+            Ok((architecture, changes)) => {
+                report.extend(changes);
+                if let Some(source) = self.source.as_ref().filter(|s| s.dialect != architecture.dialect) {
+                    report
+                        .notes
+                        .extend(changes::respelled(&plain(&source.config), &plain(&architecture.config)));
+                }
+            }
             Err(error) => report.note(error.to_string()),
         }
         if let Some(state) = &self.training {
@@ -40,8 +48,9 @@ impl Model {
     /// functions, and training state as the dialect spells it.
     ///
     /// The root's child `__call__` is the function that takes the model's inputs in their own structure with
-    /// `training=False` and `mask=None`; its child `signatures` holds `serving_default`, which takes the inputs by name
-    /// and gives outputs named after their layers (Keras 2) or `output_0` and so on (Keras 3).
+    /// `training=False` and `mask=None`, and so is `serve`, the endpoint that Keras 3's `TFSMLayer` takes; the child
+    /// `signatures` holds `serving_default`, which takes the inputs by name and gives outputs named after their layers
+    /// (Keras 2) or `output_0` and so on (Keras 3).
     ///
     /// # Errors
     /// When a layer can't be traced, or the dialect can't say what a layer is. A model that isn't built has no functions.
@@ -109,7 +118,7 @@ impl Model {
         library.insert(called.function);
         library.extend(wrapper);
         let root = Objects::ROOT;
-        objects.add(
+        let function = objects.add(
             root,
             "__call__",
             Kind::Function(FunctionObject {
@@ -119,6 +128,7 @@ impl Model {
                 input_signature: None,
             }),
         );
+        objects.link(root, "serve", function);
         let signatures = objects.add(root, "signatures", Kind::Signatures);
         let allowed_positional = usize::from(keywords.len() == 1);
         objects.add(

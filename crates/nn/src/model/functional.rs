@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use modelark_artifact::{Dialect, Error, Objects, Result};
+use modelark_artifact::{Dialect, Error, Objects, Report, Result};
 use serde_json::{Value, json};
 
 use super::objects::name_layers;
@@ -116,7 +116,8 @@ impl Model {
             let mut node = layer.write(writer)?;
             let mut steps: Vec<&Step> = self.graph.steps.iter().filter(|s| s.layer == i).collect();
             steps.sort_by_key(|s| s.node);
-            let calls = steps.into_iter().map(|s| spell.call(s)).collect::<Result<Vec<_>>>()?;
+            let calls =
+                steps.into_iter().map(|s| spell.call(s, &mut writer.report)).collect::<Result<Vec<_>>>()?;
             // What one dialect gives an op with its call, the other has in its config.
             let first = self.graph.steps.iter().find(|s| s.layer == i);
             if let (Some(operation), Some(step)) = (layer.downcast::<Operation>(), first) {
@@ -490,7 +491,7 @@ impl Spelling<'_> {
         }
     }
 
-    fn call(&self, step: &Step) -> Result<Value> {
+    fn call(&self, step: &Step, report: &mut Report) -> Result<Value> {
         let layer = self.model.layers.get(step.layer);
         let operation = layer.and_then(|l| l.downcast::<Operation>());
         let place = || layer.map(Instance::place).unwrap_or_default();
@@ -502,6 +503,23 @@ impl Spelling<'_> {
             }
             None => (step.args.clone(), step.keywords.clone()),
         };
+        let crosses =
+            layer.and_then(Instance::read_in).is_some_and(|d| (d == Dialect::Keras3) != self.keras3);
+        let mut named = named;
+        named.retain(|(name, value)| match (name.as_str(), value) {
+            // In Keras 3 whoever calls the model decides, and what is written here is what it was when it was made.
+            ("training", Argument::Value(value)) if crosses => {
+                if self.keras3 && *value == Value::Bool(true) {
+                    report.note(format!(
+                        "{}: it was called with training=True; in Keras 3 whoever calls the model decides",
+                        place()
+                    ));
+                }
+                false
+            }
+            ("constants", Argument::Value(Value::Null)) => !(crosses && self.keras3),
+            _ => true,
+        });
         if self.keras3 {
             let spell = |a: &Argument<Edge>| nested(a, &|e| self.tensor(*e));
             let args: Vec<Value> = args.iter().map(spell).collect();

@@ -4,6 +4,7 @@ mod alone;
 mod artifact;
 mod bind;
 mod builder;
+mod changes;
 mod functional;
 mod graph;
 mod merged;
@@ -276,16 +277,18 @@ impl Model {
 
     /// The model with an architecture that says where Python finds its classes, if it was read in this dialect from a file
     /// that doesn't: one whose version didn't yet (before Keras 2.13) is spelled as today, any other keeps all that it says.
+    /// Where the file to be written needs no `modules`, only ops do, which Keras 3 finds by them alone.
     ///
     /// # Errors
     /// When the dialect can't say what a layer is.
-    pub fn respelled(&self, dialect: Dialect) -> Result<Option<Model>> {
+    pub fn respelled(&self, dialect: Dialect, modules: bool) -> Result<Option<Model>> {
         let Some(source) = self.source.as_ref().filter(|s| s.dialect == dialect) else { return Ok(None) };
         let version = source.keras_version.as_deref().unwrap_or("2");
         let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or_default();
-        let is_old = dialect == Dialect::Keras2 && minor < 13;
+        let is_old = modules && dialect == Dialect::Keras2 && minor < 13;
         // An `.h5` doesn't tell an op from the layer of its name, nor whose a class is.
-        let is_silent = source.config.get("module").is_none();
+        let wants = modules || (dialect == Dialect::Keras3 && self.has_ops());
+        let is_silent = wants && source.config.get("module").is_none();
         if dialect == Dialect::Keras1 || !(is_old || is_silent) {
             return Ok(None);
         }
@@ -340,6 +343,12 @@ impl Model {
             **input = renamed;
         }
         self
+    }
+
+    fn has_ops(&self) -> bool {
+        let is_op =
+            |l: &Instance| l.downcast::<Operation>().is_some() || l.model().is_some_and(Model::has_ops);
+        self.layers.iter().any(is_op)
     }
 
     /// Keeps a line that [`Model::changes`] is to tell: what reading the model changed.
@@ -406,9 +415,37 @@ impl Model {
 
     /// Writes the model's node, under the name that it has where it stands.
     pub(crate) fn write(&self, name: &str, writer: &mut Writer) -> Result<Value> {
+        self.tell_of_masks(writer);
         match &self.kind {
             Kind::Sequential { .. } => self.write_sequential(name, writer),
             Kind::Functional { .. } => self.write_functional(name, writer),
+        }
+    }
+
+    /// Whether a layer, or one within it, says which steps count.
+    fn makes_mask(&self) -> bool {
+        let makes = |l: &Instance| match (l.model(), l.layer()) {
+            (Some(model), _) => model.makes_mask(),
+            (None, layer) => layer.is_some_and(Layer::makes_mask),
+        };
+        self.layers.iter().any(makes)
+    }
+
+    /// Keras 2 and 3 don't make the same of masks in all layers; what was read as one of them has it does on here alone.
+    fn tell_of_masks(&self, writer: &mut Writer) {
+        if !self.makes_mask() {
+            return;
+        }
+        let keras3 = writer.is_keras3();
+        for layer in &self.layers {
+            let crosses = layer.read_in().is_some_and(|d| (d == Dialect::Keras3) != keras3);
+            if crosses && layer.layer().is_some_and(|l| l.masks_by_dialect()) {
+                let [other, own] = if keras3 { [2, 3] } else { [3, 2] };
+                writer.report.note(format!(
+                    "{}: where a mask reaches it, Keras {own} counts other steps than Keras {other}",
+                    layer.place()
+                ));
+            }
         }
     }
 

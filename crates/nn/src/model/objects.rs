@@ -172,15 +172,13 @@ impl Model {
         Ok(tree)
     }
 
-    /// For each layer its place in Keras's `model.layers`, which leaves out the ops of Keras 3's graphs.
+    /// For each layer its place among the model's operations (Keras 3: `_operations`); none for the ops of Keras 3's graphs,
+    /// which count there but have no weights and aren't listed in `model.layers`.
     pub(super) fn listed(&self) -> Vec<Option<usize>> {
-        let mut count = 0;
-        let place = |layer: &Instance| {
-            let is_layer = layer.downcast::<Operation>().is_none_or(Operation::is_layer);
-            count += usize::from(is_layer);
-            is_layer.then(|| count - 1)
+        let place = |(i, layer): (usize, &Instance)| {
+            layer.downcast::<Operation>().is_none_or(Operation::is_layer).then_some(i)
         };
-        self.layers.iter().map(place).collect()
+        self.layers.iter().enumerate().map(place).collect()
     }
 
     /// Adds the list of the model's layers to the model's object.

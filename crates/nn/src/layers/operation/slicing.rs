@@ -153,6 +153,17 @@ pub(super) fn of_keras3<T>(argument: Argument<T>) -> Argument<T> {
     match argument {
         Argument::Value(value) => Argument::Value(node(value)),
         Argument::List(items) => Argument::List(items.into_iter().map(of_keras3).collect()),
+        Argument::Dict(items) => {
+            let part = |(k, a): &(String, Argument<T>)| match a {
+                Argument::Value(v) => Some((k.clone(), v.clone())),
+                _ => None,
+            };
+            // Bounds that are tensors stay among the arguments.
+            match items.iter().map(part).collect::<Option<serde_json::Map<_, _>>>() {
+                Some(plain) => Argument::Value(node(Value::Object(plain))),
+                None => Argument::Dict(items),
+            }
+        }
         other => other,
     }
 }
@@ -186,6 +197,9 @@ mod tests {
         let nodes = of_keras3(Argument::List(of(&plain)));
         let Argument::List(items) = &nodes else { unreachable!("a list stays one") };
         assert!(matches!(&items[0], Argument::Value(v) if v["class_name"] == "__slice__" && v["config"]["stop"] == 9));
+        let dict = |k: &str, v: Value| (k.to_owned(), Argument::<()>::Value(v));
+        let read = Argument::Dict(vec![dict("start", json!(2)), dict("stop", json!(9)), dict("step", Value::Null)]);
+        assert!(matches!(of_keras3(read), Argument::Value(v) if &v == match &items[0] { Argument::Value(v) => v, _ => &plain }));
         let Argument::List(back) = respelled(nodes) else { unreachable!("a list stays one") };
         assert!(matches!(&back[..], [Argument::Value(a), Argument::Value(b)] if *a == plain[0] && *b == plain[1]));
     }
