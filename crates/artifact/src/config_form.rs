@@ -40,7 +40,7 @@ fn has_key(value: &Value, keys: &[&str]) -> bool {
 }
 
 /// A model's node as `.h5` files have it: every layer is a class with its config, and nothing else.
-pub fn legacy_form(node: &Value) -> Value {
+pub fn legacy_form(node: &Value, dialect: Dialect) -> Value {
     let mut node = node.clone();
     // Within wrappers, such files have the new form, too.
     each_layer(&mut node, false, &mut |layer| {
@@ -54,9 +54,9 @@ pub fn legacy_form(node: &Value) -> Value {
         if let Some(name) = registered.map(str::to_owned) {
             layer.insert("class_name".to_owned(), Value::String(name));
         }
-        // Keras 3 takes this word of its own for the function of that name; it is what the option is without a word.
+        // In such files Keras 3 takes this word for its function of that name; it is what goes without saying, too.
         if let Some(config) = layer.get_mut("config").and_then(Value::as_object_mut)
-            && config.contains_key("seed")
+            && dialect == Dialect::Keras3
             && config.get("score_mode").and_then(Value::as_str) == Some("dot")
         {
             config.shift_remove("score_mode");
@@ -201,6 +201,6 @@ mod tests {
         assert_eq!(archive.get("module"), Some(&json!("keras")));
         assert_eq!(archive.pointer("/config/layers/1/registered_name"), Some(&json!("Pkg>Own")));
         assert_eq!(archive.pointer("/config/layers/2/class_name"), Some(&json!("GroupQueryAttention")));
-        assert_eq!(legacy_form(&archive), legacy);
+        assert_eq!(legacy_form(&archive, Dialect::Keras3), legacy);
     }
 }

@@ -188,7 +188,7 @@ mod tests {
         );
         assert_eq!(layers[2].pointer("/config/layer/module"), Some(&json!("keras.layers")));
         assert_eq!(layers[3].get("module"), Some(&json!("keras.src.models.functional")));
-        let back = legacy_form(&archive);
+        let back = legacy_form(&archive, Dialect::Keras3);
         assert_eq!(
             back.get("config").and_then(|c| c.get("layers")).map(|l| &l[1]),
             Some(&legacy["config"]["layers"][1])

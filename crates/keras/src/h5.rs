@@ -279,7 +279,7 @@ fn write(artifact: &Artifact, options: &SaveOptions, writer: &mut hdf5::Writer) 
     let version = config::version(dialect, version);
     let folder = match &artifact.architecture {
         Some(architecture) => {
-            let node = config::legacy_form(&architecture.config);
+            let node = config::legacy_form(&architecture.config, architecture.dialect);
             writer.attribute("", KERAS_VERSION, Attribute::Utf8(version.clone()))?;
             writer.attribute("", BACKEND, Attribute::Utf8("tensorflow".to_owned()))?;
             writer.attribute("", MODEL_CONFIG, Attribute::Ascii(config::to_ascii(&node)))?;

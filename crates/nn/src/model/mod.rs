@@ -34,7 +34,7 @@ pub use trace::Traced;
 
 use crate::config::{Object, Reader, Writer, expected, plain};
 use crate::former;
-use crate::layers::InputLayer;
+use crate::layers::{InputLayer, Operation};
 use crate::{Call, Instance, Registry, Spec};
 
 /// A model: layers, how they connect, and their variables (Keras: `Sequential`, `Functional`).
@@ -426,7 +426,7 @@ impl Model {
     fn makes_mask(&self) -> bool {
         let makes = |l: &Instance| match (l.model(), l.layer()) {
             (Some(model), _) => model.makes_mask(),
-            (None, layer) => layer.is_some_and(Layer::makes_mask),
+            (None, layer) => layer.is_some_and(crate::Layer::makes_mask),
         };
         self.layers.iter().any(makes)
     }
