@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::{config, held, vocabulary, weights};
+use crate::{bins, config, held, vocabulary, weights};
 
 const METADATA: &str = "metadata.json";
 const CONFIG: &str = "config.json";
@@ -177,6 +177,7 @@ fn read_members(
     tree.merge(file.root())?;
     let training = tree.training(compile, Some(dialect));
     vocabulary::read(&mut config, &mut assets, &mut tree.objects, dialect)?;
+    bins::read(&mut config, &mut tree.objects, dialect)?;
     Ok(Artifact {
         source: Source {
             format: KerasArchive.name(),

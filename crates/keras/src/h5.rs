@@ -13,7 +13,7 @@ use modelark_hdf5::Attribute;
 use serde_json::{Value, json};
 
 use crate::assign::{Pair, assign, fits};
-use crate::{config, held, naming, optimizer, vocabulary, weights};
+use crate::{bins, config, held, naming, optimizer, vocabulary, weights};
 
 const MODEL_WEIGHTS: &str = "model_weights";
 const OPTIMIZER_WEIGHTS: &str = "optimizer_weights";
@@ -156,7 +156,7 @@ fn read(root: &hdf5::Group, place: &Place, limits: &Limits) -> Result<Artifact> 
     let keras_version = text(KERAS_VERSION)?;
     // Theano's kernels lie otherwise than TensorFlow's.
     let backend = text(BACKEND)?.filter(|b| b != "tensorflow");
-    let model_config = json(MODEL_CONFIG, text(MODEL_CONFIG)?)?;
+    let mut model_config = json(MODEL_CONFIG, text(MODEL_CONFIG)?)?;
     let compile = json(TRAINING_CONFIG, text(TRAINING_CONFIG)?)?.filter(|c| !c.is_null());
 
     let mut tree = Tree::default();
@@ -174,6 +174,9 @@ fn read(root: &hdf5::Group, place: &Place, limits: &Limits) -> Result<Artifact> 
     }
     let optimizer = root.group(OPTIMIZER_WEIGHTS).map(|g| tree.optimizer(g, compile.as_ref())).transpose()?;
     let optimizer = optimizer.filter(|o| !o.variables.is_empty());
+    if let Some(config) = &mut model_config {
+        bins::read_listed(config, &mut tree.layers, &tree.objects)?;
+    }
     let order = json!({ "layers": tree.layers, "own": tree.own });
     let mut artifact = Artifact {
         source: Source {

@@ -8,6 +8,7 @@
 
 mod archive;
 mod assign;
+mod bins;
 mod config;
 mod h5;
 mod held;

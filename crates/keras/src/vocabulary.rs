@@ -8,7 +8,7 @@ use modelark_artifact::{Asset, Dialect, Error, Kind, ObjectId, Objects, Result, 
 use modelark_hdf5 as hdf5;
 use serde_json::{Value, json};
 
-use crate::naming;
+use crate::{naming, weights};
 
 const FILE: &str = "vocabulary.txt";
 /// The variable of the weights of words.
@@ -29,7 +29,7 @@ pub(crate) fn read(
     objects: &mut Objects,
     dialect: Dialect,
 ) -> Result<()> {
-    each_layer(config, "", dialect, DEPTH, &mut |path, layer| {
+    each_layer(config, dialect, &mut |path, layer| {
         let weights = take_weights(objects, path)?;
         let named = [format!("{path}/{FILE}"), format!("{path}/{LOOKUP}/{FILE}")];
         let Some(asset) = named.iter().find_map(|name| assets.iter().find(|a| a.name == *name)) else {
@@ -56,7 +56,7 @@ pub(crate) fn read(
 
 /// Writes the weights of words that configs have: Keras reads them from here.
 pub(crate) fn write(config: &Value, dialect: Dialect, writer: &mut hdf5::Writer) -> Result<()> {
-    each_layer(&mut config.clone(), "", dialect, DEPTH, &mut |path, layer| {
+    each_layer(&mut config.clone(), dialect, &mut |path, layer| {
         let Some(weights) = variable(layer) else { return Ok(()) };
         let tensor = Tensor::from_vec(weights.clone(), [weights.len()])?;
         let weights = Variable::new(WEIGHTS, tensor).trainable(false);
@@ -132,7 +132,15 @@ fn variable(layer: &serde_json::Map<String, Value>) -> Option<Vec<f32>> {
 }
 
 /// Does something with the config of every layer of a model, and of the models in it, by its path in an archive.
-fn each_layer(
+pub(crate) fn each_layer(
+    model: &mut Value,
+    dialect: Dialect,
+    act: &mut impl FnMut(&str, &mut serde_json::Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    each_within(model, "", dialect, DEPTH, act)
+}
+
+fn each_within(
     model: &mut Value,
     path: &str,
     dialect: Dialect,
@@ -140,9 +148,7 @@ fn each_layer(
     act: &mut impl FnMut(&str, &mut serde_json::Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
     let depth = depth.checked_sub(1).ok_or_else(|| Error::limit("its models nest too deep"))?;
-    let Some(layers) = model.pointer_mut("/config/layers").and_then(Value::as_array_mut) else {
-        return Ok(());
-    };
+    let (list, layers) = layers(model);
     let mut counts: HashMap<String, usize> = HashMap::new();
     for layer in layers {
         let Some(class) = layer.get("class_name").and_then(Value::as_str) else { continue };
@@ -152,14 +158,28 @@ fn each_layer(
             name = format!("{name}_{count}");
         }
         *count += 1;
-        let path = naming::join(path, &format!("layers/{name}"));
+        let path = naming::join(path, &format!("{list}/{name}"));
         if layer.pointer("/config/layers").is_some() {
-            each_layer(layer, &path, dialect, depth, act)?;
+            each_within(layer, &path, dialect, depth, act)?;
         } else if let Some(config) = layer.get_mut("config").and_then(Value::as_object_mut) {
             act(&path, config)?;
         }
     }
     Ok(())
+}
+
+/// The layers of a model, or those that preprocess features, with the name of the list in which the model holds them.
+fn layers(model: &mut Value) -> (&'static str, Vec<&mut Value>) {
+    let Some(config) = model.get_mut("config").and_then(Value::as_object_mut) else {
+        return ("", Vec::new());
+    };
+    if config.get("layers").is_some_and(Value::is_array) {
+        let layers = config.get_mut("layers").and_then(Value::as_array_mut);
+        return (weights::LAYERS, layers.into_iter().flatten().collect());
+    }
+    let features = config.get_mut("features").and_then(Value::as_object_mut);
+    let features = features.into_iter().flat_map(|f| f.values_mut());
+    (weights::PREPROCESSORS, features.filter_map(|f| f.pointer_mut("/config/preprocessor")).collect())
 }
 
 /// Takes the weights of a layer's words away from the variables: they are of no use without the words.

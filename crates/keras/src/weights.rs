@@ -26,6 +26,8 @@ const OPTIMIZER: &str = "optimizer";
 const SHARD: u64 = 5 << 30;
 /// What Keras 2.13 called the list of a model's layers.
 pub(crate) const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
+/// Where the layers are that preprocess features, in a model that is a space of them.
+pub(crate) const PREPROCESSORS: &str = "preprocessors";
 
 /// Keras's `.weights.h5`: the weights of a model and its optimizer's variables, by the paths of their owners.
 ///
@@ -335,7 +337,9 @@ fn find<'a>(
     let old: Vec<&str> = path.split('/').map(|part| if part == LAYERS { OLD_LAYERS } else { part }).collect();
     // Attributes that Keras 3 made public: both spellings occur, whatever else the file does.
     let private = path.rsplit_once('/').map(|(owner, name)| format!("{owner}/_{name}"));
-    [Some(path.to_owned()), Some(old.join("/")), private]
+    // A space of features has its layers under another name.
+    let feature = path.strip_prefix(LAYERS).map(|rest| format!("{PREPROCESSORS}{rest}"));
+    [Some(path.to_owned()), Some(old.join("/")), private, feature]
         .into_iter()
         .flatten()
         .find_map(|path| groups.get(&path).map(|values| (path, values.as_slice())))

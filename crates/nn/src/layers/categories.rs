@@ -208,7 +208,10 @@ impl Layer for Discretization {
 
     fn visit(&mut self, f: &mut Fields<'_>) {
         f.aliased("bin_boundaries", &["bins"], &mut self.bin_boundaries);
-        f.field("num_bins", &mut self.num_bins);
+        // Keras 2 takes the number of ranges instead of boundaries, not beside them.
+        let known = self.bin_boundaries.is_some() && !f.is_reading() && f.dialect() != Dialect::Keras3;
+        let mut unsaid = None;
+        f.field("num_bins", if known { &mut unsaid } else { &mut self.num_bins });
         f.field("epsilon", &mut self.epsilon);
         self.encoding.visit(f);
         f.without("trainable", Dialect::Keras3);

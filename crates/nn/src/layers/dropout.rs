@@ -18,7 +18,7 @@ pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<GaussianDropout>(&["GaussianDropout"]),
     Entry::of::<GaussianNoise>(&["GaussianNoise"]),
     Entry::of::<ActivityRegularization>(&["ActivityRegularization"]),
-    Entry::of::<Identity>(&["Identity"]),
+    Entry::of::<Identity>(&["Identity", "TFDIdentity"]),
 ];
 
 /// What all layers of this file compute.

@@ -15,7 +15,7 @@ pub(super) const LAYERS: &[Entry] = &[
     Entry::of::<Average>(&["Average"]),
     Entry::of::<Maximum>(&["Maximum"]),
     Entry::of::<Minimum>(&["Minimum"]),
-    Entry::of::<Concatenate>(&["Concatenate"]),
+    Entry::of::<Concatenate>(&["Concatenate", "TFDConcat"]),
     Entry::of::<Dot>(&["Dot"]),
 ];
 

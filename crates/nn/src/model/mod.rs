@@ -5,6 +5,7 @@ mod artifact;
 mod bind;
 mod builder;
 mod changes;
+mod features;
 mod functional;
 mod graph;
 mod merged;
@@ -84,7 +85,10 @@ impl Model {
     }
 
     fn read_architecture(architecture: &Architecture, reader: &Reader<'_>) -> Result<Self> {
-        let mut node = plain(&architecture.config);
+        let node = plain(&architecture.config);
+        let features = features::functional(&node).map_err(|e| e.at("architecture"))?;
+        let is_source = features.is_none();
+        let mut node = features.unwrap_or(node);
         if architecture.dialect == Dialect::Keras1 {
             former::spread_data_format(&mut node);
         }
@@ -101,7 +105,14 @@ impl Model {
             .help("its functions can be run from a SavedModel; its weights can be listed, read and converted"));
         }
         let mut model = Model::read(&node, reader).map_err(|e| e.at("architecture"))?;
-        model.source = Some(architecture.clone());
+        if is_source {
+            model.source = Some(architecture.clone());
+        } else {
+            model.source = Some(model.architecture(architecture.dialect)?.0);
+            model.note(
+                "a FeatureSpace became the Functional model that computes the same, from a dict of columns",
+            );
+        }
         Ok(model)
     }
 
