@@ -80,6 +80,7 @@ families! {
     protos
     quantize
     quantized
+    quantized_fusions
     quantized_images
     queues
     ragged

@@ -15,12 +15,12 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     pub(super) dtype: DType,
-    low: i64,
-    high: i64,
+    pub(super) low: i64,
+    pub(super) high: i64,
 }
 
 impl Kind {
-    fn of(dtype: DType) -> Result<Kind> {
+    pub(super) fn of(dtype: DType) -> Result<Kind> {
         let (low, high) = match dtype {
             DType::QI8 => (i8::MIN.into(), i8::MAX.into()),
             DType::QU8 => (0, u8::MAX.into()),
@@ -33,7 +33,7 @@ impl Kind {
     }
 
     /// The plain dtype of the same bits.
-    fn plain(self) -> DType {
+    pub(super) fn plain(self) -> DType {
         match self.dtype {
             DType::QI8 => DType::I8,
             DType::QU8 => DType::U8,
@@ -52,7 +52,7 @@ impl Kind {
         (self.high - self.low + 1) as f64
     }
 
-    fn tensor(self, values: Vec<i64>, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn tensor(self, values: Vec<i64>, shape: &[usize]) -> Result<Tensor> {
         let wide = Tensor::from_vec(values, shape)?;
         Ok(array::cast(&wide, self.plain())?.bitcast_same_width(self.dtype)?)
     }
