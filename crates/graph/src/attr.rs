@@ -1,41 +1,122 @@
 //! Attributes of nodes: what is fixed when a graph is built.
 
-use std::collections::{BTreeMap, btree_map};
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::Index;
 use std::sync::Arc;
 
 use modelark_tensor::{DType, PartialShape, Tensor};
 
-/// The attributes of a node or a function, by name: a map of which copies share what neither of them changes, for passes
-/// and calls copy whole graphs.
+/// The attributes of a node or a function, by name and in the order of names.
+///
+/// Nodes have few, and models have many nodes: they take no more room than they need, and copies share what neither of them
+/// changes, for passes and calls copy whole graphs.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Attrs(Arc<BTreeMap<String, Attr>>);
+pub struct Attrs(Arc<Vec<(String, Attr)>>);
 
 impl Attrs {
     /// No attributes.
     pub fn new() -> Self {
         Attrs::default()
     }
-}
 
-impl Deref for Attrs {
-    type Target = BTreeMap<String, Attr>;
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
 
-    fn deref(&self) -> &Self::Target {
-        &self.0
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of this name.
+    pub fn get(&self, name: &str) -> Option<&Attr> {
+        self.place(name).ok().and_then(|i| self.0.get(i)).map(|(_, value)| value)
+    }
+
+    /// The value of this name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Attr> {
+        let i = self.place(name).ok()?;
+        Arc::make_mut(&mut self.0).get_mut(i).map(|(_, value)| value)
+    }
+
+    /// Whether there is a value of this name.
+    pub fn contains_key(&self, name: &str) -> bool {
+        self.place(name).is_ok()
+    }
+
+    /// Sets a value, and gives the one that it had before.
+    pub fn insert(&mut self, name: String, value: Attr) -> Option<Attr> {
+        match self.place(&name) {
+            Ok(_) => self.get_mut(&name).map(|old| std::mem::replace(old, value)),
+            Err(i) => {
+                Arc::make_mut(&mut self.0).insert(i, (name, value));
+                None
+            }
+        }
+    }
+
+    /// The value of this name, to be changed; `value` if there was none.
+    pub fn get_or_insert(&mut self, name: &str, value: Attr) -> &mut Attr {
+        let place = self.place(name);
+        let attrs = Arc::make_mut(&mut self.0);
+        let (Ok(i) | Err(i)) = place;
+        if place.is_err() {
+            attrs.insert(i, (name.to_owned(), value));
+        }
+        &mut attrs[i].1
+    }
+
+    /// Takes a value away.
+    pub fn remove(&mut self, name: &str) -> Option<Attr> {
+        let i = self.place(name).ok()?;
+        Some(Arc::make_mut(&mut self.0).remove(i).1)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&String, &Attr)> + ExactSizeIterator {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    /// The names.
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &String> + ExactSizeIterator {
+        self.0.iter().map(|(name, _)| name)
+    }
+
+    /// The values.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &Attr> + ExactSizeIterator {
+        self.0.iter().map(|(_, value)| value)
+    }
+
+    /// The values, to be changed.
+    pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Attr> + ExactSizeIterator {
+        Arc::make_mut(&mut self.0).iter_mut().map(|(_, value)| value)
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.as_str().cmp(name))
     }
 }
 
-impl DerefMut for Attrs {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        Arc::make_mut(&mut self.0)
+impl Index<&str> for Attrs {
+    type Output = Attr;
+
+    /// # Panics
+    /// When there is no value of this name.
+    fn index(&self, name: &str) -> &Attr {
+        self.get(name).unwrap_or_else(|| panic!("there is no attribute {name:?}"))
     }
 }
 
 impl FromIterator<(String, Attr)> for Attrs {
+    /// Of several values of one name, the last.
     fn from_iter<I: IntoIterator<Item = (String, Attr)>>(attrs: I) -> Self {
-        Attrs(Arc::new(attrs.into_iter().collect()))
+        let mut all: Vec<_> = attrs.into_iter().collect();
+        all.reverse();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.dedup_by(|(a, _), (b, _)| a == b);
+        all.shrink_to_fit();
+        Attrs(Arc::new(all))
     }
 }
 
@@ -45,9 +126,17 @@ impl<const N: usize> From<[(String, Attr); N]> for Attrs {
     }
 }
 
+impl Extend<(String, Attr)> for Attrs {
+    fn extend<I: IntoIterator<Item = (String, Attr)>>(&mut self, attrs: I) {
+        attrs.into_iter().for_each(|(name, value)| {
+            self.insert(name, value);
+        });
+    }
+}
+
 impl IntoIterator for Attrs {
     type Item = (String, Attr);
-    type IntoIter = btree_map::IntoIter<String, Attr>;
+    type IntoIter = std::vec::IntoIter<(String, Attr)>;
 
     fn into_iter(self) -> Self::IntoIter {
         Arc::unwrap_or_clone(self.0).into_iter()
@@ -56,10 +145,13 @@ impl IntoIterator for Attrs {
 
 impl<'a> IntoIterator for &'a Attrs {
     type Item = (&'a String, &'a Attr);
-    type IntoIter = btree_map::Iter<'a, String, Attr>;
+    type IntoIter = std::iter::Map<
+        std::slice::Iter<'a, (String, Attr)>,
+        fn(&'a (String, Attr)) -> (&'a String, &'a Attr),
+    >;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.0.iter().map(|(name, value)| (name, value))
     }
 }
 
@@ -79,7 +171,7 @@ pub enum Attr {
     /// A shape, perhaps with unknown parts.
     Shape(PartialShape),
     /// A constant.
-    Tensor(Tensor),
+    Tensor(Box<Tensor>),
     /// A function, by name.
     Func(FuncRef),
     /// A list of values of one kind.
@@ -208,7 +300,7 @@ from! {
     String => |v| Attr::String(v.into_bytes());
     DType => |v| Attr::Type(v);
     PartialShape => |v| Attr::Shape(v);
-    Tensor => |v| Attr::Tensor(v);
+    Tensor => |v| Attr::Tensor(Box::new(v));
     FuncRef => |v| Attr::Func(v);
 }
 
@@ -227,6 +319,22 @@ impl<T: Into<Attr> + Clone> From<&[T]> for Attr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_are_in_the_order_of_their_names() {
+        let all = ["c", "a", "b", "a"].into_iter().zip(0..).map(|(n, i)| (n.to_owned(), Attr::Int(i)));
+        let mut attrs: Attrs = all.collect();
+        assert_eq!(attrs.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(attrs["a"], Attr::Int(3), "of two values the last");
+        assert_eq!(attrs.insert("aa".to_owned(), Attr::Bool(true)), None);
+        assert_eq!(attrs.insert("aa".to_owned(), Attr::Bool(false)), Some(Attr::Bool(true)));
+        assert_eq!(*attrs.get_or_insert("aa", Attr::Int(0)), Attr::Bool(false));
+        assert_eq!(*attrs.get_or_insert("d", Attr::Int(7)), Attr::Int(7));
+        assert_eq!(attrs.remove("b"), Some(Attr::Int(2)));
+        assert_eq!((attrs.remove("b"), attrs.get("b")), (None, None));
+        assert_eq!(attrs.iter().map(|(n, _)| n.as_str()).collect::<String>(), "aaacd");
+        assert_eq!((&attrs).into_iter().count(), attrs.len());
+    }
 
     #[test]
     fn copies_share_what_neither_changes() {

@@ -228,7 +228,7 @@ impl OpSignature {
                         }
                     };
                     let got = take(n)?;
-                    attrs.entry(count.clone()).or_insert(Attr::Int(n as i64));
+                    attrs.get_or_insert(count, Attr::Int(n as i64));
                     if let ArgType::Attr(attr) = &**inner {
                         for &dtype in got {
                             self.agree(attrs, attr, Attr::Type(dtype), &arg.name)?;

@@ -95,7 +95,7 @@ fn type_from_proto(number: i32) -> Option<Attr> {
 
 fn tensor_from_proto(proto: &modelark_proto::TensorProto, limits: &Limits) -> Result<Option<Attr>> {
     match wire::tensor_from_proto(proto, limits) {
-        Ok(tensor) => Ok(Some(Attr::Tensor(tensor))),
+        Ok(tensor) => Ok(Some(Attr::from(tensor))),
         Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None),
         Err(e) => Err(e),
     }
@@ -164,7 +164,7 @@ mod tests {
             ("t", Attr::Type(DType::BF16)),
             ("sh", Attr::Shape(PartialShape::new([None, Some(3)]))),
             ("u", Attr::Shape(PartialShape::UNKNOWN)),
-            ("c", Attr::Tensor(Tensor::from_vec(vec![1i32, 2], [2]).expect("tensor"))),
+            ("c", Attr::from(Tensor::from_vec(vec![1i32, 2], [2]).expect("tensor"))),
             ("fn", Attr::Func(FuncRef { name: "g".into(), attrs: Attrs::from([("x".into(), 1i64.into())]) })),
             ("p", Attr::Placeholder("T".into())),
             ("li", Attr::from(vec![1i64, 2])),

@@ -248,7 +248,7 @@ fn constant(node: &mut Node, value: Tensor) {
     node.op = "Const".to_owned();
     node.attrs = Attrs::from([
         ("dtype".to_owned(), Attr::Type(value.dtype())),
-        ("value".to_owned(), Attr::Tensor(value)),
+        ("value".to_owned(), Attr::from(value)),
     ]);
     node.inputs.clear();
 }

@@ -147,7 +147,7 @@ impl<'a> Body<'a> {
         }
         // Nobody knows the op: its outputs get indexes in the order in which they are met.
         let label = Attr::from(format!("{argument}:{}", index.unwrap_or(0)));
-        let met = node.attrs.entry(OUTPUTS.to_owned()).or_insert_with(|| Attr::List(Vec::new()));
+        let met = node.attrs.get_or_insert(OUTPUTS, Attr::List(Vec::new()));
         let Attr::List(met) = met else { return None };
         let flat = met.iter().position(|l| *l == label).unwrap_or_else(|| {
             met.push(label);

@@ -240,7 +240,7 @@ impl Serving {
 
     fn constant(&mut self, name: &str, value: Tensor) -> usize {
         let dtype = Attr::Type(value.dtype());
-        self.push(name, "Const", &[], &[], [("value", Attr::Tensor(value)), ("dtype", dtype)])
+        self.push(name, "Const", &[], &[], [("value", Attr::from(value)), ("dtype", dtype)])
     }
 
     fn push<const N: usize>(

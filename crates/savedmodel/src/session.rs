@@ -298,7 +298,7 @@ mod tests {
         Node {
             name: name.into(),
             op: "Const".into(),
-            attrs: Attrs::from([("value".to_owned(), Attr::Tensor(tensor))]),
+            attrs: Attrs::from([("value".to_owned(), Attr::from(tensor))]),
             ..Node::default()
         }
     }

@@ -321,7 +321,7 @@ mod tests {
                     "constant" => all.insert("is_constant".into(), Attr::Bool(true)),
                     "value" => all.insert(
                         "value".into(),
-                        Attr::Tensor(Tensor::scalar(value.parse::<i32>().expect("number"))),
+                        Attr::from(Tensor::scalar(value.parse::<i32>().expect("number"))),
                     ),
                     _ => None,
                 };

@@ -47,7 +47,7 @@ mod tests {
     fn one_branch_runs() {
         use crate::tensor::DType::F32;
         let t = ("T", Attr::Type(F32));
-        let number = |v: f32| [("value", Attr::Tensor(Tensor::scalar(v))), ("dtype", Attr::Type(F32))];
+        let number = |v: f32| [("value", Attr::from(Tensor::scalar(v))), ("dtype", Attr::Type(F32))];
         let graph = Graph {
             nodes: vec![
                 node("x", ARG, &[], &[], &[]),

@@ -252,7 +252,7 @@ fn batch_norms(part: &mut Part) {
         let single = || Attrs::from([("T".to_owned(), Attr::Type(crate::tensor::DType::F32))]);
         let name = |what: &str| format!("{}/{what}", node.name);
         let value = Attrs::from([
-            ("value".to_owned(), Attr::Tensor(crate::tensor::Tensor::scalar(epsilon))),
+            ("value".to_owned(), Attr::from(crate::tensor::Tensor::scalar(epsilon))),
             ("dtype".to_owned(), Attr::Type(crate::tensor::DType::F32)),
         ]);
         let epsilon = part.add(name("epsilon"), "Const", Vec::new(), value);
@@ -301,7 +301,7 @@ fn by_channels(part: &mut Part, node: &str, filter: Output, factor: Output) -> O
         let mut attrs = types(&[("dtype", DType::I32)]);
         // One number in a list: what it stands for is an index into a shape.
         let value = Tensor::scalar(at).reshape([1]).unwrap_or_else(|_| Tensor::scalar(at));
-        attrs.insert("value".to_owned(), Attr::Tensor(value));
+        attrs.insert("value".to_owned(), Attr::from(value));
         part.add(name(what), "Const", Vec::new(), attrs)
     });
     let inputs = [shape].into_iter().chain(ends).collect();
