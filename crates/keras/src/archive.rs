@@ -12,6 +12,7 @@ use modelark_artifact::{
     Report, Result, Salvage, SaveOptions, Source, Target,
 };
 use modelark_hdf5 as hdf5;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
@@ -228,12 +229,30 @@ struct Member {
 
 /// Compares the checksum of an archive's member.
 fn compare(bytes: &[u8], stored: u32) -> Result<()> {
-    let actual = crc32fast::hash(bytes);
+    let actual = checksum(bytes);
     if actual == stored {
         return Ok(());
     }
     Err(Error::corrupt(format!("its checksum is {actual:#010x}, but {stored:#010x} is stored"))
         .help("the file is damaged: copy it again, or restore it from a backup"))
+}
+
+/// The checksum of many bytes, by as many threads as there are.
+fn checksum(bytes: &[u8]) -> u32 {
+    const CHUNK: usize = 1 << 20;
+    let part = |chunk: &[u8]| {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(chunk);
+        hasher
+    };
+    if bytes.len() <= 4 * CHUNK {
+        return part(bytes).finalize();
+    }
+    let joined = |mut before: crc32fast::Hasher, after: crc32fast::Hasher| {
+        before.combine(&after);
+        before
+    };
+    bytes.par_chunks(CHUNK).map(part).reduce(crc32fast::Hasher::new, joined).finalize()
 }
 
 /// The members of an archive in order: stored ones as parts of its bytes, compressed ones expanded. All checksums are
@@ -410,6 +429,14 @@ mod tests {
 
     use super::*;
     use crate::testing;
+
+    #[test]
+    fn a_checksum_is_the_same_by_many_threads() {
+        for len in [0, 100, (4 << 20) + 1, (7 << 20) + 12_345] {
+            let bytes: Vec<u8> = (0..len).map(|i: usize| (i * i >> 7) as u8).collect();
+            assert_eq!(checksum(&bytes), crc32fast::hash(&bytes), "{len}");
+        }
+    }
 
     #[test]
     fn archives_of_keras_come_back_as_they_were() {
