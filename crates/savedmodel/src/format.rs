@@ -116,8 +116,7 @@ fn read(model: SavedModel, limits: &Limits) -> Result<Artifact> {
     }
     let none = SavedObjectGraph::default();
     let graph = meta.object_graph_def.as_ref().unwrap_or(&none);
-    let checkpoint = model.bundle().map(|b| b.object_graph()).transpose()?.flatten();
-    let slots = checkpoint.map(|c| slots(graph, &c, &objects)).unwrap_or_default();
+    let slots = model.object_graph().map(|c| slots(graph, c, &objects)).unwrap_or_default();
     artifact.training = keras_metadata::training(root.as_ref(), &slots, &objects);
     artifact.objects = objects;
     artifact.functions = Some(Functions { library, concrete, session: Some(session) });

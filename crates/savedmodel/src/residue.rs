@@ -35,10 +35,10 @@ const KEPT_FOLDERS: [&str; 1] = ["assets.extra"];
 /// Keeps in the artifact's extras what it doesn't keep itself.
 ///
 /// # Errors
-/// When the checkpoint's object graph can't be read.
+/// When a file that is kept can't be read.
 pub(crate) fn keep(model: SavedModel, keras: Option<SharedBytes>, artifact: &mut Artifact) -> Result<()> {
     let extras = &mut artifact.extras;
-    if let Some(checkpoint) = model.bundle().map(|b| b.object_graph()).transpose()?.flatten() {
+    if let Some(checkpoint) = model.object_graph() {
         extras.insert(CHECKPOINT.to_owned(), checkpoint.encode_to_vec().into());
     }
     if let Some(bytes) = keras {

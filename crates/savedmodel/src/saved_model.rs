@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, tensor::SharedBytes};
 use modelark_checkpoint::Bundle;
-use modelark_proto::{self as proto, Message, MetaGraphDef, bytes::Bytes};
+use modelark_proto::{self as proto, Message, MetaGraphDef, TrackableObjectGraph, bytes::Bytes};
 
 use crate::text;
 
@@ -38,6 +38,7 @@ pub struct SavedModel {
     message: proto::SavedModel,
     chosen: usize,
     bundle: Result<Bundle, Missing>,
+    object_graph: Option<TrackableObjectGraph>,
 }
 
 /// A file of the checkpoint that isn't there.
@@ -66,14 +67,14 @@ impl SavedModel {
             choose(&message.meta_graphs, options.tags.as_deref()).map_err(|e| e.in_file(file.label()))?;
         // A checkpoint whose object graph can't be reached is as good as none.
         let opened = Bundle::open(folder.child(VARIABLES), &options.limits);
-        let bundle = match opened.and_then(|bundle| bundle.object_graph().map(|_| bundle)) {
-            Ok(bundle) => Ok(bundle),
+        let (bundle, object_graph) = match opened.and_then(|b| Ok((b.object_graph()?, b))) {
+            Ok((graph, bundle)) => (Ok(bundle), graph),
             Err(e) if e.kind() == ErrorKind::Missing => {
-                Err(Missing(e.file().map_or_else(|| folder.child(VARIABLES).label(), Into::into)))
+                (Err(Missing(e.file().map_or_else(|| folder.child(VARIABLES).label(), Into::into))), None)
             }
             Err(e) => return Err(e),
         };
-        Ok(SavedModel { folder, message, chosen, bundle })
+        Ok(SavedModel { folder, message, chosen, bundle, object_graph })
     }
 
     /// The folder.
@@ -100,6 +101,11 @@ impl SavedModel {
     /// The checkpoint with the variables, if there is one.
     pub fn bundle(&self) -> Option<&Bundle> {
         self.bundle.as_ref().ok()
+    }
+
+    /// The object graph of the checkpoint.
+    pub(crate) fn object_graph(&self) -> Option<&TrackableObjectGraph> {
+        self.object_graph.as_ref()
     }
 
     /// The checkpoint, or which of its files isn't there.
