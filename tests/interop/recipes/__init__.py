@@ -15,6 +15,7 @@ from . import (
     weights,
     whole_h5,
     wild,
+    within,
 )
 
 RECIPES = (
@@ -36,4 +37,5 @@ WIDE = (
     everything.checks,
     every_form.checks,
     continued.checks,
+    within.checks,
 )
