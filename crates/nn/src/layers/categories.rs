@@ -182,11 +182,19 @@ pub struct Discretization {
     num_bins: Option<usize>,
     epsilon: f64,
     encoding: Encoding,
+    /// Whether the config was of a dialect in which ranges are counted in `int64` where none of integers is asked for.
+    keras2: bool,
 }
 
 impl Default for Discretization {
     fn default() -> Self {
-        Discretization { bin_boundaries: None, num_bins: None, epsilon: 0.01, encoding: Encoding::new("int") }
+        Discretization {
+            bin_boundaries: None,
+            num_bins: None,
+            epsilon: 0.01,
+            encoding: Encoding::new("int"),
+            keras2: false,
+        }
     }
 }
 
@@ -199,6 +207,15 @@ impl Discretization {
     fn boundaries(&self) -> Result<&[f64]> {
         self.bin_boundaries.as_deref().ok_or_else(|| Error::missing("it was never adapted: it has no boundaries"))
     }
+
+    /// The dtype of the output, by the policy's.
+    fn dtype(&self, compute: DType) -> DType {
+        match self.encoding.is_int() {
+            true if !self.keras2 => DType::I32,
+            true if compute.is_integer() => compute,
+            _ => encoded(&self.encoding, compute),
+        }
+    }
 }
 
 impl Layer for Discretization {
@@ -207,6 +224,9 @@ impl Layer for Discretization {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
+        if f.is_reading() {
+            self.keras2 = f.dialect() != Dialect::Keras3;
+        }
         f.aliased("bin_boundaries", &["bins"], &mut self.bin_boundaries);
         // Keras 2 takes the number of ranges instead of boundaries, not beside them.
         let known = self.bin_boundaries.is_some() && !f.is_reading() && f.dialect() != Dialect::Keras3;
@@ -218,14 +238,14 @@ impl Layer for Discretization {
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
-        let dtype = encoded(&self.encoding, inputs.compute_dtype());
+        let dtype = self.dtype(inputs.compute_dtype());
         Ok(vec![self.encoding.output(inputs.first()?, self.boundaries()?.len() + 1, dtype)?])
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let [x] = inputs(given)?;
         let spec = call.spec(x);
-        let dtype = encoded(&self.encoding, call.inputs().compute_dtype());
+        let dtype = self.dtype(call.inputs().compute_dtype());
         let boundaries: Vec<f32> = self.boundaries()?.iter().map(|&b| b as f32).collect();
         let x = if matches!(call.dtype(x), DType::F16 | DType::BF16) { call.cast(x, DType::F32)? } else { x };
         let depth = boundaries.len() + 1;
@@ -234,7 +254,7 @@ impl Layer for Discretization {
     }
 
     fn keras2_dtype(&self) -> Option<&'static str> {
-        self.encoding.is_int().then_some("int64")
+        self.encoding.is_int().then_some(if self.keras2 { "int64" } else { "int32" })
     }
 
     fn autocasts(&self) -> bool {
