@@ -12,4 +12,4 @@ mod writer;
 
 pub use attribute::Attribute;
 pub use reader::{Dataset, File, Group, is_hdf5};
-pub use writer::Writer;
+pub use writer::{Layout, Writer};

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read, Write};
-use std::path::Path;
 use std::time::SystemTime;
 
 use modelark_artifact::tensor::SharedBytes;
@@ -367,9 +366,8 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
     }
     let metadata = json!({ "keras_version": version, "date_saved": date(SystemTime::now()) });
 
-    // HDF5 needs a file of its own; it is copied into the archive and removed before the commit.
-    let weights = target.stage(&format!("{}.{WEIGHTS}", target.name()))?;
-    writer.write(&weights)?;
+    // HDF5 is laid out in a file of its own, which is gone before the commit.
+    let weights = writer.lay_out(&target.stage(&format!("{}.{WEIGHTS}", target.name()))?)?;
     let mut zip = ZipWriter::new(File::create(target.stage(&target.name())?)?);
     let failed =
         |e: zip::result::ZipError| Error::new(ErrorKind::Io, "the archive can't be written").because(e);
@@ -378,10 +376,9 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
         zip.start_file(name, stored).map_err(failed)?;
         zip.write_all(config::to_ascii(&content).as_bytes())?;
     }
-    let large = std::fs::metadata(&weights)?.len() >= u64::from(u32::MAX);
+    let large = weights.len() >= u64::from(u32::MAX);
     zip.start_file(WEIGHTS, stored.large_file(large).with_alignment(ALIGNMENT)).map_err(failed)?;
-    copy(&weights, &mut zip)?;
-    std::fs::remove_file(&weights)?;
+    weights.move_into(&mut zip)?;
     // Another format's assets mean nothing to Keras's layers.
     if matches!(artifact.source.format, "" | "keras") {
         for asset in &artifact.assets {
@@ -393,11 +390,6 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
     }
     zip.finish().map_err(failed)?;
     Ok(report)
-}
-
-fn copy(from: &Path, to: &mut impl Write) -> Result<()> {
-    std::io::copy(&mut File::open(from)?, to)?;
-    Ok(())
 }
 
 /// A time as Keras writes it (`date_saved`), in UTC: `2024-02-29@23:59:59`.

@@ -4,7 +4,6 @@
 //! copied there afterwards, so that no tensor passes through it and types that it can't convert are written too.
 
 use std::fs;
-use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -14,43 +13,35 @@ use hdf5::{Datatype, H5Type};
 use modelark_artifact::tensor::{DType, Tensor};
 use modelark_artifact::{Error, ErrorKind, Result, Variable};
 
+use super::layout::Gap;
 use super::{Tree, chunks, place};
 use crate::attribute::Attribute;
 use crate::datatype::{self, DTYPE_ATTRIBUTE};
 
 const DEFLATE_LEVEL: u8 = 4;
 
-pub(super) fn write(root: &Tree, compress: bool, path: &Path) -> Result<()> {
+/// Writes all but what is returned.
+pub(super) fn lay_out<'a>(root: &'a Tree, compress: bool, path: &Path) -> Result<Vec<Gap<'a>>> {
     let labelled = |e: Error| e.in_file(path.to_owned());
     // The library's names for files are texts.
     let mut options = hdf5::FileBuilder::new();
     options.with_fapl(|p| p.libver_earliest());
     let file = options.create(path).map_err(|e| labelled(failed(e)))?;
-    let mut layout = Layout { types: Types::new(path), compress, pieces: Vec::new() };
-    layout.group(&file, root, "").map_err(labelled)?;
-    let Layout { types, pieces, .. } = layout;
+    let mut walk = Walk { types: Types::new(path), compress, gaps: Vec::new() };
+    walk.group(&file, root, "").map_err(labelled)?;
+    let Walk { types, gaps, .. } = walk;
     types.close();
     file.close().map_err(|e| labelled(failed(e)))?;
-    let copy = || -> Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).open(path)?;
-        for (offset, variable, path) in pieces {
-            let tensor = variable.load().map_err(|e| e.at(place(&path)))?;
-            file.seek(SeekFrom::Start(offset))?;
-            file.write_all(tensor.bytes()?)?;
-        }
-        Ok(())
-    };
-    copy().map_err(labelled)
+    Ok(gaps)
 }
 
-struct Layout<'a> {
-    types: Types<'a>,
+struct Walk<'p, 'a> {
+    types: Types<'p>,
     compress: bool,
-    /// Where the bytes of each dataset go, and its path.
-    pieces: Vec<(u64, &'a Variable, String)>,
+    gaps: Vec<Gap<'a>>,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> Walk<'_, 'a> {
     fn group(&mut self, group: &hdf5::Group, tree: &'a Tree, path: &str) -> Result<()> {
         for (name, value) in &tree.attributes {
             set(group, name, value).map_err(|e| e.at(format!("attribute {name:?}")).at(place(path)))?;
@@ -96,7 +87,7 @@ impl<'a> Layout<'a> {
                 let offset = dataset.offset().ok_or_else(|| {
                     Error::new(ErrorKind::Io, "the HDF5 library gave the dataset no place in the file")
                 })?;
-                self.pieces.push((offset, variable, path.to_owned()));
+                self.gaps.push(Gap { offset, variable, path: path.to_owned() });
             }
             dataset
         };

@@ -7,10 +7,13 @@ use modelark_artifact::{Error, Result, Variable};
 
 use crate::attribute::Attribute;
 
+mod layout;
 #[cfg(feature = "libhdf5")]
 mod library;
 #[cfg(any(test, not(feature = "libhdf5")))]
 mod pure;
+
+pub use layout::Layout;
 
 /// Describes an HDF5 file, and writes it.
 ///
@@ -94,10 +97,20 @@ impl Writer {
     /// # Errors
     /// When a value can't be read, has no HDF5 type, or the disk refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.lay_out(path)?.fill()
+    }
+
+    /// Writes the file to `path` without the elements that lie in it in one piece, for [`Layout`] to write them there or
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn lay_out(&self, path: &Path) -> Result<Layout<'_>> {
         #[cfg(feature = "libhdf5")]
-        return library::write(&self.root, self.compress, path);
+        let gaps = library::lay_out(&self.root, self.compress, path)?;
         #[cfg(not(feature = "libhdf5"))]
-        return pure::write(&self.root, self.compress, path);
+        let gaps = pure::write(&self.root, self.compress, path).map(|()| Vec::new())?;
+        Layout::new(path.to_owned(), gaps)
     }
 
     fn tree(&mut self, path: &str) -> Result<&mut Tree> {
@@ -153,7 +166,9 @@ mod tests {
     fn backends() -> Vec<(&'static str, Backend)> {
         vec![
             #[cfg(feature = "libhdf5")]
-            ("libhdf5", library::write),
+            ("libhdf5", |root, compress, path| {
+                Layout::new(path.to_owned(), library::lay_out(root, compress, path)?)?.fill()
+            }),
             ("pure", pure::write),
         ]
     }
@@ -226,6 +241,29 @@ mod tests {
                 assert_eq!(read.as_ref(), Some(value), "{name} {key}");
             }
             assert_eq!(file.root().attribute("none").expect("reads"), None);
+        }
+    }
+
+    #[test]
+    fn what_is_moved_on_its_way_is_the_same_file() {
+        let mut writer = Writer::new();
+        for (i, dtype) in [DType::F32, DType::I8, DType::F64, DType::Bool].into_iter().enumerate() {
+            let zeros = Tensor::zeros(dtype, [3, 50_000]).expect("zeros");
+            writer.dataset(&format!("a/b{i}"), &Variable::new("x", zeros)).expect("adds");
+            writer.dataset(&format!("c{i}/d"), &Variable::new("y", sample(dtype, &[7, 11]))).expect("adds");
+        }
+        writer.attribute("a", "name", Attribute::Utf8("ü".into())).expect("attribute");
+        for compress in [false, true] {
+            let writer = writer.clone().compress(compress);
+            let folder = tempfile::tempdir().expect("temp dir");
+            let (whole, beside) = (folder.path().join("whole.h5"), folder.path().join("beside.h5"));
+            writer.write(&whole).expect("writes");
+            let layout = writer.lay_out(&beside).expect("lays out");
+            let (len, mut moved) = (layout.len(), Vec::new());
+            layout.move_into(&mut moved).expect("moves");
+            assert_eq!(moved.len() as u64, len);
+            assert!(moved == std::fs::read(&whole).expect("reads"), "compress {compress}");
+            assert!(!beside.exists());
         }
     }
 
