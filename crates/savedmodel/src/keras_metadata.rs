@@ -67,10 +67,15 @@ fn plain(value: Value) -> Value {
 pub(crate) fn architecture(root: &Value) -> Option<Architecture> {
     let class = root.get("class_name")?.as_str()?;
     let config = root.get("config").filter(|c| c.as_object().is_some_and(|c| !c.is_empty()))?;
-    let node = Map::from_iter([
+    let mut node = Map::from_iter([
         ("class_name".to_owned(), Value::from(class)),
         ("config".to_owned(), config.clone()),
     ]);
+    // What isn't made of layers says here alone what it takes.
+    let shape = root.get("build_input_shape").filter(|s| !s.is_null());
+    if let (false, Some(shape)) = (matches!(class, "Sequential" | "Functional" | "Model"), shape) {
+        node.insert("build_config".to_owned(), json!({"input_shape": shape}));
+    }
     let version = root.get("keras_version").and_then(Value::as_str).map(str::to_owned);
     Some(Architecture { config: Value::Object(node), dialect: Dialect::Keras2, keras_version: version })
 }

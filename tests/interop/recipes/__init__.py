@@ -10,6 +10,7 @@ from . import (
     json_npy,
     op_suite,
     pickles,
+    premade,
     runs,
     saver,
     weights,
@@ -37,5 +38,6 @@ WIDE = (
     everything.checks,
     every_form.checks,
     continued.checks,
+    premade.checks,
     within.checks,
 )

@@ -3,6 +3,7 @@
 use modelark_artifact::{Error, Kind, ObjectId, Objects, Report, Result, Source, Variable};
 
 use super::Model;
+use super::premade::Kept;
 use crate::former::{FormerWeights, Origin};
 
 /// A layer's object with the weights that an older file has for it.
@@ -28,6 +29,20 @@ impl Model {
         let is_keras1 = keras.is_none()
             && self.source.as_ref().is_some_and(|s| s.dialect == modelark_artifact::Dialect::Keras1);
         let mut first: Option<Error> = None;
+        if let Some(premade) = &self.premade {
+            let mut own = self.empty_objects()?;
+            let mut kept = Kept::new(premade, &self.name, &own);
+            match bind(&mut kept.objects) {
+                Ok(report) => {
+                    self.notes.extend(report.notes);
+                    kept.give(&mut own);
+                    self.set_objects(own)?;
+                    return Ok(None);
+                }
+                // A file may have been written from the Functional model.
+                Err(error) => first = Some(error),
+            }
+        }
         for origin in Origin::candidates(keras, is_keras1, writer("backend")) {
             let (mut objects, converted) = self.former_objects(origin)?;
             // A layout that changes nothing was tried as today's.

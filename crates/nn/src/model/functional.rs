@@ -45,6 +45,7 @@ impl Model {
             unknown,
             objects: Objects::default(),
             source: None,
+            premade: None,
             training: None,
             notes: Vec::new(),
         }

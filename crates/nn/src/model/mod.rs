@@ -10,6 +10,7 @@ mod functional;
 mod graph;
 mod merged;
 mod objects;
+mod premade;
 mod sequential;
 mod spelling;
 mod stand_in;
@@ -51,6 +52,8 @@ pub struct Model {
     unknown: Object,
     objects: Objects,
     source: Option<Architecture>,
+    /// What it was, if its weights lie as those of a premade model.
+    premade: Option<premade::Premade>,
     training: Option<Training>,
     /// What reading the file changed, a line each.
     notes: Vec<String>,
@@ -87,8 +90,12 @@ impl Model {
     fn read_architecture(architecture: &Architecture, reader: &Reader<'_>) -> Result<Self> {
         let node = plain(&architecture.config);
         let features = features::functional(&node).map_err(|e| e.at("architecture"))?;
-        let is_source = features.is_none();
-        let mut node = features.unwrap_or(node);
+        let premade = premade::functional(&node).map_err(|e| e.at("architecture"))?;
+        // The class that the model doesn't keep.
+        let became = (features.is_some() || premade.is_some())
+            .then(|| node.get("class_name").and_then(Value::as_str).unwrap_or_default().to_owned());
+        let (made, premade) = premade.unzip();
+        let mut node = features.or(made).unwrap_or(node);
         if architecture.dialect == Dialect::Keras1 {
             former::spread_data_format(&mut node);
         }
@@ -105,13 +112,14 @@ impl Model {
             .help("its functions can be run from a SavedModel; its weights can be listed, read and converted"));
         }
         let mut model = Model::read(&node, reader).map_err(|e| e.at("architecture"))?;
-        if is_source {
-            model.source = Some(architecture.clone());
-        } else {
-            model.source = Some(model.architecture(architecture.dialect)?.0);
-            model.note(
-                "a FeatureSpace became the Functional model that computes the same, from a dict of columns",
-            );
+        model.premade = premade;
+        match became {
+            None => model.source = Some(architecture.clone()),
+            Some(class) => {
+                model.source = Some(model.architecture(architecture.dialect)?.0);
+                let columns = if model.premade.is_none() { ", from a dict of columns" } else { "" };
+                model.note(format!("a {class} became the Functional model that computes the same{columns}"));
+            }
         }
         Ok(model)
     }
@@ -373,7 +381,16 @@ impl Model {
     }
 
     /// Sets what training left behind, and how the model is compiled.
-    pub fn set_training(&mut self, training: Option<Training>) {
+    pub fn set_training(&mut self, mut training: Option<Training>) {
+        let optimizers = |t: &Training| {
+            let compile = t.compile.as_ref()?;
+            compile.get("optimizer").or(compile.get("optimizer_config"))?.as_array().map(Vec::len)
+        };
+        // A WideDeepModel may have an optimizer for each of its models.
+        if self.premade.is_some() && training.as_ref().and_then(optimizers).is_some() {
+            training = None;
+            self.note("how it was compiled was left behind: a Functional model has one optimizer");
+        }
         self.training = training;
     }
 
