@@ -155,22 +155,32 @@ impl Op {
     }
 }
 
-/// Signatures of TensorFlow's ops that have no kernel, one a line, so that graphs that use them can be read and written.
-const DECLARED: &str = include_str!("declared.txt");
-
-struct Entry {
-    op: Option<&'static Op>,
+/// A signature that is parsed when it is first asked for.
+struct Text {
     text: &'static str,
     signature: OnceLock<Result<OpSignature>>,
 }
 
-static INDEX: LazyLock<HashMap<&'static str, Entry>> = LazyLock::new(|| {
-    let declared = DECLARED.lines().filter(|l| !l.starts_with('#')).map(|text| (None, text));
-    let ops = FAMILIES.iter().flat_map(|f| f.iter()).map(|op| (Some(op), op.signature));
-    declared
-        .chain(ops)
-        .map(|(op, text)| (name_of(text), Entry { op, text, signature: OnceLock::new() }))
-        .collect()
+impl Text {
+    fn new(text: &'static str) -> Text {
+        Text { text, signature: OnceLock::new() }
+    }
+
+    fn parsed(&self) -> Result<&OpSignature> {
+        self.signature.get_or_init(|| OpSignature::parse(self.text)).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// The ops that can run.
+static RUN: LazyLock<HashMap<&'static str, (&'static Op, Text)>> = LazyLock::new(|| {
+    let ops = FAMILIES.iter().flat_map(|f| f.iter());
+    ops.map(|op| (name_of(op.signature), (op, Text::new(op.signature)))).collect()
+});
+
+/// TensorFlow's ops that have no kernel here, one a line, so that graphs that use them can be read and written.
+static DECLARED: LazyLock<HashMap<&'static str, Text>> = LazyLock::new(|| {
+    let lines = include_str!("declared.txt").lines().filter(|l| !l.starts_with('#'));
+    lines.map(|line| (name_of(line), Text::new(line))).collect()
 });
 
 fn name_of(signature: &str) -> &str {
@@ -179,7 +189,7 @@ fn name_of(signature: &str) -> &str {
 
 /// The op of this name, if there is one that can run.
 pub fn find(name: &str) -> Option<&'static Op> {
-    INDEX.get(name)?.op
+    RUN.get(name).map(|(op, _)| *op)
 }
 
 /// The signature of the op of this name, also of TensorFlow's ops that can't run here.
@@ -187,13 +197,14 @@ pub fn find(name: &str) -> Option<&'static Op> {
 /// # Errors
 /// When there is no such op.
 pub fn signature(name: &str) -> Result<&'static OpSignature> {
-    let entry = INDEX.get(name).ok_or_else(|| Error::unsupported(format!("there is no op {name:?}")))?;
-    entry.signature.get_or_init(|| OpSignature::parse(entry.text)).as_ref().map_err(Clone::clone)
+    // Most graphs have none of those that are only declared.
+    let text = RUN.get(name).map(|(_, text)| text).or_else(|| DECLARED.get(name));
+    text.ok_or_else(|| Error::unsupported(format!("there is no op {name:?}")))?.parsed()
 }
 
 /// The names of all ops that can run, sorted.
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<_> = INDEX.iter().filter(|(_, e)| e.op.is_some()).map(|(name, _)| *name).collect();
+    let mut names: Vec<_> = RUN.keys().copied().collect();
     names.sort_unstable();
     names
 }
@@ -287,9 +298,10 @@ mod tests {
     fn every_signature_parses_and_every_name_is_unique() {
         let all: usize = FAMILIES.iter().map(|f| f.len()).sum();
         assert_eq!(all, names().len());
-        let mut texts = DECLARED.lines().filter(|l| !l.starts_with('#'));
-        assert!(texts.all(|text| find(name_of(text)).is_none()), "an op is declared and has a kernel");
-        for name in INDEX.keys() {
+        let lines = include_str!("declared.txt").lines().filter(|l| !l.starts_with('#')).count();
+        assert_eq!(lines, DECLARED.len());
+        assert!(DECLARED.keys().all(|name| find(name).is_none()), "an op is declared and has a kernel");
+        for name in RUN.keys().chain(DECLARED.keys()) {
             assert_eq!(signature(name).expect("signature").name, *name);
         }
     }
