@@ -171,7 +171,7 @@ fn layered(path: &PathBuf) -> Result<Side> {
     if artifact.architecture.is_some()
         && let Ok(model) = Load::new().path(path)
         && let Some(layers) = model.layers()
-        && let Ok(mut made) = layers.to_artifact(layers.dialect())
+        && let Ok((mut made, _)) = layers.to_artifact(layers.dialect())
     {
         // The functions that the file has count, not those that were traced.
         made.functions = artifact.functions;

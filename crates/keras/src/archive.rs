@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn a_checksum_is_the_same_by_many_threads() {
         for len in [0, 100, (4 << 20) + 1, (7 << 20) + 12_345] {
-            let bytes: Vec<u8> = (0..len).map(|i: usize| (i * i >> 7) as u8).collect();
+            let bytes: Vec<u8> = (0..len).map(|i: usize| ((i * i) >> 7) as u8).collect();
             assert_eq!(checksum(&bytes), crc32fast::hash(&bytes), "{len}");
         }
     }

@@ -220,8 +220,9 @@ pub(crate) fn assemble(
     let layers = renamed.as_ref().unwrap_or(layers);
     let respelled = layers.respelled(dialect, needs.modules)?;
     let layers = respelled.as_ref().unwrap_or(layers);
-    let mut made = if needs.functions { layers.to_artifact(dialect)? } else { layers.described(dialect)? };
-    report.notes.extend(layers.changes(dialect));
+    let (mut made, changes) =
+        if needs.functions { layers.to_artifact(dialect)? } else { layers.described(dialect)? };
+    report.extend(changes);
     if artifact.functions.is_none() && needs.functions {
         report.note("traced functions from the layers");
     }

@@ -73,7 +73,7 @@ impl Model {
 
     fn layers_within(layers: nn::Model, limits: &Limits) -> Result<Self> {
         layers.inputs()?;
-        let artifact = layers.to_artifact(layers.dialect())?;
+        let (artifact, _) = layers.to_artifact(layers.dialect())?;
         let mut model = Model::within(artifact, limits)?;
         model.layers = Some(layers);
         Ok(model)

@@ -384,7 +384,7 @@ impl Freezer<'_> {
             node.op = op.to_owned();
             drop.iter().for_each(|name| drop_attr(node, name));
             for (from, to) in names {
-                if let Some(attr) = node.attrs.remove(*from) {
+                if let Some(attr) = node.attrs.remove(from) {
                     node.attrs.insert((*to).to_owned(), attr);
                 }
             }

@@ -26,26 +26,14 @@ impl Model {
 
     /// What changes or is lost when the model is written in a dialect, a line each.
     pub fn changes(&self, dialect: Dialect) -> Vec<String> {
-        let mut report = Report { notes: self.notes.clone() };
-        match self.architecture(dialect) {
-            Ok((architecture, changes)) => {
-                report.extend(changes);
-                if let Some(source) = self.source.as_ref().filter(|s| s.dialect != architecture.dialect) {
-                    report
-                        .notes
-                        .extend(changes::respelled(&plain(&source.config), &plain(&architecture.config)));
-                }
-            }
-            Err(error) => report.note(error.to_string()),
+        match self.described(dialect) {
+            Ok((_, report)) => report.notes,
+            Err(error) => self.notes.iter().cloned().chain([error.to_string()]).collect(),
         }
-        if let Some(state) = &self.training {
-            report.extend(training::convert(state, &self.objects, dialect).1);
-        }
-        report.notes
     }
 
     /// The model with all its parts: the architecture in this dialect, the objects with their values, the traced
-    /// functions, and training state as the dialect spells it.
+    /// functions, and training state as the dialect spells it; and what [changes](Model::changes).
     ///
     /// The root's child `__call__` is the function that takes the model's inputs in their own structure with
     /// `training=False` and `mask=None`, and so is `serve`, the endpoint that Keras 3's `TFSMLayer` takes; the child
@@ -54,24 +42,34 @@ impl Model {
     ///
     /// # Errors
     /// When a layer can't be traced, or the dialect can't say what a layer is. A model that isn't built has no functions.
-    pub fn to_artifact(&self, dialect: Dialect) -> Result<Artifact> {
-        let mut artifact = self.described(dialect)?;
+    pub fn to_artifact(&self, dialect: Dialect) -> Result<(Artifact, Report)> {
+        let (mut artifact, report) = self.described(dialect)?;
         let mut functions = self.functions(written(dialect), &mut artifact.objects)?;
         self.add_layer_functions(&mut artifact.objects, &mut functions)?;
         if written(dialect) == Dialect::Keras2 {
             self.add_weights_of_words(&mut artifact.objects)?;
         }
         artifact.functions = Some(functions);
-        Ok(artifact)
+        Ok((artifact, report))
     }
 
     /// As [`Model::to_artifact`] without functions, which takes no tracing.
     ///
     /// # Errors
     /// When the model isn't built, or the dialect can't say what a layer is.
-    pub fn described(&self, dialect: Dialect) -> Result<Artifact> {
+    pub fn described(&self, dialect: Dialect) -> Result<(Artifact, Report)> {
         let written = written(dialect);
-        let (architecture, _) = self.architecture(dialect)?;
+        let mut report = Report { notes: self.notes.clone() };
+        let (architecture, changes) = self.architecture(dialect)?;
+        report.extend(changes);
+        if let Some(source) = self.source.as_ref().filter(|s| s.dialect != architecture.dialect) {
+            report.notes.extend(changes::respelled(&plain(&source.config), &plain(&architecture.config)));
+        }
+        let training = self.training.as_ref().map(|t| {
+            let (training, changes) = training::convert(t, &self.objects, written);
+            report.extend(changes);
+            training
+        });
         let mut objects = if self.objects.is_empty() { self.skeleton()? } else { self.objects.clone() };
         for (id, config) in self.configs(written)? {
             if let Some(Kind::Layer(layer)) = objects.get_mut(id).map(|o| &mut o.kind) {
@@ -81,12 +79,9 @@ impl Model {
         if let Some(Kind::Layer(root)) = objects.get_mut(Objects::ROOT).map(|o| &mut o.kind) {
             root.config = architecture.config.get("config").map(ToString::to_string).unwrap_or_default();
         }
-        Ok(Artifact {
-            architecture: Some(architecture),
-            training: self.training.as_ref().map(|t| training::convert(t, &self.objects, written).0),
-            objects,
-            ..Artifact::default()
-        })
+        let artifact =
+            Artifact { architecture: Some(architecture), training, objects, ..Artifact::default() };
+        Ok((artifact, report))
     }
 
     fn functions(&self, dialect: Dialect, objects: &mut Objects) -> Result<Functions> {
