@@ -17,6 +17,8 @@ pub struct Needs {
     pub functions: bool,
     /// An architecture that says where Python finds its classes, as Keras 2.13 and later write it.
     pub modules: bool,
+    /// The weights of words (Keras: `idf_weights`) beside those of the layers, where a dialect counts them among these.
+    pub words: bool,
     /// To know which function is meant, since it holds but one: [`SaveOptions::entry`].
     pub entry: bool,
 }

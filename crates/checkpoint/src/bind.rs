@@ -183,14 +183,15 @@ fn check(
     Ok(())
 }
 
-/// Whether a path leads to something other than a model's weight: an optimizer's state, counters, attributes, what a
-/// vocabulary was learned with, which configs have.
+/// Whether a path leads to something other than a model's weight: an optimizer's state, counters, attributes, the state of
+/// Keras 2's random layers, what a vocabulary was learned with, which configs have.
 fn is_state(path: &[&str]) -> bool {
     let beside = |p: &&str| {
         matches!(
             *p,
             "optimizer"
                 | "_optimizer"
+                | "_random_generator"
                 | "save_counter"
                 | "keras_api"
                 | "_CHECKPOINTABLE_OBJECT_GRAPH"

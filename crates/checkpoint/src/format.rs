@@ -112,7 +112,7 @@ impl Format for Checkpoint {
     }
 
     fn needs(&self) -> Needs {
-        Needs::default()
+        Needs { words: true, ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {

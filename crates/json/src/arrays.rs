@@ -221,7 +221,8 @@ impl Format for Arrays {
     }
 
     fn needs(&self) -> Needs {
-        Needs { layers: matches!(self, Arrays::Npy | Arrays::Pickle), ..Needs::default() }
+        let words = !matches!(self, Arrays::SafeTensors);
+        Needs { layers: matches!(self, Arrays::Npy | Arrays::Pickle), words, ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {

@@ -115,7 +115,12 @@ impl Format for Json {
     }
 
     fn needs(&self) -> Needs {
-        Needs { architecture: true, layers: self.weights.is_some(), ..Needs::default() }
+        Needs {
+            architecture: true,
+            layers: self.weights.is_some(),
+            words: self.weights.is_some(),
+            ..Needs::default()
+        }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<Report> {

@@ -358,7 +358,6 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
     let mut report = weights::write_tree(artifact, dialect, options, &mut writer)?;
 
     let mut config = config::archive_form(&architecture.config, dialect);
-    vocabulary::write(&config, dialect, &mut writer)?;
     let compile =
         artifact.training.as_ref().filter(|_| !options.without_training).and_then(|t| t.compile.as_ref());
     if let (Some(node), Some(compile)) = (config.as_object_mut(), compile) {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use modelark_artifact::tensor::Tensor;
 use modelark_artifact::{Asset, Dialect, Error, Kind, ObjectId, Objects, Result, Variable};
-use modelark_hdf5 as hdf5;
 use serde_json::{Value, json};
 
+use crate::shards::Sink;
 use crate::{naming, weights};
 
 const FILE: &str = "vocabulary.txt";
@@ -55,7 +55,7 @@ pub(crate) fn read(
 }
 
 /// Writes the weights of words that configs have: Keras reads them from here.
-pub(crate) fn write(config: &Value, dialect: Dialect, writer: &mut hdf5::Writer) -> Result<()> {
+pub(crate) fn write(config: &Value, dialect: Dialect, writer: &mut impl Sink) -> Result<()> {
     each_layer(&mut config.clone(), dialect, &mut |path, layer| {
         let Some(weights) = variable(layer) else { return Ok(()) };
         let tensor = Tensor::from_vec(weights.clone(), [weights.len()])?;

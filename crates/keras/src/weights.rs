@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::assign::{Pair, assign};
 use crate::shards::{Shards, Sink};
-use crate::{config, held, naming, optimizer};
+use crate::{config, held, naming, optimizer, vocabulary};
 
 /// The group of an object's own variables.
 pub(crate) const VARS: &str = "vars";
@@ -262,6 +262,9 @@ pub(crate) fn write_tree(
                 writer.dataset(&format!("{vars}/{i}"), variable)?;
             }
         }
+    }
+    if let Some(architecture) = &artifact.architecture {
+        vocabulary::write(&config::archive_form(&architecture.config, dialect), dialect, writer)?;
     }
     if let Some(training) = artifact.training.as_ref().filter(|_| !options.without_training)
         && let Some(state) = optimizer::for_dialect(training, dialect, &mut report)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use modelark_artifact::{
-    Artifact, Error, ErrorKind, Format, Kind, Objects, Place, Report, Result, SaveOptions, Target,
+    Artifact, Dialect, Error, ErrorKind, Format, Kind, Objects, Place, Report, Result, SaveOptions, Target,
 };
 use modelark_nn as nn;
 
@@ -223,6 +223,9 @@ pub(crate) fn assemble(
     let (mut made, changes) =
         if needs.functions { layers.to_artifact(dialect)? } else { layers.described(dialect)? };
     report.extend(changes);
+    if needs.words && dialect != Dialect::Keras3 {
+        layers.add_weights_of_words(&mut made.objects)?;
+    }
     if artifact.functions.is_none() && needs.functions {
         report.note("traced functions from the layers");
     }
@@ -235,7 +238,7 @@ pub(crate) fn assemble(
     for (id, object) in artifact.objects.iter() {
         if let (Kind::Variable(now), Some(variable)) = (&object.kind, made.objects.variable_mut(id))
             && now.name == variable.name
-            && now.shape == variable.shape
+            && (now.dtype, &now.shape) == (variable.dtype, &variable.shape)
             && let modelark_artifact::Value::Tensor(_) = now.value
         {
             variable.value = now.value.clone();

@@ -64,6 +64,9 @@ def allowed(world: World, name: str, source: str, target: str, dialect: str) -> 
     if keras3 and name in ("operators", "steps", "tower") and source == target == "h5" and dialect == world.dialect:
         # It stays as it is, and Keras 3 doesn't load what it wrote itself.
         return False
+    if name == "learned" and not keras3 and source == target == "keras" and dialect == world.dialect:
+        # It stays as it is, and Keras 2 doesn't make ranges again of what it wrote itself.
+        return False
     if name == "learned":
         # Only whole models keep what was learned.
         return source in ("keras", "model_save") and target in ("keras", "saved_model")
@@ -124,7 +127,9 @@ def spread(model: Any, rng: np.random.Generator) -> None:
     learned = {id(w) for layer in model.layers if type(layer).__name__ == "Normalization" for w in layer.weights}
     scales = any(w in model.name for w in ("float8", "int4", "int8"))
     for variable in model.weights:
-        if scales or id(variable) in learned or not str(getattr(variable, "dtype", "")).startswith(("float", "<dtype: 'float")):
+        floating = str(getattr(variable, "dtype", "")).startswith(("float", "<dtype: 'float"))
+        # Keras 2 gives the weights of words a length when it learns the words, as do tables of words.
+        if scales or id(variable) in learned or not floating or None in tuple(variable.shape):
             continue
         name = getattr(variable, "path", variable.name)
         values = rng.normal(0.0, 0.4, tuple(variable.shape))

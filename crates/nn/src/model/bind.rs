@@ -49,7 +49,7 @@ impl Model {
             if converted.is_empty() && !origin.is_present() && first.is_some() {
                 continue;
             }
-            match bind(&mut objects) {
+            match self.bind_with_words(&mut objects, &bind) {
                 Ok(report) => {
                     self.notes.extend(report.notes);
                     if converted.is_empty() {
@@ -67,6 +67,33 @@ impl Model {
             }
         }
         Err(first.unwrap_or_else(|| Error::invalid("the model has no layout of weights")))
+    }
+
+    /// Binds the objects as they are, or else beside the weights of words: Keras 2 has these among the layers' own, and
+    /// here they are parts of the configs.
+    fn bind_with_words(
+        &self,
+        objects: &mut Objects,
+        bind: impl Fn(&mut Objects) -> Result<Report>,
+    ) -> Result<Report> {
+        let error = match bind(objects) {
+            Ok(report) => return Ok(report),
+            Err(error) => error,
+        };
+        let mut extended = self.empty_objects()?;
+        let plain = extended.len();
+        self.add_weights_of_words(&mut extended)?;
+        if extended.len() == plain || objects.len() != plain {
+            return Err(error);
+        }
+        let report = bind(&mut extended).map_err(|_| error)?;
+        let own: Vec<ObjectId> = objects.iter().map(|(id, _)| id).collect();
+        for id in own {
+            if let (Some(variable), Some(bound)) = (objects.variable_mut(id), extended.variable(id)) {
+                variable.value = bound.value.clone();
+            }
+        }
+        Ok(report)
     }
 
     /// Today's objects with values converted from a tree of an older layout: both have the same layers in one order.
