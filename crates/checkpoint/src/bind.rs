@@ -197,6 +197,7 @@ fn is_state(path: &[&str]) -> bool {
                 | "_CHECKPOINTABLE_OBJECT_GRAPH"
                 | "idf_weights"
                 | "num_documents"
+                | "summary"
         ) || p.starts_with(ATTRIBUTES)
             || p.starts_with(SLOT)
     };

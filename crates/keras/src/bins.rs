@@ -2,7 +2,7 @@
 //! which Keras finds the boundaries each time. They go into the layers' configs, where Keras takes them too.
 
 use modelark_artifact::tensor::Tensor;
-use modelark_artifact::{Dialect, Error, Objects, Result};
+use modelark_artifact::{Dialect, Error, Objects, Result, Variable};
 use serde_json::{Map, Value, json};
 
 use crate::vocabulary::each_layer;
@@ -66,6 +66,16 @@ pub(crate) fn read_listed(
         }
     }
     Ok(())
+}
+
+/// Puts the boundaries of ranges that a layer learned (Keras 2: `Discretization`) into its config, which lacks them, from
+/// the layer's weight `summary`. Any other layer's config stays as it is.
+///
+/// # Errors
+/// When the summary can't be read or isn't one.
+pub fn learned_ranges(config: &mut Map<String, Value>, summary: &Variable) -> Result<()> {
+    let Some(count) = waiting(config) else { return Ok(()) };
+    fill(config, count, &summary.load()?, false)
 }
 
 /// How many ranges a layer is to have that learns their boundaries.

@@ -21,6 +21,7 @@ mod vocabulary;
 mod weights;
 
 pub use archive::KerasArchive;
+pub use bins::learned_ranges;
 pub use h5::{H5, bind_by_name};
 pub use optimizer::infer_slots;
 pub use weights::WeightsH5;

@@ -1,4 +1,5 @@
-//! The words of layers that look words up, where a SavedModel keeps them from the layers' configs.
+//! The words of layers that look words up, and ranges that layers learned, where a SavedModel keeps them from the layers'
+//! configs.
 //!
 //! Keras 2 writes a vocabulary that was learned, or read from a file, as what fills a table: constants of a function, or
 //! an asset. So the tables are made and filled as for a run, and what they hold goes into the configs.
@@ -15,10 +16,13 @@ const TABLES: [&str; 2] = ["lookup_table", "_table"];
 const HOLDERS: [&str; 2] = ["_lookup_layer", "_index_lookup_layer"];
 /// The variable of the weights of words.
 const WEIGHTS: &str = "idf_weights";
+/// The variable of what a layer knows of the data whose ranges it learned.
+#[cfg(feature = "keras")]
+const SUMMARY: &str = "summary";
 /// Deeper than any model nests others.
 const DEPTH: usize = 64;
 
-/// Puts the words that the tables of a SavedModel hold into the configs that lack them.
+/// Puts the words that the tables of a SavedModel hold, and ranges, into the configs that lack them.
 ///
 /// # Errors
 /// When a table that a layer needs can't be filled, or its words aren't text.
@@ -66,6 +70,10 @@ fn find<'a>(
             continue;
         }
         let Some(config) = layer.get_mut("config").and_then(Value::as_object_mut) else { continue };
+        #[cfg(feature = "keras")]
+        if let Some(summary) = child(id, SUMMARY).and_then(|id| objects.variable(id)) {
+            modelark_keras::learned_ranges(config, summary)?;
+        }
         // A path leads to a file on the machine where the model was made.
         if config.get("vocabulary").is_none_or(Value::is_array) {
             continue;
