@@ -128,9 +128,15 @@ fn check(
 ) -> Result<()> {
     let theirs: Vec<(ObjectId, String)> = {
         let used: HashSet<ObjectId> = found.values().copied().collect();
+        // A model lists variables of its layers a second time.
+        let edges = file.iter().flat_map(|(_, object)| &object.children);
+        let states: HashSet<ObjectId> =
+            edges.filter(|(name, _)| is_beside(name)).map(|(_, id)| *id).collect();
+        let is_weight =
+            |id: &ObjectId| file.variable(*id).is_some() && !used.contains(id) && !states.contains(id);
         file.walk()
             .into_iter()
-            .filter(|(id, path)| file.variable(*id).is_some() && !used.contains(id) && !is_state(path))
+            .filter(|(id, path)| is_weight(id) && !is_state(path))
             .map(|(id, path)| (id, path.join("/")))
             .collect()
     };
@@ -186,24 +192,26 @@ fn check(
 /// Whether a path leads to something other than a model's weight: an optimizer's state, counters, attributes, the state of
 /// Keras 2's random layers, what a vocabulary was learned with, which configs have.
 fn is_state(path: &[&str]) -> bool {
-    let beside = |p: &&str| {
-        matches!(
-            *p,
-            "optimizer"
-                | "_optimizer"
-                | "_random_generator"
-                | "save_counter"
-                | "keras_api"
-                | "_CHECKPOINTABLE_OBJECT_GRAPH"
-                | "idf_weights"
-                | "num_documents"
-                | "summary"
-        ) || p.starts_with(ATTRIBUTES)
-            || p.starts_with(SLOT)
-    };
     // Keras 3 tracks what stateful layers keep from one call to the next.
     let kept = matches!(path, [.., "states", number] if number.parse::<usize>().is_ok());
-    kept || path.iter().any(beside)
+    kept || path.iter().any(|name| is_beside(name))
+}
+
+/// Whether what has this name, and all below it, is state of that kind.
+fn is_beside(name: &str) -> bool {
+    matches!(
+        name,
+        "optimizer"
+            | "_optimizer"
+            | "_random_generator"
+            | "save_counter"
+            | "keras_api"
+            | "_CHECKPOINTABLE_OBJECT_GRAPH"
+            | "idf_weights"
+            | "num_documents"
+            | "summary"
+    ) || name.starts_with(ATTRIBUTES)
+        || name.starts_with(SLOT)
 }
 
 fn shown(names: &[impl AsRef<str>]) -> String {
