@@ -140,8 +140,8 @@ mod loops {
     use super::*;
 
     attacks! {
-        a_loop_without_end: "while.pb" says "StatelessWhile" "limit of steps";
-        a_loop_of_tensorflow_1_without_end: "loop_v1.pb" says "while/Enter" "limit of steps";
+        a_loop_without_end: "while.pb" says "StatelessWhile" "10000 loop iterations";
+        a_loop_of_tensorflow_1_without_end: "loop_v1.pb" says "while/Enter" "10000 loop iterations";
         a_value_that_doubles: "doubling.pb" says "ConcatV2" "over the limit";
         a_string_that_doubles: "strings.pb" says "StringJoin" "over the limit";
         a_function_that_calls_itself: "recursion.pb" says "function \"f\"" "128 deep";
