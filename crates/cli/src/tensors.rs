@@ -44,9 +44,9 @@ fn variables_of(place: &Place) -> Option<Place> {
 pub(crate) fn of_artifact(artifact: &Artifact) -> Vec<(String, Variable)> {
     let mut found: Vec<(String, Variable)> =
         artifact.objects.variables().into_iter().map(|(_, path, v)| (path, v.clone())).collect();
-    let paths: Vec<String> = found.iter().map(|(path, _)| path.clone()).collect();
-    let whole: HashSet<&str> = paths.iter().map(String::as_str).collect();
-    let ends: HashSet<&str> = paths.iter().flat_map(|path| ends(path)).collect();
+    let whole: HashSet<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    let ends: HashSet<&str> = found.iter().flat_map(|(path, _)| ends(path)).collect();
+    let mut more = Vec::new();
     let optimizer = artifact.training.as_ref().and_then(|t| t.optimizer.as_ref());
     for (i, state) in optimizer.iter().flat_map(|o| &o.variables).enumerate() {
         let name = match state.variable.name.as_str() {
@@ -59,9 +59,10 @@ pub(crate) fn of_artifact(artifact: &Artifact) -> Vec<(String, Variable)> {
         let own = state.variable.name.as_str();
         let listed = ends.contains(own) || self::ends(&name).any(|end| whole.contains(end));
         if !listed {
-            found.push((name, state.variable.clone()));
+            more.push((name, state.variable.clone()));
         }
     }
+    found.extend(more);
     found
 }
 

@@ -47,10 +47,12 @@ impl Attrs {
 
     /// Sets a value, and gives the one that it had before.
     pub fn insert(&mut self, name: String, value: Attr) -> Option<Attr> {
-        match self.place(&name) {
-            Ok(_) => self.get_mut(&name).map(|old| std::mem::replace(old, value)),
+        let place = self.place(&name);
+        let attrs = Arc::make_mut(&mut self.0);
+        match place {
+            Ok(i) => Some(std::mem::replace(&mut attrs[i].1, value)),
             Err(i) => {
-                Arc::make_mut(&mut self.0).insert(i, (name, value));
+                attrs.insert(i, (name, value));
                 None
             }
         }
