@@ -178,6 +178,11 @@ pub fn use_all(open: Open, load: Load, place: &Place, limits: &Limits) -> Result
             refused.get_or_insert(e.at(format!("variable {path:?}")).in_file(place.label()));
         }
     }
+    for function in artifact.functions.iter().flat_map(|f| f.library.iter()) {
+        if let Err(e) = function {
+            refused.get_or_insert(e.into());
+        }
+    }
     if let (Some(architecture), "json" | "yaml") = (&artifact.architecture, format.name()) {
         modelark::nn::Model::from_architecture(architecture, &Registry::default())
             .map_err(|e| e.in_file(place.label()))?;

@@ -6,12 +6,18 @@ use std::fs;
 use std::path::Path;
 
 use prost::Message;
+use prost_types::{FileDescriptorSet, field_descriptor_proto};
 
 use crate::workspace::{Outcome, root};
 
 const SOURCES: &str = "proto";
 const GENERATED: &str = "crates/proto/src/generated";
 const DESCRIPTORS: &str = "descriptors.bin";
+/// Fields whose messages stay encoded until somebody decodes them: a model has many, and most are never asked for.
+const ENCODED: [(&str, &str); 3] =
+    [("GraphDef", "node"), ("FunctionDefLibrary", "function"), ("FunctionDef", "node_def")];
+/// The values of a constant in a graph.
+const WEIGHTS: (&str, &str) = ("TensorProto", "tensor_content");
 
 /// Writes the types, or with `--check` fails if what is committed is not what would be written.
 pub fn run(args: &[String]) -> Outcome {
@@ -57,18 +63,34 @@ fn generate(target: &Path) -> Outcome {
     let descriptors = protox::compile(&files, [&sources])?;
     // What the messages' text form is read by.
     fs::write(target.join(DESCRIPTORS), descriptors.encode_to_vec())?;
+    let descriptors = with_encoded(descriptors)?;
     prost_build::Config::new()
         .out_dir(target)
         // Ordered, so that the same value is always the same bytes.
         .btree_map(["."])
-        // Weights in a graph are shared with the buffer they were decoded from.
-        .bytes([".tensorflow.TensorProto.tensor_content"])
+        // Views into the buffer that they were decoded from, no copies.
+        .bytes(
+            ENCODED.iter().chain([&WEIGHTS]).map(|(message, field)| format!(".tensorflow.{message}.{field}")),
+        )
         // Most attributes are an integer or a type: the large kinds live elsewhere.
         .boxed(".tensorflow.AttrValue.value.list")
         .boxed(".tensorflow.AttrValue.value.tensor")
         .boxed(".tensorflow.AttrValue.value.func")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The descriptors with the [`ENCODED`] fields as bytes, which a message is on the wire as well.
+fn with_encoded(mut descriptors: FileDescriptorSet) -> Outcome<FileDescriptorSet> {
+    for (message, field) in ENCODED {
+        let mut messages = descriptors.file.iter_mut().flat_map(|file| &mut file.message_type);
+        let found = messages.find(|m| m.name() == message);
+        let found = found.and_then(|m| m.field.iter_mut().find(|f| f.name() == field));
+        let found = found.ok_or_else(|| format!("there is no {message}.{field}"))?;
+        found.set_type(field_descriptor_proto::Type::Bytes);
+        found.type_name = None;
+    }
+    Ok(descriptors)
 }
 
 fn file_names(folder: &Path) -> Outcome<BTreeSet<String>> {

@@ -69,7 +69,7 @@ impl Diff {
         }
         let compared = self.variables(&a, &b, &mut found)?;
         if !self.variables {
-            functions(a.artifact.functions.as_ref(), b.artifact.functions.as_ref(), &mut found);
+            functions(a.artifact.functions.as_ref(), b.artifact.functions.as_ref(), &mut found)?;
             training(&a.artifact, &b.artifact, &mut found);
         }
         self.print(&found, compared)?;
@@ -300,7 +300,7 @@ fn short(value: &Value) -> String {
 }
 
 /// Compares what functions take and give, and which ops they are made of.
-fn functions(a: Option<&Functions>, b: Option<&Functions>, found: &mut Vec<Difference>) {
+fn functions(a: Option<&Functions>, b: Option<&Functions>, found: &mut Vec<Difference>) -> Result<()> {
     let mut difference = |place: &str, what: String| {
         found.push(Difference { part: "functions", place: place.to_owned(), what });
     };
@@ -309,7 +309,7 @@ fn functions(a: Option<&Functions>, b: Option<&Functions>, found: &mut Vec<Diffe
             let which = if a.is_some() { "first" } else { "second" };
             difference("model", format!("only the {which} has functions"));
         }
-        return;
+        return Ok(());
     };
     let told = |f: &Functions| -> BTreeMap<String, String> {
         let one = |(name, c): (&String, &modelark::artifact::ConcreteFunction)| {
@@ -327,7 +327,7 @@ fn functions(a: Option<&Functions>, b: Option<&Functions>, found: &mut Vec<Diffe
             _ => {}
         }
     }
-    let (x, y) = (ops(a), ops(b));
+    let (x, y) = (ops(a)?, ops(b)?);
     let names: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
     for op in names {
         let (n, m) = (x.get(op).copied().unwrap_or(0), y.get(op).copied().unwrap_or(0));
@@ -335,6 +335,7 @@ fn functions(a: Option<&Functions>, b: Option<&Functions>, found: &mut Vec<Diffe
             difference(op, format!("{n} or {m} nodes"));
         }
     }
+    Ok(())
 }
 
 /// A function's name without the number that TensorFlow makes it unique by.
@@ -346,13 +347,15 @@ fn plain(name: &str) -> String {
 }
 
 /// How many nodes of each op there are.
-fn ops(functions: &Functions) -> BTreeMap<String, usize> {
-    let session = functions.session.iter().flat_map(|s| &s.graph.nodes);
+fn ops(functions: &Functions) -> Result<BTreeMap<String, usize>> {
     let mut counts = BTreeMap::new();
-    for node in functions.library.iter().flat_map(|f| &f.graph.nodes).chain(session) {
-        *counts.entry(node.op.to_string()).or_insert(0) += 1;
-    }
-    counts
+    let mut count = |op: &str| match counts.get_mut(op) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(op.to_owned(), 1)),
+    };
+    functions.library.ops(|_, op| count(op))?;
+    functions.session.iter().flat_map(|s| &s.graph.nodes).for_each(|node| count(&node.op));
+    Ok(counts)
 }
 
 fn training(a: &Artifact, b: &Artifact, found: &mut Vec<Difference>) {

@@ -1,6 +1,6 @@
 //! `modelark verify`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -170,8 +170,14 @@ impl Findings {
             }
         }
         let Some(functions) = &artifact.functions else { return };
+        for e in functions.library.iter().filter_map(Result::err).map(Error::from) {
+            match e.kind() {
+                ErrorKind::Unsupported => self.warnings.push(format!("a function can't be run here: {e}")),
+                _ => self.fault(&e),
+            }
+        }
         for (name, function) in &functions.concrete {
-            if functions.library.get(name).is_none() {
+            if !functions.library.contains(name) {
                 self.faults.push(format!("function {name:?} has no graph"));
             }
             for id in function.captures.iter().filter(|id| objects.get(**id).is_none()) {
@@ -188,10 +194,13 @@ impl Findings {
     /// Checks that the model can be made ready to run.
     fn runs(&mut self, source: &Source, artifact: Artifact) {
         if let Some(functions) = &artifact.functions {
-            let missing = missing_ops(functions);
-            if !missing.is_empty() {
-                let names: Vec<&str> = missing.iter().map(|m| m.op.as_str()).collect();
-                self.warnings.push(format!("these ops can't run here: {}", names.join(", ")));
+            match missing_ops(functions) {
+                Ok(missing) if missing.is_empty() => {}
+                Ok(missing) => {
+                    let names: Vec<&str> = missing.iter().map(|m| m.op.as_str()).collect();
+                    self.warnings.push(format!("these ops can't run here: {}", names.join(", ")));
+                }
+                Err(e) => self.fault(&e),
             }
         }
         if artifact.functions.is_none() && artifact.architecture.is_none() {
@@ -255,20 +264,28 @@ pub(crate) struct MissingOp {
 }
 
 /// The ops of a model's functions and graph that have no kernel here, by name.
-pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Vec<MissingOp> {
+///
+/// # Errors
+/// When a function is damaged.
+pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Result<Vec<MissingOp>> {
+    let lacks = |op: &str| ops::find(op).is_none() && !functions.library.contains(op);
+    let mut incomplete = BTreeSet::new();
+    functions.library.ops(|function, op| {
+        if lacks(op) {
+            incomplete.insert(function);
+        }
+    })?;
     let session = functions.session.iter().flat_map(|s| &s.graph.nodes).map(|n| (None, n));
     // The first nodes of a function only stand for its arguments.
-    let bodies = functions
-        .library
-        .iter()
+    let bodies = incomplete
+        .into_iter()
+        .filter_map(|f| functions.library.get(f))
         .flat_map(|f| f.graph.nodes.iter().skip(f.arity).map(|n| (Some(f.name.clone()), n)));
     let mut missing: BTreeMap<String, Vec<(Option<String>, String)>> = BTreeMap::new();
-    for (function, node) in bodies.chain(session) {
-        if ops::find(&node.op).is_none() && functions.library.get(&node.op).is_none() {
-            missing.entry(node.op.clone()).or_default().push((function, node.name.clone()));
-        }
+    for (function, node) in bodies.chain(session).filter(|(_, node)| lacks(&node.op)) {
+        missing.entry(node.op.clone()).or_default().push((function, node.name.clone()));
     }
-    missing.into_iter().map(|(op, nodes)| MissingOp { op, nodes }).collect()
+    Ok(missing.into_iter().map(|(op, nodes)| MissingOp { op, nodes }).collect())
 }
 
 /// What is odd about a tensor's values: NaN and infinity.

@@ -101,7 +101,7 @@ impl Builder {
     pub fn function(&mut self, mut function: Function) -> String {
         let base = function.name.clone();
         let mut count = 0;
-        while self.library.get(&function.name).is_some() {
+        while self.library.contains(&function.name) {
             count += 1;
             function.name = format!("{base}_{count}");
         }

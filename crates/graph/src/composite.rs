@@ -1,6 +1,6 @@
 //! Composite ops, which have a kernel of their own here, put into TensorFlow's ops before a graph is written.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::ops::{self, NodeAttrs};
 use crate::{Attr, Attrs, Builder, Error, FuncRef, Function, Library, Node, Output, Result};
@@ -14,17 +14,17 @@ use crate::{Attr, Attrs, Builder, Error, FuncRef, Function, Library, Node, Outpu
 /// When a node's attributes aren't what its op wants.
 pub fn expand_composites(library: &Library) -> Result<Library> {
     let mut out = library.clone();
-    for f in library.iter() {
-        if needs(f) {
-            let expanded = expand(f, &mut out)?;
-            out.insert(expanded);
+    let mut composite = BTreeSet::new();
+    library.ops(|function, op| {
+        if ops::find(op).is_some_and(|op| op.expand.is_some()) {
+            composite.insert(function);
         }
+    })?;
+    for function in composite {
+        let expanded = expand(library.read(function)?, &mut out)?;
+        out.insert(expanded);
     }
     Ok(out)
-}
-
-fn needs(f: &Function) -> bool {
-    f.graph.nodes.iter().any(|n| ops::find(&n.op).is_some_and(|op| op.expand.is_some()))
 }
 
 fn expand(f: &Function, library: &mut Library) -> Result<Function> {
@@ -36,7 +36,7 @@ fn expand(f: &Function, library: &mut Library) -> Result<Function> {
         let place =
             |e: Error| e.at_node(&node.name, &node.op, String::new).at(format!("function {:?}", f.name));
         let (part, functions) = trace(&f.name, &node, expand).map_err(place)?;
-        let renamed = adopt(functions, library);
+        let renamed = adopt(&functions, library)?;
         let base = f.graph.nodes.len();
         // Arguments of the part are the node's inputs; its other nodes come after all nodes there are.
         let moved = |o: Output| match o.node.checked_sub(part.arity) {
@@ -81,19 +81,19 @@ fn trace(function: &str, node: &Node, expand: ops::Expand) -> Result<(Function, 
 }
 
 /// Adds functions to the library, under other names where theirs are taken.
-fn adopt(functions: Library, library: &mut Library) -> BTreeMap<String, String> {
-    let mut taken: HashSet<String> = library.iter().map(|f| f.name.clone()).collect();
+fn adopt(functions: &Library, library: &mut Library) -> Result<BTreeMap<String, String>> {
+    let mut taken: HashSet<String> = library.names().map(str::to_owned).collect();
     let renamed: BTreeMap<String, String> =
-        functions.iter().map(|f| (f.name.clone(), unique(&mut taken, f.name.clone()))).collect();
+        functions.names().map(|f| (f.to_owned(), unique(&mut taken, f.to_owned()))).collect();
     for f in functions.iter() {
-        let mut f = Function::clone(f);
+        let mut f = Function::clone(f?);
         f.name = renamed.get(&f.name).cloned().unwrap_or(f.name);
         for node in &mut f.graph.nodes {
             node.attrs.values_mut().for_each(|a| rename(a, &renamed));
         }
         library.insert(f);
     }
-    renamed
+    Ok(renamed)
 }
 
 fn unique(taken: &mut HashSet<String>, name: String) -> String {

@@ -1,7 +1,6 @@
-//! Graphs, functions and libraries of them.
+//! Graphs and functions.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use modelark_tensor::DType;
 
@@ -105,50 +104,5 @@ impl Function {
     /// The dtype of argument `index`, where it is known.
     pub fn arg_dtype(&self, index: usize) -> Option<DType> {
         self.args().get(index)?.attr("T")?.as_type()
-    }
-}
-
-/// Functions that call each other by name.
-#[derive(Debug, Clone, Default)]
-pub struct Library {
-    functions: BTreeMap<String, Arc<Function>>,
-}
-
-impl Library {
-    /// A library without functions.
-    pub fn new() -> Self {
-        Library::default()
-    }
-
-    /// Adds a function, or replaces the one of that name.
-    pub fn insert(&mut self, function: Function) -> Arc<Function> {
-        let function = Arc::new(function);
-        self.functions.insert(function.name.clone(), function.clone());
-        function
-    }
-
-    /// The function of this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Function>> {
-        self.functions.get(name)
-    }
-
-    /// All functions, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
-        self.functions.values()
-    }
-
-    /// How many functions there are.
-    pub fn len(&self) -> usize {
-        self.functions.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.functions.is_empty()
-    }
-
-    /// Adds all functions of `other`, replacing those of the same name.
-    pub fn extend(&mut self, other: Library) {
-        self.functions.extend(other.functions);
     }
 }

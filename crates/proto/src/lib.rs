@@ -12,6 +12,8 @@
 //! - Maps are ordered by key: the same message always gives the same bytes.
 //! - [`TensorProto::tensor_content`] is a [`bytes::Bytes`]: decoded from a `Bytes` it is a view into
 //!   it, not a copy.
+//! - [`GraphDef::node`], [`FunctionDef::node_def`] and [`FunctionDefLibrary::function`] are the encoded messages, views as
+//!   well: a model has thousands, of which a caller decodes those that it needs.
 //! - Fields that are not in the sources are dropped on reading.
 //!
 //! ```

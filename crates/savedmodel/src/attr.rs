@@ -16,15 +16,13 @@ const RAW: &str = "_modelark.raw.";
 ///
 /// # Errors
 /// When a constant is over the limits.
-pub(crate) fn attrs_from_proto(proto: &BTreeMap<String, AttrValue>, limits: &Limits) -> Result<Attrs> {
+pub(crate) fn attrs_from_proto(proto: BTreeMap<String, AttrValue>, limits: &Limits) -> Result<Attrs> {
     proto
-        .iter()
-        .map(|(name, value)| {
-            let attr = attr_from_proto(value, limits).map_err(|e| e.at(format!("attribute {name:?}")))?;
-            Ok(match attr {
-                Some(attr) => (name.clone(), attr),
-                None => (format!("{RAW}{name}"), Attr::String(value.encode_to_vec())),
-            })
+        .into_iter()
+        .map(|(name, value)| match attr_from_proto(value, limits) {
+            Ok(Ok(attr)) => Ok((name, attr)),
+            Ok(Err(raw)) => Ok((format!("{RAW}{name}"), Attr::String(raw.encode_to_vec()))),
+            Err(e) => Err(e.at(format!("attribute {name:?}"))),
         })
         .collect()
 }
@@ -42,31 +40,31 @@ pub(crate) fn attrs_to_proto(attrs: &Attrs) -> BTreeMap<String, AttrValue> {
         .collect()
 }
 
-/// An attribute's value; `None` for one that has no form of its own here.
+/// An attribute's value; the message again for one that has no form of its own here.
 ///
 /// # Errors
 /// When a constant is over the limits.
-pub(crate) fn attr_from_proto(proto: &AttrValue, limits: &Limits) -> Result<Option<Attr>> {
+pub(crate) fn attr_from_proto(proto: AttrValue, limits: &Limits) -> Result<Result<Attr, AttrValue>> {
     use attr_value::Value;
-    let Some(value) = &proto.value else { return Ok(None) };
-    Ok(Some(match value {
-        Value::S(s) => Attr::String(s.clone()),
-        Value::I(i) => Attr::Int(*i),
-        Value::F(f) => Attr::Float(*f),
-        Value::B(b) => Attr::Bool(*b),
-        Value::Type(number) => match type_from_proto(*number) {
-            Some(attr) => attr,
-            None => return Ok(None),
-        },
-        Value::Shape(shape) => Attr::Shape(wire::partial_shape_from_proto(shape)),
-        Value::Tensor(tensor) => match tensor_from_proto(tensor, limits)? {
-            Some(attr) => attr,
-            None => return Ok(None),
-        },
-        Value::Func(func) => Attr::Func(func_from_proto(func, limits)?),
-        Value::Placeholder(name) => Attr::Placeholder(name.clone()),
-        Value::List(list) => return Ok(list_from_proto(list, limits)?.map(Attr::List)),
-    }))
+    let attr = match proto.value {
+        Some(Value::S(s)) => Attr::String(s),
+        Some(Value::I(i)) => Attr::Int(i),
+        Some(Value::F(f)) => Attr::Float(f),
+        Some(Value::B(b)) => Attr::Bool(b),
+        Some(Value::Shape(shape)) => Attr::Shape(wire::partial_shape_from_proto(&shape)),
+        Some(Value::Func(func)) => Attr::Func(func_from_proto(*func, limits)?),
+        Some(Value::Placeholder(name)) => Attr::Placeholder(name),
+        value => {
+            let attr = match &value {
+                Some(Value::Type(number)) => type_from_proto(*number),
+                Some(Value::Tensor(tensor)) => tensor_from_proto(tensor, limits)?,
+                Some(Value::List(list)) => list_from_proto(list, limits)?.map(Attr::List),
+                _ => None,
+            };
+            return Ok(attr.ok_or(AttrValue { value }));
+        }
+    };
+    Ok(Ok(attr))
 }
 
 /// The message of an attribute's value.
@@ -101,8 +99,8 @@ fn tensor_from_proto(proto: &modelark_proto::TensorProto, limits: &Limits) -> Re
     }
 }
 
-fn func_from_proto(proto: &NameAttrList, limits: &Limits) -> Result<FuncRef> {
-    Ok(FuncRef { name: proto.name.clone(), attrs: attrs_from_proto(&proto.attr, limits)? })
+fn func_from_proto(proto: NameAttrList, limits: &Limits) -> Result<FuncRef> {
+    Ok(FuncRef { name: proto.name, attrs: attrs_from_proto(proto.attr, limits)? })
 }
 
 fn func_to_proto(func: &FuncRef) -> NameAttrList {
@@ -124,7 +122,12 @@ fn list_from_proto(list: &attr_value::ListValue, limits: &Limits) -> Result<Opti
         list.tensor.iter().map(|t| tensor_from_proto(t, limits)).collect::<Result<_>>()?;
     let Some(tensors) = tensors else { return Ok(None) };
     lists.push(tensors);
-    lists.push(list.func.iter().map(|f| func_from_proto(f, limits).map(Attr::Func)).collect::<Result<_>>()?);
+    lists.push(
+        list.func
+            .iter()
+            .map(|f| func_from_proto(f.clone(), limits).map(Attr::Func))
+            .collect::<Result<_>>()?,
+    );
     let mut filled = lists.into_iter().filter(|l| !l.is_empty());
     let first = filled.next().unwrap_or_default();
     Ok(filled.next().is_none().then_some(first))
@@ -174,7 +177,7 @@ mod tests {
         .map(|(n, a)| (n.to_owned(), a))
         .into();
         let proto = attrs_to_proto(&attrs);
-        assert_eq!(attrs_from_proto(&proto, &Limits::default()).expect("attrs"), attrs);
+        assert_eq!(attrs_from_proto(proto.clone(), &Limits::default()).expect("attrs"), attrs);
     }
 
     #[test]
@@ -190,7 +193,7 @@ mod tests {
             ("n".to_owned(), AttrValue::default()),
             ("v".to_owned(), variant),
         ]);
-        let attrs = attrs_from_proto(&proto, &Limits::default()).expect("attrs");
+        let attrs = attrs_from_proto(proto.clone(), &Limits::default()).expect("attrs");
         assert!(!attrs.contains_key("T"));
         assert_eq!(attrs_to_proto(&attrs), proto);
     }
@@ -203,6 +206,6 @@ mod tests {
         let proto = AttrValue { value: Some(attr_value::Value::Tensor(Box::new(tensor))) };
         let mut limits = Limits::default();
         limits.tensor_bytes = 1000;
-        assert_eq!(attr_from_proto(&proto, &limits).expect_err("too big").kind(), ErrorKind::Limit);
+        assert_eq!(attr_from_proto(proto, &limits).expect_err("too big").kind(), ErrorKind::Limit);
     }
 }

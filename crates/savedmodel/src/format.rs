@@ -4,16 +4,14 @@ use modelark_artifact::{
     Artifact, Asset, Error, ErrorKind, Format, Functions, Kind, Limits, Needs, Objects, Place, Report,
     Result, Salvage, SaveOptions, Source, Target,
 };
-use modelark_graph::Library;
-use modelark_proto::{Message, MetaGraphDef, SavedObjectGraph, bytes::Bytes};
+use modelark_proto::{Message, MetaGraphDef, OpDef, SavedObjectGraph, bytes::Bytes};
 
-use crate::function::function_from_proto;
 use crate::keras_metadata;
+use crate::library::library_from_proto;
 use crate::objects::{objects_from_proto, slots};
 use crate::residue::{self, Residue};
 use crate::saved_model::{self, ReadOptions, SavedModel};
 use crate::session::{asset_files, session_from_proto, session_variables};
-use crate::signatures::Signatures;
 use crate::write;
 
 /// The format's name.
@@ -84,9 +82,13 @@ fn read(model: SavedModel, limits: &Limits) -> Result<Artifact> {
     let in_file = |e: Error| e.in_file(file.clone());
     let meta = model.meta_graph();
     let mut session = session_from_proto(meta, limits).map_err(in_file)?;
-    let library = library_from_proto(meta, limits).map_err(in_file)?;
+    let library =
+        library_from_proto(meta.graph_def.as_ref(), op_definitions(meta), &file, limits).map_err(in_file)?;
     let (mut objects, concrete) = match &meta.object_graph_def {
-        Some(graph) => objects_from_proto(graph, meta, model.checkpoint(), limits).map_err(in_file)?,
+        Some(graph) => {
+            objects_from_proto(graph, &session.graph, model.checkpoint(), model.object_graph(), limits)
+                .map_err(in_file)?
+        }
         None => {
             (session_variables(&mut session, meta, model.checkpoint()).map_err(in_file)?, Default::default())
         }
@@ -124,30 +126,9 @@ fn read(model: SavedModel, limits: &Limits) -> Result<Artifact> {
     Ok(artifact)
 }
 
-/// The functions of a MetaGraph. One that can't be read is left out (its message is kept): the others still run.
-fn library_from_proto(meta: &MetaGraphDef, limits: &Limits) -> Result<Library> {
-    let functions = meta.graph_def.as_ref().and_then(|g| g.library.as_ref()).map_or(&[][..], |l| &l.function);
-    if functions.len() > limits.items {
-        return Err(Error::limit(format!("there are {} functions, over the limit", functions.len())));
-    }
-    let ops = signatures(meta, limits);
-    let mut library = Library::new();
-    for def in functions {
-        match function_from_proto(def, &ops, limits) {
-            Ok(function) => drop(library.insert(function)),
-            Err(e) if e.kind() == ErrorKind::Unsupported => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(library)
-}
-
-/// What is known of the ops of a MetaGraph: what it says itself, and its functions, which can be called as ops.
-pub(crate) fn signatures(meta: &MetaGraphDef, limits: &Limits) -> Signatures {
-    let ops = meta.meta_info_def.iter().filter_map(|m| m.stripped_op_list.as_ref()).flat_map(|l| &l.op);
-    let library = meta.graph_def.iter().filter_map(|g| g.library.as_ref());
-    let functions = library.flat_map(|l| &l.function).filter_map(|f| f.signature.as_ref());
-    Signatures::new(ops.chain(functions), limits)
+/// What a MetaGraph says of its ops.
+pub(crate) fn op_definitions(meta: &MetaGraphDef) -> impl Iterator<Item = &OpDef> {
+    meta.meta_info_def.iter().filter_map(|m| m.stripped_op_list.as_ref()).flat_map(|l| &l.op)
 }
 
 fn writers(meta: &MetaGraphDef) -> Vec<(String, String)> {

@@ -421,7 +421,7 @@ impl Freezer<'_> {
                 }
                 self.functions(node, bound)?;
             }
-            op if ops::signature(op).is_err() && self.library.get(op).is_some() => {
+            op if ops::signature(op).is_err() && self.library.contains(op) => {
                 node.op = self.function(&node.op.clone(), bound)?;
             }
             _ => {
@@ -455,10 +455,8 @@ impl Freezer<'_> {
         if let Some(made) = self.names.get(&key) {
             return Ok(made.clone());
         }
-        let found = self.library.get(name);
-        let mut function: Function =
-            (**found.ok_or_else(|| Error::corrupt(format!("there is no function {name:?}")))?).clone();
-        let taken = |n: &String| self.library.get(n).is_some() || self.made.get(n).is_some();
+        let mut function = Function::clone(self.library.read(name)?);
+        let taken = |n: &String| self.library.contains(n) || self.made.contains(n);
         let mut names =
             (0..).map(|n| if n == 0 { format!("{name}_frozen") } else { format!("{name}_frozen_{n}") });
         function.name = names.find(|n| !taken(n)).unwrap_or_default();
@@ -491,13 +489,13 @@ impl Freezer<'_> {
         let mut library = Library::new();
         let mut waiting = names(graph);
         while let Some(name) = waiting.pop() {
-            if library.get(&name).is_some() {
+            if library.contains(&name) || !(self.made.contains(&name) || self.library.contains(&name)) {
                 continue;
             }
-            if let Some(function) = self.made.get(&name).or_else(|| self.library.get(&name)) {
-                waiting.extend(names(&function.graph));
-                library.insert((**function).clone());
-            }
+            let from = if self.made.contains(&name) { &self.made } else { self.library };
+            let function = from.read(&name)?;
+            waiting.extend(names(&function.graph));
+            library.insert(Function::clone(function));
         }
         Ok(library)
     }

@@ -4,16 +4,15 @@ use modelark_artifact::{
     Artifact, Error, Format, Functions, Limits, Needs, Objects, Place, Report, Result, SaveOptions, Session,
     Source, Target,
 };
-use modelark_graph::Library;
 use modelark_proto::{GraphDef, Message, NodeDef, bytes::Bytes};
+use prost::encoding::WireType;
 
+use crate::fields;
 use crate::freeze::freeze;
-use crate::function::function_from_proto;
 use crate::graphdef::{graph_from_proto, graph_to_proto};
-use crate::saved_model::top_level;
-use crate::signatures::Signatures;
+use crate::library::{library_from_proto, library_to_proto};
 use crate::text;
-use crate::write::{library_to_proto, versions};
+use crate::write::versions;
 
 /// The format's name.
 const NAME: &str = "frozen_graph";
@@ -59,7 +58,7 @@ impl Format for FrozenGraph {
                     .map_err(|e| Error::corrupt("this is no GraphDef, or a damaged one").because(e))?
             };
             let graph = graph_from_proto(&def.node, limits)?;
-            let library = library_from_proto(&def, limits)?;
+            let library = library_from_proto(Some(&def), [], &place.label(), limits)?;
             let mut session = Session { graph, ..Session::default() };
             session.signatures.insert(SIGNATURE.to_owned(), session.signature(None, None)?);
             Ok(Artifact {
@@ -113,16 +112,6 @@ impl Format for FrozenGraph {
     }
 }
 
-fn library_from_proto(def: &GraphDef, limits: &Limits) -> Result<Library> {
-    let functions = def.library.as_ref().map_or(&[][..], |l| &l.function);
-    let signatures = Signatures::new(functions.iter().filter_map(|f| f.signature.as_ref()), limits);
-    let mut library = Library::new();
-    for function in functions {
-        library.insert(function_from_proto(function, &signatures, limits)?);
-    }
-    Ok(library)
-}
-
 /// Whether a text begins with what a graph has.
 fn looks_like_text(bytes: &[u8]) -> bool {
     let mut lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
@@ -132,44 +121,31 @@ fn looks_like_text(bytes: &[u8]) -> bool {
 
 /// Whether bytes are a graph with at least one node.
 fn looks_like_graph(bytes: &[u8]) -> bool {
-    const FIELDS: [(u32, u32); 5] = [(1, 2), (2, 2), (3, 0), (4, 2), (5, 2)];
-    let fields = top_level(bytes);
-    fields.is_some_and(|f| f.contains(&(1, 2)) && f.iter().all(|f| FIELDS.contains(f)))
-        && first_node_is_one(bytes)
-}
-
-/// Whether the first node has a name and an op; other messages begin with a repeated field too.
-fn first_node_is_one(bytes: &[u8]) -> bool {
-    use prost::encoding::{decode_key, decode_varint};
-    let mut rest = bytes;
-    while let Ok((tag, _)) = decode_key(&mut rest) {
-        let Some(len) = decode_varint(&mut rest).ok().and_then(|l| usize::try_from(l).ok()) else {
-            return false;
-        };
-        let Some((field, tail)) = rest.split_at_checked(if tag == 3 { 0 } else { len }) else { return false };
-        if tag == 1 {
-            return NodeDef::decode(field).is_ok_and(|n| !n.name.is_empty() && !n.op.is_empty());
-        }
-        rest = tail;
-    }
-    false
+    use WireType::{LengthDelimited, Varint};
+    const FIELDS: [(u32, WireType); 5] =
+        [(1, LengthDelimited), (2, LengthDelimited), (3, Varint), (4, LengthDelimited), (5, LengthDelimited)];
+    // Other messages begin with a repeated field too: a node has a name and an op.
+    let is_node = |node: &[u8]| NodeDef::decode(node).is_ok_and(|n| !n.name.is_empty() && !n.op.is_empty());
+    let node = fields::contents(bytes, 1).next().flatten();
+    fields::kinds(bytes).is_some_and(|f| f.iter().all(|f| FIELDS.contains(f))) && node.is_some_and(is_node)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graphdef::encoded;
     use modelark_artifact::Memory;
-    use modelark_proto::{AttrValue, attr_value::Value};
+    use modelark_proto::{AttrValue, attr_value::Value, bytes::Bytes};
 
-    fn node(name: &str, op: &str, inputs: &[&str]) -> NodeDef {
+    fn node(name: &str, op: &str, inputs: &[&str]) -> Bytes {
         let dtype = |attr: &str| (attr.to_owned(), AttrValue { value: Some(Value::Type(1)) });
-        NodeDef {
+        encoded(&NodeDef {
             name: name.into(),
             op: op.into(),
             input: inputs.iter().map(|s| (*s).to_owned()).collect(),
             attr: [dtype("T"), dtype("dtype")].into(),
             ..Default::default()
-        }
+        })
     }
 
     fn place() -> Place {

@@ -1,14 +1,14 @@
 //! Functions: `FunctionDef` and [`Function`]. References are `argument`, `node:output:0` and, for controls, `^node`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use modelark_artifact::{Error, Limits, Result};
 use modelark_checkpoint::wire;
 use modelark_graph::{ARG, Attr, Attrs, Function, FunctionResult, Graph, Node, Output};
-use modelark_proto::{FunctionDef, NodeDef, OpDef, function_def, op_def};
+use modelark_proto::{FunctionDef, OpDef, function_def, op_def};
 
 use crate::attr::{attrs_from_proto, attrs_to_proto};
-use crate::graphdef::{node_from_proto, node_to_proto, place};
+use crate::graphdef::{Unconnected, encoded, named, node_to_proto, place};
 use crate::signatures::Signatures;
 
 /// The attribute that remembers how references named the outputs of an op that nobody knows: `argument:index` by flat
@@ -20,34 +20,32 @@ const OUTPUTS: &str = "_modelark.outputs";
 /// # Errors
 /// When a reference leads nowhere, an argument is a list or of a dtype that only a call decides, or there are more nodes
 /// than the limits allow; the message names function and node.
-pub(crate) fn function_from_proto(def: &FunctionDef, ops: &Signatures, limits: &Limits) -> Result<Function> {
-    let signature = def.signature.as_ref().ok_or_else(|| Error::corrupt("a function without signature"))?;
-    read(def, signature, ops, limits).map_err(|e| e.at(format!("function {:?}", signature.name)))
+pub(crate) fn function_from_proto(
+    mut def: FunctionDef,
+    ops: &Signatures,
+    limits: &Limits,
+) -> Result<Function> {
+    let signature = def.signature.take().ok_or_else(|| Error::corrupt("a function without signature"))?;
+    read(def, &signature, ops, limits).map_err(|e| e.at(format!("function {:?}", signature.name)))
 }
 
-fn read(def: &FunctionDef, signature: &OpDef, ops: &Signatures, limits: &Limits) -> Result<Function> {
+fn read(def: FunctionDef, signature: &OpDef, ops: &Signatures, limits: &Limits) -> Result<Function> {
     let arity = signature.input_arg.len();
-    if arity.saturating_add(def.node_def.len()) > limits.items {
+    let count = arity.saturating_add(def.node_def.len());
+    if count > limits.items {
         return Err(Error::limit(format!("it has {} nodes, over the limit", def.node_def.len())));
     }
-    let mut body = Body { index: HashMap::new(), nodes: Vec::new(), ops };
+    let mut read = Unconnected::with_capacity(count);
     for arg in &signature.input_arg {
-        let dtype = arg_dtype(arg)?;
-        body.add(
-            &arg.name,
-            Node {
-                name: arg.name.clone(),
-                op: ARG.to_owned(),
-                attrs: Attrs::from([("T".to_owned(), Attr::Type(dtype))]),
-                ..Node::default()
-            },
-        );
+        let attrs = Attrs::from([("T".to_owned(), Attr::Type(arg_dtype(arg)?))]);
+        read.push(arg.name.clone(), Node { op: ARG.to_owned(), attrs, ..Node::default() }, Vec::new());
     }
-    for node in &def.node_def {
-        body.add(&node.name, node_from_proto(node, limits).map_err(|e| e.at(place(node)))?);
-    }
-    for (i, node) in def.node_def.iter().enumerate() {
-        body.connect(arity + i, node).map_err(|e| e.at(place(node)))?;
+    def.node_def.iter().try_for_each(|node| read.decode(node, limits))?;
+    let Unconnected { nodes, names, references } = read;
+    let index = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    let mut body = Body { index, nodes, ops };
+    for (i, (name, references)) in names.iter().zip(&references).enumerate() {
+        body.connect(i, references).map_err(|e| e.at(place(name, body.op(i))))?;
     }
     let results = signature
         .output_arg
@@ -66,27 +64,28 @@ fn read(def: &FunctionDef, signature: &OpDef, ops: &Signatures, limits: &Limits)
             Ok(FunctionResult { name: arg.name.clone(), dtype: arg_dtype(arg)?, output })
         })
         .collect::<Result<_>>()?;
-    let control = |(name, node): (&String, &String)| {
-        let node = body.index.get(node.as_str()).ok_or_else(|| {
-            Error::corrupt(format!("its control result {name:?} is {node:?}, which is no node of it"))
-        })?;
-        Ok((name.clone(), *node))
+    let control = |(name, node): (String, String)| match body.index.get(node.as_str()) {
+        Some(node) => Ok((name, *node)),
+        None => {
+            Err(Error::corrupt(format!("its control result {name:?} is {node:?}, which is no node of it")))
+        }
     };
-    let control_results = def.control_ret.iter().map(control).collect::<Result<_>>()?;
+    let control_results = def.control_ret.into_iter().map(control).collect::<Result<_>>()?;
     let arg_attrs = def
         .arg_attr
-        .iter()
-        .map(|(i, a)| Ok((*i as usize, attrs_from_proto(&a.attr, limits)?)))
+        .into_iter()
+        .map(|(i, a)| Ok((i as usize, attrs_from_proto(a.attr, limits)?)))
         .collect::<Result<_>>()?;
+    let nodes = body.nodes;
     Ok(Function {
         name: signature.name.clone(),
         arity,
         results,
         control_results,
-        attrs: attrs_from_proto(&def.attr, limits)?,
+        attrs: attrs_from_proto(def.attr, limits)?,
         arg_attrs,
         stateful: signature.is_stateful,
-        graph: Graph { nodes: body.nodes },
+        graph: Graph { nodes: named(nodes, names) },
     })
 }
 
@@ -105,15 +104,14 @@ struct Body<'a> {
     ops: &'a Signatures,
 }
 
-impl<'a> Body<'a> {
-    fn add(&mut self, name: &'a str, node: Node) {
-        self.index.insert(name, self.nodes.len());
-        self.nodes.push(node);
+impl Body<'_> {
+    fn op(&self, at: usize) -> &str {
+        self.nodes.get(at).map_or("", |node| &node.op)
     }
 
-    fn connect(&mut self, at: usize, def: &NodeDef) -> Result<()> {
-        let (mut inputs, mut controls) = (Vec::new(), Vec::new());
-        for reference in &def.input {
+    fn connect(&mut self, at: usize, references: &[String]) -> Result<()> {
+        let (mut inputs, mut controls) = (Vec::with_capacity(references.len()), Vec::new());
+        for reference in references {
             let unknown = || Error::corrupt(format!("its input {reference:?} is no tensor of the function"));
             match reference.strip_prefix('^') {
                 Some(name) => controls.push(*self.index.get(name).ok_or_else(unknown)?),
@@ -157,8 +155,8 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The message of a function. `template` is the message that it was read from, without its nodes; what the function
-/// itself doesn't keep (descriptions, shapes behind handles) is taken from there.
+/// The message of a function. `template` is the message that it was read from; what the function itself doesn't keep
+/// (descriptions, shapes behind handles) is taken from there.
 ///
 /// # Errors
 /// When a node's op isn't known, so that nobody can say what its outputs are called, or an edge leads nowhere.
@@ -204,8 +202,9 @@ fn write(function: &Function, ops: &Signatures, template: Option<&FunctionDef>) 
             def.attr.remove(OUTPUTS);
             let inputs = node.inputs.iter().map(|o| reference(*o));
             let controls = node.controls.iter().map(|c| Ok(format!("^{}", name(*c)?)));
-            def.input = inputs.chain(controls).collect::<Result<_>>().map_err(|e| e.at(place(&def)))?;
-            Ok(def)
+            def.input =
+                inputs.chain(controls).collect::<Result<_>>().map_err(|e| e.at(place(&def.name, &def.op)))?;
+            Ok(encoded(&def))
         })
         .collect::<Result<_>>()?;
     let outputs = signature.output_arg.iter().zip(&function.results);
@@ -319,35 +318,24 @@ fn output_name(node: &Node, flat: usize, ops: &Signatures) -> Result<(String, us
     })
 }
 
-/// A message without its nodes: what [`function_to_proto`] takes as template.
-pub(crate) fn template_of(def: &FunctionDef) -> FunctionDef {
-    FunctionDef {
-        signature: def.signature.clone(),
-        resource_arg_unique_id: def.resource_arg_unique_id.clone(),
-        node_def: Vec::new(),
-        ret: BTreeMap::new(),
-        attr: BTreeMap::new(),
-        control_ret: BTreeMap::new(),
-        arg_attr: BTreeMap::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use modelark_graph::tensor::DType;
+    use modelark_proto::{NodeDef, bytes::Bytes};
+    use std::collections::BTreeMap;
 
     fn arg(name: &str, number: i32) -> op_def::ArgDef {
         op_def::ArgDef { name: name.into(), r#type: number, ..Default::default() }
     }
 
-    fn node(name: &str, op: &str, inputs: &[&str]) -> NodeDef {
-        NodeDef {
+    fn node(name: &str, op: &str, inputs: &[&str]) -> Bytes {
+        encoded(&NodeDef {
             name: name.into(),
             op: op.into(),
             input: inputs.iter().map(|s| (*s).to_owned()).collect(),
             ..Default::default()
-        }
+        })
     }
 
     fn sample() -> FunctionDef {
@@ -375,27 +363,27 @@ mod tests {
     fn a_function_with_an_unknown_op_survives() {
         let (ops, limits) = (Signatures::default(), Limits::default());
         let def = sample();
-        let f = function_from_proto(&def, &ops, &limits).expect("function");
+        let f = function_from_proto(def.clone(), &ops, &limits).expect("function");
         assert_eq!((f.arity, f.arg_dtype(1)), (2, Some(DType::Resource)));
         assert_eq!(f.graph.nodes[3].inputs, [Output::new(2, 0)]);
         assert_eq!(f.graph.nodes[4].inputs, [Output::new(2, 1)]);
         assert_eq!(function_to_proto(&f, &ops, None).expect("message"), def);
-        assert_eq!(function_to_proto(&f, &ops, Some(&template_of(&def))).expect("message"), def);
+        assert_eq!(function_to_proto(&f, &ops, Some(&def)).expect("message"), def);
     }
 
     #[test]
     fn what_leads_nowhere_is_named() {
         let (ops, limits) = (Signatures::default(), Limits::default());
         let mut bad = sample();
-        bad.node_def[1].input = vec!["strange".into()];
-        let e = function_from_proto(&bad, &ops, &limits).expect_err("a node is no tensor").to_string();
+        bad.node_def[1] = node("id", "Identity", &["strange"]);
+        let e = function_from_proto(bad, &ops, &limits).expect_err("a node is no tensor").to_string();
         assert!(e.contains("function \"f\", node \"id\" (Identity)") && e.contains("\"strange\""), "{e}");
         let mut bad = sample();
-        bad.node_def[2].input = vec!["id:nope:0".into()];
-        assert!(function_from_proto(&bad, &ops, &limits).is_err());
+        bad.node_def[2] = node("id2", "Identity", &["id:nope:0"]);
+        assert!(function_from_proto(bad, &ops, &limits).is_err());
         let mut bad = sample();
         bad.ret.insert("out".into(), "nope:output:0".into());
-        assert!(function_from_proto(&bad, &ops, &limits).is_err());
+        assert!(function_from_proto(bad, &ops, &limits).is_err());
     }
 
     #[test]

@@ -4,39 +4,98 @@ use std::collections::HashMap;
 
 use modelark_artifact::{Error, Limits, Result};
 use modelark_graph::{Graph, Node, Output};
-use modelark_proto::NodeDef;
+use modelark_proto::{Message, NodeDef, bytes::Bytes};
 
 use crate::attr::{attrs_from_proto, attrs_to_proto};
 
-/// The graph of these nodes.
+/// The graph of these nodes, which are encoded each.
 ///
 /// # Errors
-/// When two nodes have one name, a reference leads nowhere, or there are more nodes than the limits allow; the message
-/// names the node.
-pub(crate) fn graph_from_proto(nodes: &[NodeDef], limits: &Limits) -> Result<Graph> {
+/// When a node is damaged, two nodes have one name, a reference leads nowhere, or there are more nodes than the limits
+/// allow; the message names the node.
+pub(crate) fn graph_from_proto(nodes: &[Bytes], limits: &Limits) -> Result<Graph> {
     if nodes.len() > limits.items {
         return Err(Error::limit(format!("the graph has {} nodes, over the limit", nodes.len())));
     }
+    let mut read = Unconnected::with_capacity(nodes.len());
+    nodes.iter().try_for_each(|node| read.decode(node, limits))?;
+    let Unconnected { mut nodes, names, references } = read;
     let mut index = HashMap::with_capacity(nodes.len());
-    for (i, node) in nodes.iter().enumerate() {
-        if index.insert(node.name.as_str(), i).is_some() {
-            return Err(Error::corrupt("two nodes have this name").at(place(node)));
+    for (i, (name, node)) in names.iter().zip(&nodes).enumerate() {
+        if index.insert(name.as_str(), i).is_some() {
+            return Err(Error::corrupt("two nodes have this name").at(place(name, &node.op)));
         }
     }
-    let read = |def: &NodeDef| -> Result<Node> {
-        let mut node = node_from_proto(def, limits)?;
-        for reference in &def.input {
-            let unknown = || Error::corrupt(format!("its input {reference:?} is no node of the graph"));
-            if let Some(name) = reference.strip_prefix('^') {
-                node.controls.push(*index.get(name).ok_or_else(unknown)?);
-            } else {
-                node.inputs.push(parse_reference(reference, &index).ok_or_else(unknown)?);
+    for ((node, name), references) in nodes.iter_mut().zip(&names).zip(&references) {
+        for reference in references {
+            let found = match reference.strip_prefix('^') {
+                Some(name) => index.get(name).map(|node| Reference::Control(*node)),
+                None => parse_reference(reference, &index).map(Reference::Input),
+            };
+            match found {
+                Some(Reference::Control(control)) => node.controls.push(control),
+                Some(Reference::Input(input)) => node.inputs.push(input),
+                None => {
+                    return Err(Error::corrupt(format!("its input {reference:?} is no node of the graph"))
+                        .at(place(name, &node.op)));
+                }
             }
         }
-        Ok(node)
-    };
-    let nodes = nodes.iter().map(|def| read(def).map_err(|e| e.at(place(def)))).collect::<Result<_>>()?;
-    Ok(Graph { nodes })
+    }
+    Ok(Graph { nodes: named(nodes, names) })
+}
+
+/// What a node's input may be.
+enum Reference {
+    Control(usize),
+    Input(Output),
+}
+
+/// Nodes before their references are followed. The names stand beside them, so that an index can borrow these.
+#[derive(Default)]
+pub(crate) struct Unconnected {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) names: Vec<String>,
+    pub(crate) references: Vec<Vec<String>>,
+}
+
+impl Unconnected {
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Unconnected {
+            nodes: Vec::with_capacity(count),
+            names: Vec::with_capacity(count),
+            references: Vec::with_capacity(count),
+        }
+    }
+
+    pub(crate) fn push(&mut self, name: String, node: Node, references: Vec<String>) {
+        self.names.push(name);
+        self.nodes.push(node);
+        self.references.push(references);
+    }
+
+    /// Decodes a node.
+    pub(crate) fn decode(&mut self, node: &Bytes, limits: &Limits) -> Result<()> {
+        let def = NodeDef::decode(node.clone())
+            .map_err(|e| Error::corrupt(format!("node {} is damaged", self.nodes.len())).because(e))?;
+        let attrs = attrs_from_proto(def.attr, limits).map_err(|e| e.at(place(&def.name, &def.op)))?;
+        let node = Node {
+            name: String::new(),
+            op: def.op,
+            inputs: Vec::with_capacity(def.input.len()),
+            controls: Vec::new(),
+            attrs,
+            device: def.device,
+        };
+        self.push(def.name, node, def.input);
+        Ok(())
+    }
+}
+
+/// The nodes under their names.
+pub(crate) fn named(mut nodes: Vec<Node>, names: Vec<String>) -> Vec<Node> {
+    nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
+    nodes
 }
 
 /// The output that a reference such as `node:2` names; `node` is its first.
@@ -58,15 +117,15 @@ pub(crate) fn node_index(graph: &Graph) -> HashMap<&str, usize> {
     graph.nodes.iter().enumerate().map(|(i, n)| (n.name.as_str(), i)).collect()
 }
 
-/// The nodes of a graph.
+/// The nodes of a graph, encoded each.
 ///
 /// # Errors
 /// When an edge leads to a node that doesn't exist.
-pub(crate) fn graph_to_proto(graph: &Graph) -> Result<Vec<NodeDef>> {
+pub(crate) fn graph_to_proto(graph: &Graph) -> Result<Vec<Bytes>> {
     let name = |i: usize| {
         graph.nodes.get(i).map(|n| n.name.as_str()).ok_or_else(|| Error::invalid("an edge leads nowhere"))
     };
-    let write = |node: &Node| -> Result<NodeDef> {
+    let write = |node: &Node| -> Result<Bytes> {
         let mut def = node_to_proto(node);
         for input in &node.inputs {
             let name = name(input.node)?;
@@ -78,22 +137,9 @@ pub(crate) fn graph_to_proto(graph: &Graph) -> Result<Vec<NodeDef>> {
         for control in &node.controls {
             def.input.push(format!("^{}", name(*control)?));
         }
-        Ok(def)
+        Ok(encoded(&def))
     };
-    let place = |node: &Node| format!("node {:?} ({})", node.name, node.op);
-    graph.nodes.iter().map(|node| write(node).map_err(|e| e.at(place(node)))).collect()
-}
-
-/// A node without its references.
-pub(crate) fn node_from_proto(def: &NodeDef, limits: &Limits) -> Result<Node> {
-    Ok(Node {
-        name: def.name.clone(),
-        op: def.op.clone(),
-        inputs: Vec::with_capacity(def.input.len()),
-        controls: Vec::new(),
-        attrs: attrs_from_proto(&def.attr, limits)?,
-        device: def.device.clone(),
-    })
+    graph.nodes.iter().map(|node| write(node).map_err(|e| e.at(place(&node.name, &node.op)))).collect()
 }
 
 /// A node's message without its references.
@@ -107,22 +153,27 @@ pub(crate) fn node_to_proto(node: &Node) -> NodeDef {
     }
 }
 
+/// A message as the field of another that keeps it encoded.
+pub(crate) fn encoded(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
+}
+
 /// What to call a node in messages.
-pub(crate) fn place(def: &NodeDef) -> String {
-    format!("node {:?} ({})", def.name, def.op)
+pub(crate) fn place(name: &str, op: &str) -> String {
+    format!("node {name:?} ({op})")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn def(name: &str, inputs: &[&str]) -> NodeDef {
-        NodeDef {
+    fn def(name: &str, inputs: &[&str]) -> Bytes {
+        encoded(&NodeDef {
             name: name.into(),
             op: "Op".into(),
             input: inputs.iter().map(|s| (*s).to_owned()).collect(),
             ..Default::default()
-        }
+        })
     }
 
     #[test]
@@ -141,6 +192,7 @@ mod tests {
             (vec![def("a", &["^nope"])], "^nope"),
             (vec![def("a", &["a:x"])], "a:x"),
             (vec![def("a", &[]), def("a", &[])], "two nodes"),
+            (vec![def("a", &[]), Bytes::from_static(b"\xff")], "node 1 is damaged"),
         ] {
             let e = graph_from_proto(&nodes, &Limits::default()).expect_err("bad graph");
             assert!(e.to_string().contains(part), "{e}");

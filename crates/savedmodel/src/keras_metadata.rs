@@ -166,7 +166,7 @@ fn with_losses(plan: &mut Plan, function: &FunctionObject) -> Result<FunctionObj
     for name in &function.concrete {
         let missing = || Error::missing(format!("there is no function {name:?}"));
         let mut concrete = plan.concrete.get(name).cloned().ok_or_else(missing)?;
-        let mut copy = (**plan.library.get(name).ok_or_else(missing)?).clone();
+        let mut copy = modelark_graph::Function::clone(plan.library.read(name)?);
         copy.name = format!("{name}_{CALL_AND_LOSSES}");
         concrete.output = Structure::Tuple(vec![concrete.output, Structure::List(Vec::new())]);
         if function.concrete.len() == 1 {

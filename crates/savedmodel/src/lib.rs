@@ -3,12 +3,14 @@
 
 mod attr;
 mod bind;
+mod fields;
 mod format;
 mod freeze;
 mod frozen;
 mod function;
 mod graphdef;
 mod keras_metadata;
+mod library;
 mod objects;
 mod plan;
 mod residue;
@@ -24,7 +26,7 @@ use modelark_artifact::Format;
 
 pub use format::SavedModelFormat;
 pub use frozen::FrozenGraph;
-pub use saved_model::{ReadOptions, SavedModel};
+pub use saved_model::{ReadOptions, SavedModel, meta_graph_tags};
 
 /// The formats of this crate.
 pub fn formats() -> Vec<Box<dyn Format>> {

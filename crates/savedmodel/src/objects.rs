@@ -9,13 +9,15 @@ use modelark_artifact::{
     tensor::{PartialShape, Tensor},
 };
 use modelark_checkpoint::{Bundle, NamedSlot, wire};
+use modelark_graph::{Attr, Graph};
 use modelark_proto::trackable_object_graph::trackable_object::ObjectReference;
 use modelark_proto::{
-    FunctionSpec, MetaGraphDef, NodeDef, SavedAsset, SavedBareConcreteFunction, SavedConcreteFunction,
-    SavedConstant, SavedFunction, SavedObject, SavedObjectGraph, SavedResource, SavedUserObject,
-    SavedVariable, StructuredValue, TrackableObjectGraph, VersionDef, attr_value, saved_object,
+    FunctionSpec, SavedAsset, SavedBareConcreteFunction, SavedConcreteFunction, SavedConstant, SavedFunction,
+    SavedObject, SavedObjectGraph, SavedResource, SavedUserObject, SavedVariable, StructuredValue,
+    TrackableObjectGraph, VersionDef, saved_object,
 };
 
+use crate::graphdef::node_index;
 use crate::saved_model::Missing;
 use crate::structure::{structure_from_proto, structure_to_proto};
 
@@ -29,7 +31,7 @@ const SIGNATURES: &str = "signature_map";
 /// The attribute of a variable's node in a checkpoint's object graph that holds its value.
 pub(crate) const VALUE: &str = "VARIABLE_VALUE";
 
-/// Objects and concrete functions of a MetaGraph, variables bound to the checkpoint.
+/// Objects and concrete functions of a MetaGraph, variables bound to the checkpoint by its object graph.
 ///
 /// Tensors of the checkpoint that belong to no variable (`save_counter`, the state of iterators and tables) follow as
 /// objects that nothing holds, named by their keys.
@@ -39,8 +41,9 @@ pub(crate) const VALUE: &str = "VARIABLE_VALUE";
 /// message names the object.
 pub(crate) fn objects_from_proto(
     graph: &SavedObjectGraph,
-    meta: &MetaGraphDef,
+    nodes: &Graph,
     bundle: Result<&Bundle, &Missing>,
+    checkpoint: Option<&TrackableObjectGraph>,
     limits: &Limits,
 ) -> Result<(Objects, BTreeMap<String, ConcreteFunction>)> {
     let missing = bundle.err();
@@ -48,9 +51,8 @@ pub(crate) fn objects_from_proto(
     if graph.nodes.len() > limits.items {
         return Err(Error::limit(format!("there are {} objects, over the limit", graph.nodes.len())));
     }
-    let checkpoint = bundle.map(Bundle::object_graph).transpose()?.flatten();
-    let keys = checkpoint.as_ref().map(|c| checkpoint_keys(graph, c)).unwrap_or_default();
-    let reader = Reader { meta, bundle, missing, keys: &keys, limits, nodes: OnceCell::new() };
+    let keys = checkpoint.map(|c| checkpoint_keys(graph, c)).unwrap_or_default();
+    let reader = Reader { nodes, bundle, missing, keys: &keys, index: OnceCell::new() };
     let mut objects: Option<Objects> = None;
     for (id, node) in graph.nodes.iter().enumerate() {
         let place = || format!("object {id}");
@@ -82,7 +84,7 @@ pub(crate) fn objects_from_proto(
         for key in rest {
             unbound.insert(key, objects.push(Kind::Variable(bundle.variable(key)?.trainable(false))));
         }
-        if let Some(checkpoint) = &checkpoint {
+        if let Some(checkpoint) = checkpoint {
             restore_tables(graph, checkpoint, &unbound, &mut objects);
         }
     }
@@ -139,13 +141,13 @@ fn node_id(id: i32, graph: &SavedObjectGraph) -> Result<ObjectId> {
 }
 
 struct Reader<'a> {
-    meta: &'a MetaGraphDef,
+    /// The graph, whose nodes are the constants' values.
+    nodes: &'a Graph,
     bundle: Option<&'a Bundle>,
     missing: Option<&'a Missing>,
     keys: &'a BTreeMap<ObjectId, String>,
-    limits: &'a Limits,
-    /// The graph's nodes by name, once a constant is asked for.
-    nodes: OnceCell<HashMap<&'a str, &'a NodeDef>>,
+    /// Its nodes by name, once a constant is asked for.
+    index: OnceCell<HashMap<&'a str, usize>>,
 }
 
 impl Reader<'_> {
@@ -189,16 +191,15 @@ impl Reader<'_> {
     }
 
     fn constant(&self, operation: &str) -> Result<Tensor> {
-        let missing =
-            || Error::corrupt(format!("its constant is node {operation:?}, which isn't in the graph"));
-        let nodes = self.nodes.get_or_init(|| {
-            let nodes = self.meta.graph_def.iter().flat_map(|graph| &graph.node);
-            nodes.rev().map(|n| (n.name.as_str(), n)).collect()
-        });
-        let node = nodes.get(operation).ok_or_else(missing)?;
-        match node.attr.get("value").and_then(|v| v.value.as_ref()) {
-            Some(attr_value::Value::Tensor(tensor)) => wire::tensor_from_proto(tensor, self.limits),
-            _ => Err(missing()),
+        let index = self.index.get_or_init(|| node_index(self.nodes));
+        let node = index.get(operation).and_then(|node| self.nodes.nodes.get(*node)).ok_or_else(|| {
+            Error::corrupt(format!("its constant is node {operation:?}, which isn't in the graph"))
+        })?;
+        match node.attr("value") {
+            Some(Attr::Tensor(tensor)) => Ok(Tensor::clone(tensor)),
+            _ => Err(Error::unsupported(format!(
+                "its constant is node {operation:?}, whose value is no tensor that can be read"
+            ))),
         }
     }
 
@@ -477,6 +478,7 @@ fn kind_to_proto(
 mod tests {
     use super::*;
     use modelark_artifact::tensor::DType;
+    use modelark_graph::{Attrs, Node};
     use modelark_proto::trackable_object_graph::{TrackableObject, trackable_object};
 
     fn edges(children: &[(&str, i32)]) -> Vec<ObjectReference> {
@@ -548,16 +550,12 @@ mod tests {
         )]);
         let constants = HashMap::from([(c, "Const".to_owned())]);
         let proto = objects_to_proto(&objects, &concrete, &HashMap::new(), &constants).expect("messages");
-        let tensor = attr_value::Value::Tensor(Box::new(wire::tensor_to_proto(&Tensor::scalar(2i64))));
-        let node = NodeDef {
-            name: "Const".into(),
-            attr: [("value".to_owned(), modelark_proto::AttrValue { value: Some(tensor) })].into(),
-            ..Default::default()
-        };
-        let graph = modelark_proto::GraphDef { node: vec![node], ..Default::default() };
-        let meta = MetaGraphDef { graph_def: Some(graph), ..Default::default() };
+        let value = Attrs::from([("value".to_owned(), Attr::from(Tensor::scalar(2i64)))]);
+        let node = Node { name: "Const".into(), attrs: value, ..Node::default() };
+        let nodes = Graph { nodes: vec![node] };
         let (read, functions) =
-            objects_from_proto(&proto, &meta, Err(&Missing::default()), &Limits::default()).expect("objects");
+            objects_from_proto(&proto, &nodes, Err(&Missing::default()), None, &Limits::default())
+                .expect("objects");
         assert_eq!(functions, concrete);
         assert_eq!(read.len(), objects.len());
         assert!(matches!(read.get(list).expect("list").kind, Kind::List));
@@ -572,12 +570,8 @@ mod tests {
             nodes: vec![SavedObject { children: edges(&[("x", 7)]), ..Default::default() }],
             ..Default::default()
         };
-        let e = objects_from_proto(
-            &graph,
-            &MetaGraphDef::default(),
-            Err(&Missing::default()),
-            &Limits::default(),
-        );
+        let e =
+            objects_from_proto(&graph, &Graph::default(), Err(&Missing::default()), None, &Limits::default());
         assert!(e.expect_err("bad edge").to_string().contains("object 0: it refers to object 7"));
     }
 }

@@ -189,7 +189,7 @@ impl Plan {
     fn wrapper(&mut self, called: &str) -> Result<(String, ConcreteFunction, Vec<String>)> {
         let missing = || Error::missing("there is no such function");
         let concrete = self.concrete.get(called).ok_or_else(missing)?;
-        let function = self.library.get(called).cloned().ok_or_else(missing)?;
+        let function = self.library.read(called)?.clone();
         let inputs = named_tensors(&concrete.input, "args_");
         let outputs = match &concrete.output {
             Structure::Dict(_) => named_tensors(&concrete.output, "output_"),
@@ -205,7 +205,7 @@ impl Plan {
             return Err(Error::mismatch("its structure isn't that of its graph"));
         }
         let mut name = format!("__inference_signature_wrapper_{called}");
-        while self.library.get(&name).is_some() {
+        while self.library.contains(&name) {
             name.push('_');
         }
         let mut builder = Builder::new(&name);

@@ -1,22 +1,21 @@
 //! What only a SavedModel says: kept beside an artifact that was read from one, so that saving it again loses nothing.
 //!
-//! It is the message itself without what the artifact keeps elsewhere: nodes, bodies of functions.
+//! It is the message itself, of which nodes and functions are made anew from what the artifact has of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use modelark_artifact::{
-    Artifact, Error, Functions, Kind, Limits, ObjectId, Objects, Report, Result, Target, tensor::SharedBytes,
+    Artifact, Error, Functions, Kind, ObjectId, Objects, Report, Result, Target, tensor::SharedBytes,
 };
 use modelark_checkpoint::BundleWriter;
 use modelark_proto::{
-    self as proto, FunctionDef, GraphDef, Message, MetaGraphDef, SavedObjectGraph, TrackableObjectGraph,
-    bytes::Bytes, saved_object,
+    self as proto, Message, MetaGraphDef, SavedObjectGraph, TrackableObjectGraph, bytes::Bytes, saved_object,
 };
 
-use crate::format::{signatures, write_assets, write_file, write_message};
-use crate::function::{function_to_proto, template_of};
+use crate::format::{op_definitions, write_assets, write_file, write_message};
 use crate::graphdef::graph_to_proto;
 use crate::keras_metadata;
+use crate::library::merge_library;
 use crate::objects::{checkpoint_keys, children_to_proto, concrete_to_proto};
 use crate::saved_model::{PB, SavedModel, VARIABLES};
 use crate::session::{merge_signatures, restored_variables};
@@ -53,18 +52,8 @@ pub(crate) fn keep(model: SavedModel, keras: Option<SharedBytes>, artifact: &mut
             }
         }
     }
-    let (mut message, chosen) = model.into_parts();
-    let library = artifact.functions.as_ref().map(|f| &f.library);
-    if let Some(graph) = message.meta_graphs.get_mut(chosen).and_then(|m| m.graph_def.as_mut()) {
-        graph.node.clear();
-        for def in graph.library.iter_mut().flat_map(|l| &mut l.function) {
-            let name = def.signature.as_ref().map_or("", |s| &s.name);
-            if library.is_some_and(|l| l.get(name).is_some()) {
-                *def = template_of(def);
-            }
-        }
-    }
-    extras.insert(MESSAGE.to_owned(), message.encode_to_vec().into());
+    let (message, chosen) = model.into_parts();
+    extras.insert(MESSAGE.to_owned(), message);
     extras.insert(CHOSEN.to_owned(), (chosen as u64).to_le_bytes().to_vec().into());
     Ok(())
 }
@@ -123,13 +112,14 @@ impl Residue {
                 write_file(target, ".", name, bytes)?;
             }
         }
-        let ops = signatures(self.meta(), &Limits::default());
         let meta = &mut self.message.meta_graphs[self.chosen];
-        let graph = meta.graph_def.get_or_insert_default();
-        fill_graph(graph, functions, &ops)?;
+        let mut graph = meta.graph_def.take().unwrap_or_default();
+        merge_library(&functions.library, &mut graph, op_definitions(meta))?;
         if let Some(session) = &functions.session {
+            graph.node = graph_to_proto(&session.graph)?;
             merge_signatures(session, &mut meta.signature_def);
         }
+        meta.graph_def = Some(graph);
         if let Some(graph) = &mut meta.object_graph_def {
             fill_objects(graph, &artifact.objects)?;
             graph.concrete_functions = concrete_to_proto(&functions.concrete)?;
@@ -224,37 +214,4 @@ fn fill_objects(graph: &mut SavedObjectGraph, objects: &Objects) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts nodes and functions into a graph's message.
-pub(crate) fn fill_graph(
-    graph: &mut GraphDef,
-    functions: &Functions,
-    ops: &crate::signatures::Signatures,
-) -> Result<()> {
-    if let Some(session) = &functions.session {
-        graph.node = graph_to_proto(&session.graph)?;
-    }
-    if functions.library.is_empty() {
-        return Ok(());
-    }
-    let library = graph.library.get_or_insert_default();
-    let mut at: HashMap<String, usize> = HashMap::new();
-    for (i, def) in library.function.iter().enumerate() {
-        at.insert(def.signature.as_ref().map(|s| s.name.clone()).unwrap_or_default(), i);
-    }
-    for function in functions.library.iter() {
-        match at.get(&function.name).and_then(|i| library.function.get_mut(*i)) {
-            Some(def) => *def = function_to_proto(function, ops, Some(def))?,
-            None => library.function.push(function_to_proto(function, ops, None)?),
-        }
-    }
-    library.function.retain(is_whole);
-    Ok(())
-}
-
-/// Whether a message is a function and not a template of one that is gone.
-fn is_whole(def: &FunctionDef) -> bool {
-    let outputs = def.signature.as_ref().map_or(0, |s| s.output_arg.len() + s.control_output.len());
-    outputs == 0 || !def.ret.is_empty() || !def.control_ret.is_empty()
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, tensor::SharedBytes};
 use modelark_checkpoint::Bundle;
 use modelark_proto::{self as proto, Message, MetaGraphDef, TrackableObjectGraph, bytes::Bytes};
+use prost::encoding::WireType;
 
-use crate::text;
+use crate::{fields, text};
 
 /// The name of the file that makes a folder a SavedModel.
 pub(crate) const PB: &str = "saved_model.pb";
@@ -36,6 +37,8 @@ pub struct ReadOptions {
 pub struct SavedModel {
     folder: Place,
     message: proto::SavedModel,
+    /// The message encoded: the file, where that isn't text.
+    bytes: SharedBytes,
     chosen: usize,
     bundle: Result<Bundle, Missing>,
     object_graph: Option<TrackableObjectGraph>,
@@ -62,7 +65,7 @@ impl SavedModel {
     /// damaged. A checkpoint of which a file isn't there is no error before a variable is read: a model may have none.
     pub fn open(place: &Place, options: &ReadOptions) -> Result<Self> {
         let (folder, file) = locate(place);
-        let message = decode(&file, &options.limits).map_err(|e| e.in_file(file.label()))?;
+        let (message, bytes) = decode(&file, &options.limits).map_err(|e| e.in_file(file.label()))?;
         let chosen =
             choose(&message.meta_graphs, options.tags.as_deref()).map_err(|e| e.in_file(file.label()))?;
         // A checkpoint whose object graph can't be reached is as good as none.
@@ -74,7 +77,7 @@ impl SavedModel {
             }
             Err(e) => return Err(e),
         };
-        Ok(SavedModel { folder, message, chosen, bundle, object_graph })
+        Ok(SavedModel { folder, message, bytes, chosen, bundle, object_graph })
     }
 
     /// The folder.
@@ -95,7 +98,7 @@ impl SavedModel {
 
     /// The tags of every MetaGraph.
     pub fn tags(&self) -> Vec<&[String]> {
-        self.message.meta_graphs.iter().map(tags).collect()
+        self.message.meta_graphs.iter().map(tags_of).collect()
     }
 
     /// The checkpoint with the variables, if there is one.
@@ -113,10 +116,29 @@ impl SavedModel {
         self.bundle.as_ref()
     }
 
-    /// The message without what an artifact keeps elsewhere, and the index of the MetaGraph that was chosen.
-    pub(crate) fn into_parts(self) -> (proto::SavedModel, usize) {
-        (self.message, self.chosen)
+    /// The encoded message, and the index of the MetaGraph that was chosen.
+    pub(crate) fn into_parts(self) -> (SharedBytes, usize) {
+        (self.bytes, self.chosen)
     }
+}
+
+/// The tags of every MetaGraph of the SavedModel at `place`, of which nothing else is decoded.
+///
+/// # Errors
+/// When there is no such file, or it isn't a SavedModel.
+pub fn meta_graph_tags(place: &Place, limits: &Limits) -> Result<Vec<Vec<String>>> {
+    let (_, file) = locate(place);
+    let tags = |bytes: &[u8]| -> Option<Vec<Vec<String>>> {
+        let text = |tag: Option<&[u8]>| String::from_utf8(tag?.to_vec()).ok();
+        let of_meta = |meta: Option<&[u8]>| match fields::last(meta?, 1).ok()? {
+            Some(info) => fields::contents(info, 4).map(text).collect(),
+            None => Some(Vec::new()),
+        };
+        fields::contents(bytes, 2).map(of_meta).collect()
+    };
+    encoded(&file, limits)
+        .and_then(|bytes| tags(&bytes).ok_or_else(damaged))
+        .map_err(|e| e.in_file(file.label()))
 }
 
 /// Whether a SavedModel lies at `place`: a folder with its file, or that file.
@@ -144,7 +166,22 @@ pub(crate) fn locate(place: &Place) -> (Place, Place) {
     (Place { files: place.files.clone(), name: folder.to_owned() }, place.clone())
 }
 
-fn decode(file: &Place, limits: &Limits) -> Result<proto::SavedModel> {
+fn decode(file: &Place, limits: &Limits) -> Result<(proto::SavedModel, SharedBytes)> {
+    let bytes = encoded(file, limits)?;
+    let message =
+        proto::SavedModel::decode(Bytes::from_owner(bytes.clone())).map_err(|e| damaged().because(e))?;
+    if message.meta_graphs.is_empty() {
+        return Err(Error::corrupt("it holds no MetaGraph"));
+    }
+    Ok((message, bytes))
+}
+
+fn damaged() -> Error {
+    Error::corrupt("this is no SavedModel, or a damaged one")
+}
+
+/// The encoded message that a file holds.
+fn encoded(file: &Place, limits: &Limits) -> Result<SharedBytes> {
     let bytes = file.open()?;
     if file_name(file) == CPB {
         return Err(Error::unsupported(
@@ -156,19 +193,14 @@ fn decode(file: &Place, limits: &Limits) -> Result<proto::SavedModel> {
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(Error::corrupt("this is a Git-LFS pointer, not the model").help("fetch it: git lfs pull"));
     }
-    let message: proto::SavedModel = if file_name(file).ends_with(text::EXTENSION) {
-        text::message_from_text("SavedModel", &bytes, limits)?
-    } else {
-        proto::SavedModel::decode(Bytes::from_owner(bytes))
-            .map_err(|e| Error::corrupt("this is no SavedModel, or a damaged one").because(e))?
-    };
-    if message.meta_graphs.is_empty() {
-        return Err(Error::corrupt("it holds no MetaGraph"));
+    if file_name(file).ends_with(text::EXTENSION) {
+        let message: proto::SavedModel = text::message_from_text("SavedModel", &bytes, limits)?;
+        return Ok(message.encode_to_vec().into());
     }
-    Ok(message)
+    Ok(bytes)
 }
 
-fn tags(meta: &MetaGraphDef) -> &[String] {
+fn tags_of(meta: &MetaGraphDef) -> &[String] {
     meta.meta_info_def.as_ref().map_or(&[], |m| &m.tags)
 }
 
@@ -178,15 +210,15 @@ fn choose(metas: &[MetaGraphDef], wanted: Option<&[String]>) -> Result<usize> {
         |a: &[String], b: &[String]| a.iter().all(|t| b.contains(t)) && b.iter().all(|t| a.contains(t));
     let serve = [SERVE.to_owned()];
     let found = match wanted {
-        Some(wanted) => metas.iter().position(|m| same(tags(m), wanted)),
+        Some(wanted) => metas.iter().position(|m| same(tags_of(m), wanted)),
         None if metas.len() == 1 => Some(0),
         None => metas
             .iter()
-            .position(|m| same(tags(m), &serve))
-            .or_else(|| metas.iter().position(|m| tags(m).contains(&serve[0]))),
+            .position(|m| same(tags_of(m), &serve))
+            .or_else(|| metas.iter().position(|m| tags_of(m).contains(&serve[0]))),
     };
     found.ok_or_else(|| {
-        let all: Vec<String> = metas.iter().map(|m| format!("{:?}", tags(m))).collect();
+        let all: Vec<String> = metas.iter().map(|m| format!("{:?}", tags_of(m))).collect();
         let wanted = wanted.map_or_else(
             || "tells by its tags that it is for serving".to_owned(),
             |w| format!("has the tags {w:?}"),
@@ -198,28 +230,10 @@ fn choose(metas: &[MetaGraphDef], wanted: Option<&[String]>) -> Result<usize> {
 
 /// Whether bytes are fields of a SavedModel at their top level, and nothing else.
 pub(crate) fn looks_like_saved_model(bytes: &SharedBytes) -> bool {
-    let fields = top_level(bytes);
-    fields.is_some_and(|f| f.contains(&(2, 2)) && f.iter().all(|f| matches!(f, (1, 0) | (2, 2))))
-}
-
-/// The numbers and wire types of a message's own fields, if the bytes are one.
-pub(crate) fn top_level(bytes: &[u8]) -> Option<Vec<(u32, u32)>> {
-    use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-    let mut fields = Vec::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (tag, wire) = decode_key(&mut rest).ok()?;
-        if wire == WireType::LengthDelimited {
-            let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            rest = rest.get(len..)?;
-        } else {
-            skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?;
-        }
-        if fields.last() != Some(&(tag, wire as u32)) {
-            fields.push((tag, wire as u32));
-        }
-    }
-    Some(fields)
+    const GRAPHS: (u32, WireType) = (2, WireType::LengthDelimited);
+    let kinds = fields::kinds(bytes);
+    kinds
+        .is_some_and(|f| f.contains(&GRAPHS) && f.iter().all(|f| [(1, WireType::Varint), GRAPHS].contains(f)))
 }
 
 #[cfg(test)]
@@ -279,9 +293,11 @@ mod tests {
             let tags = tags.map(|t| t.iter().map(|t| (*t).to_owned()).collect());
             SavedModel::open(&place(&bytes, "m"), &ReadOptions { tags, ..Default::default() })
         };
-        assert_eq!(tags(open(None).expect("serve").meta_graph()), ["serve"]);
-        assert_eq!(tags(open(Some(&["gpu", "serve"])).expect("both").meta_graph()), ["serve", "gpu"]);
+        assert_eq!(tags_of(open(None).expect("serve").meta_graph()), ["serve"]);
+        assert_eq!(tags_of(open(Some(&["gpu", "serve"])).expect("both").meta_graph()), ["serve", "gpu"]);
         let e = open(Some(&["gpu"])).expect_err("not alone").to_string();
+        let all = meta_graph_tags(&place(&bytes, "m"), &Limits::default()).expect("tags");
+        assert_eq!(all, [&["train"][..], &["serve", "gpu"], &["serve"]]);
         assert!(e.contains("[\"train\"]") && e.contains("saved_model.pb"), "{e}");
     }
 

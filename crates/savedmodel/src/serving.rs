@@ -116,7 +116,7 @@ impl Serving {
     fn call(&mut self, plan: &Plan, name: &str, given: &[Output], after: &[usize]) -> Result<usize> {
         let missing = || Error::missing("there is no such function").at(format!("function {name:?}"));
         let concrete = plan.concrete.get(name).ok_or_else(missing)?;
-        let function = plan.library.get(name).ok_or_else(missing)?;
+        let function = plan.library.read(name)?;
         let mut inputs = given.to_vec();
         for id in &concrete.captures {
             inputs.push(*self.captured.get(id).ok_or_else(|| {

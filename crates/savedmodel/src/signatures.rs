@@ -4,12 +4,14 @@
 //! (`stripped_op_list`); for functions called as ops, the function's own.
 
 use std::collections::HashMap;
+use std::iter;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use modelark_artifact::Limits;
 use modelark_checkpoint::wire;
 use modelark_graph::{ArgDef, ArgType, Attr, AttrDef, Attrs, OpSignature, ops};
-use modelark_proto::{OpDef, op_def};
+use modelark_proto::{FunctionDef, Message, OpDef, bytes::Bytes, op_def};
 
 use crate::attr::attr_from_proto;
 
@@ -17,13 +19,20 @@ use crate::attr::attr_from_proto;
 #[derive(Debug, Default)]
 pub(crate) struct Signatures {
     own: HashMap<String, OpSignature>,
+    /// Functions by name, encoded: few are called as ops.
+    functions: HashMap<String, (Bytes, OnceLock<Option<OpSignature>>)>,
 }
 
 impl Signatures {
     /// The signatures of these op definitions, beside the registry's.
     pub(crate) fn new<'a>(definitions: impl IntoIterator<Item = &'a OpDef>, limits: &Limits) -> Self {
         let own = definitions.into_iter().map(|d| (d.name.clone(), from_proto(d, limits))).collect();
-        Signatures { own }
+        Signatures { own, functions: HashMap::new() }
+    }
+
+    /// Adds a function that may be called as an op: its encoded message.
+    pub(crate) fn encoded_function(&mut self, name: String, message: Bytes) {
+        self.functions.insert(name, (message, OnceLock::new()));
     }
 
     /// Adds a function that is called as an op: each result is one output.
@@ -45,7 +54,7 @@ impl Signatures {
 
     /// Whether anybody knows this op.
     pub(crate) fn knows(&self, op: &str) -> bool {
-        ops::signature(op).is_ok() || self.own.contains_key(op)
+        self.candidates(op).next().is_some()
     }
 
     /// The flat indexes of output argument `argument` of a node: all of it, or tensor `index` of it alone.
@@ -88,8 +97,14 @@ impl Signatures {
         })
     }
 
-    fn candidates(&self, op: &str) -> impl Iterator<Item = &OpSignature> {
-        ops::signature(op).ok().into_iter().chain(self.own.get(op))
+    fn candidates<'a>(&'a self, op: &'a str) -> impl Iterator<Item = &'a OpSignature> {
+        let function = move || {
+            let (message, read) = self.functions.get(op)?;
+            let signature = || FunctionDef::decode(message.clone()).ok()?.signature;
+            read.get_or_init(|| Some(from_proto(&signature()?, &Limits::default()))).as_ref()
+        };
+        let own = move || self.own.get(op).or_else(function);
+        ops::signature(op).ok().into_iter().chain(iter::once_with(own).flatten())
     }
 }
 
@@ -125,7 +140,7 @@ fn from_proto(definition: &OpDef, limits: &Limits) -> OpSignature {
 }
 
 fn default_from_proto(attr: &op_def::AttrDef, limits: &Limits) -> Option<Attr> {
-    attr_from_proto(attr.default_value.as_ref()?, limits).ok().flatten()
+    attr_from_proto(attr.default_value.clone()?, limits).ok()?.ok()
 }
 
 fn arg_from_proto(arg: &op_def::ArgDef) -> ArgDef {

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use modelark_artifact::{Error, Limits, Result};
-use modelark_proto::{DESCRIPTORS, Message};
+use modelark_proto::{DESCRIPTORS, Message, bytes::Bytes};
 use prost_reflect::text_format::FormatOptions;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
@@ -33,7 +33,7 @@ pub(crate) fn message_from_text<M: Message + Default>(
     let message = DynamicMessage::parse_text_format(descriptor, text)
         .map_err(|e| Error::corrupt(format!("this is no {name} as text, or a damaged one")).because(e))?;
     // The same bytes that the binary form has.
-    M::decode(&message.encode_to_vec()[..])
+    M::decode(Bytes::from(message.encode_to_vec()))
         .map_err(|e| Error::corrupt(format!("this is no {name}")).because(e))
 }
 
@@ -80,7 +80,7 @@ fn depth(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use modelark_proto::{GraphDef, attr_value::Value};
+    use modelark_proto::{GraphDef, NodeDef, attr_value::Value};
 
     #[test]
     fn a_graph_is_read_from_text() {
@@ -95,10 +95,10 @@ mod tests {
             versions { producer: 27 }
         "#;
         let graph: GraphDef = message_from_text("GraphDef", text, &Limits::default()).expect("a graph");
-        assert_eq!(graph.node[1].input, ["x", "^x"]);
-        assert_eq!(graph.node[1].name, "y}");
-        assert_eq!(graph.node[0].attr["dtype"].value, Some(Value::Type(1)));
-        let Some(Value::Tensor(tensor)) = &graph.node[0].attr["value"].value else { panic!("a tensor") };
+        let node = |i: usize| NodeDef::decode(&graph.node[i][..]).expect("a node");
+        assert_eq!((node(1).input, node(1).name), (vec!["x".to_owned(), "^x".to_owned()], "y}".to_owned()));
+        assert_eq!(node(0).attr["dtype"].value, Some(Value::Type(1)));
+        let Some(Value::Tensor(tensor)) = &node(0).attr["value"].value else { panic!("a tensor") };
         assert_eq!(&tensor.tensor_content[..], 1f32.to_le_bytes());
     }
 

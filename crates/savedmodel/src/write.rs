@@ -2,25 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use modelark_artifact::graph::{Library, ops};
 use modelark_artifact::{
-    Artifact, Dialect, Error, Functions, Kind, Limits, Objects, Report, Result, SaveOptions, Session, Target,
+    Artifact, Dialect, Error, Functions, Kind, Objects, Report, Result, SaveOptions, Session, Target,
 };
 use modelark_checkpoint::BundleWriter;
-use modelark_proto::{
-    self as proto, FunctionDefLibrary, GraphDef, MetaGraphDef, VersionDef, meta_graph_def::MetaInfoDef,
-};
+use modelark_proto::{self as proto, GraphDef, MetaGraphDef, VersionDef, meta_graph_def::MetaInfoDef};
 
 use crate::format::{write_assets, write_message};
-use crate::function::function_to_proto;
 use crate::graphdef::graph_to_proto;
 use crate::keras_metadata;
+use crate::library::library_to_proto;
 use crate::objects::objects_to_proto;
 use crate::plan::Plan;
 use crate::saved_model::{PB, SERVE, VARIABLES};
 use crate::serving::{Serving, variable_keys};
 use crate::session::{INIT_SIGNATURE, signature_to_proto};
-use crate::signatures::Signatures;
 
 /// The version of graphs that is written: what TensorFlow 2.15 writes.
 const GRAPH_VERSION: (i32, i32) = (1645, 12);
@@ -139,26 +135,4 @@ fn meta_info() -> MetaInfoDef {
 pub(crate) fn versions() -> VersionDef {
     let (producer, min_consumer) = GRAPH_VERSION;
     VersionDef { producer, min_consumer, bad_consumers: Vec::new() }
-}
-
-/// The messages of all functions.
-///
-/// # Errors
-/// When one uses an op that TensorFlow doesn't have.
-pub(crate) fn library_to_proto(library: &Library) -> Result<FunctionDefLibrary> {
-    let mut known = Signatures::new([], &Limits::default());
-    for function in library.iter() {
-        known.function(function);
-        for node in &function.graph.nodes {
-            if ops::find(&node.op).is_some_and(|op| op.expand.is_some()) {
-                return Err(Error::unsupported(format!(
-                    "TensorFlow has no op {:?}; it must be expanded",
-                    node.op
-                ))
-                .at(format!("function {:?}, node {:?}", function.name, node.name)));
-            }
-        }
-    }
-    let function = library.iter().map(|f| function_to_proto(f, &known, None)).collect::<Result<_>>()?;
-    Ok(FunctionDefLibrary { function, ..FunctionDefLibrary::default() })
 }

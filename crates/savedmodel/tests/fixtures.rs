@@ -38,7 +38,7 @@ fn assert_same(a: &Artifact, b: &Artifact) {
     assert_eq!(f.concrete, g.concrete);
     assert_eq!(f.library.len(), g.library.len());
     for (x, y) in f.library.iter().zip(g.library.iter()) {
-        assert_eq!(x, y);
+        assert_eq!(x.expect("read"), y.expect("read"));
     }
     let (s, t) = (f.session.as_ref().unwrap(), g.session.as_ref().unwrap());
     assert_eq!(s.graph, t.graph);

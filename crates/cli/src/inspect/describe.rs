@@ -1,7 +1,7 @@
 //! What there is to say of a model, before it becomes text or JSON.
 
 use modelark::artifact::{ConcreteFunction, Format, Functions, Kind, Objects, Structure, Variable};
-use modelark::savedmodel::{ReadOptions, SavedModel};
+use modelark::savedmodel::meta_graph_tags;
 use modelark::{Artifact, Limits, Port, Result};
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ pub(super) struct Description {
 /// Gathers it.
 ///
 /// # Errors
-/// When a checkpoint within can't be read.
+/// When a checkpoint within can't be read, or a function is damaged.
 pub(super) fn describe(artifact: &Artifact, format: &dyn Format, source: &Source) -> Result<Description> {
     let (layers, unread) = artifact.architecture.as_ref().map(layers::layers).unwrap_or_default();
     let functions = artifact.functions.as_ref();
@@ -74,7 +74,7 @@ pub(super) fn describe(artifact: &Artifact, format: &dyn Format, source: &Source
         compile: training.and_then(|t| t.compile.clone()),
         optimizer: optimizer.map(|o| (o.class.clone().unwrap_or_default(), o.variables.len())),
         assets: artifact.assets.iter().map(|a| (a.name.clone(), a.bytes.len())).collect(),
-        missing_ops: functions.map(missing_ops).unwrap_or_default(),
+        missing_ops: functions.map(missing_ops).transpose()?.unwrap_or_default(),
         meta_graphs: meta_graphs(format, source),
     })
 }
@@ -84,10 +84,7 @@ fn meta_graphs(format: &dyn Format, source: &Source) -> Vec<Vec<String>> {
     if format.name() != "saved_model" {
         return Vec::new();
     }
-    let mut options = ReadOptions::default();
-    options.tags.clone_from(&source.how.tags);
-    let model = SavedModel::open(&source.place(), &options).ok();
-    model.map(|m| m.tags().into_iter().map(<[String]>::to_vec).collect()).unwrap_or_default()
+    meta_graph_tags(&source.place(), &Limits::default()).unwrap_or_default()
 }
 
 /// The signatures: those among the objects, and those of a TensorFlow 1 graph.

@@ -34,7 +34,10 @@ impl Check<'_> {
                 continue;
             }
             // A function that is missing is reported when it is called: a branch may never be.
-            let Some(f) = self.library.get(&name).cloned() else { continue };
+            if !self.library.contains(&name) {
+                continue;
+            }
+            let f = self.library.read(&name)?.clone();
             let feeds: Vec<Output> = (0..f.arity).map(|i| Output::new(i, 0)).collect();
             let fetches: Vec<Output> = f.results.iter().map(|r| r.output).collect();
             let targets: Vec<usize> = f.control_results.iter().map(|(_, node)| *node).collect();
@@ -62,11 +65,11 @@ impl Check<'_> {
 
     fn nodes(&mut self, graph: &Graph, function: Option<&str>, nodes: &[usize]) {
         for node in nodes.iter().filter_map(|&n| graph.nodes.get(n)) {
-            if ops::find(&node.op).is_none() && self.library.get(&node.op).is_none() {
+            if ops::find(&node.op).is_none() && !self.library.contains(&node.op) {
                 let place = function.map(|f| format!(", function {f:?}")).unwrap_or_default();
                 self.missing.push(format!("{} (node {:?}{place})", node.op, node.name));
             }
-            if self.library.get(&node.op).is_some() {
+            if self.library.contains(&node.op) {
                 self.waiting.push(node.op.clone());
             }
             for attr in node.attrs.values() {

@@ -378,13 +378,13 @@ impl<'a> Draft<'a> {
 
     /// A function called as if it were an op, as graphs of old have it.
     fn call_by_name(&mut self, index: usize, node: &Node) -> Result<()> {
-        let Some(function) = self.request.library.get(&node.op) else {
+        if !self.request.library.contains(&node.op) {
             if node.op == ARG {
                 return Err(Error::graph("an argument must be fed"));
             }
             return Err(Error::unsupported(format!("there is no kernel for {}", node.op)));
-        };
-        let count = function.results.len();
+        }
+        let count = self.request.library.read(&node.op)?.results.len();
         let inputs = self.inputs_of(node, |_| false)?;
         let attrs = node.attrs.iter().filter(|(name, _)| !name.starts_with('_'));
         let function =

@@ -14,7 +14,7 @@ use super::compiled::Compiled;
 use super::plan::Request;
 use super::run::{Run, RunOptions};
 use super::{Resources, Values};
-use crate::{Error, FuncRef, Graph, Library, Output, Result};
+use crate::{FuncRef, Graph, Library, Output, Result};
 
 /// A library of functions, what was compiled of them so far, and what their runs may spend; cloning shares.
 #[derive(Clone)]
@@ -48,10 +48,7 @@ impl Shared {
     }
 
     fn compile(&self, function: &FuncRef) -> Result<Compiled> {
-        let f = self
-            .library
-            .get(&function.name)
-            .ok_or_else(|| Error::graph(format!("there is no function {:?}", function.name)))?;
+        let f = self.library.read(&function.name)?;
         let feeds: Vec<Output> = (0..f.arity).map(|i| Output::new(i, 0)).collect();
         let fetches: Vec<Output> = f.results.iter().map(|r| r.output).collect();
         let targets: Vec<usize> = f.control_results.iter().map(|(_, node)| *node).collect();

@@ -60,7 +60,7 @@ pub(super) fn run(part: &mut Part, library: &Library) {
 fn callee(node: &Node, library: &Library) -> Option<FuncRef> {
     match node.op.as_str() {
         "PartitionedCall" | "StatefulPartitionedCall" => node.attr("f").and_then(Attr::as_func).cloned(),
-        op if ops::find(op).is_none() && library.get(op).is_some() => {
+        op if ops::find(op).is_none() && library.contains(op) => {
             let attrs = node.attrs.iter().filter(|(name, _)| !name.starts_with('_'));
             Some(FuncRef { name: op.to_owned(), attrs: attrs.map(|(k, v)| (k.clone(), v.clone())).collect() })
         }

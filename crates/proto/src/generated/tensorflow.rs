@@ -860,8 +860,8 @@ pub mod node_def {
 /// A graph of nodes and the functions they may call.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GraphDef {
-    #[prost(message, repeated, tag = "1")]
-    pub node: ::prost::alloc::vec::Vec<NodeDef>,
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub node: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(message, optional, tag = "2")]
     pub library: ::core::option::Option<FunctionDefLibrary>,
     /// Superseded by `versions`.
@@ -875,8 +875,8 @@ pub struct GraphDef {
 /// The functions of a graph.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FunctionDefLibrary {
-    #[prost(message, repeated, tag = "1")]
-    pub function: ::prost::alloc::vec::Vec<FunctionDef>,
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub function: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(message, repeated, tag = "2")]
     pub gradient: ::prost::alloc::vec::Vec<GradientDef>,
     #[prost(message, repeated, tag = "3")]
@@ -887,8 +887,8 @@ pub struct FunctionDefLibrary {
 pub struct FunctionDef {
     #[prost(message, optional, tag = "1")]
     pub signature: ::core::option::Option<OpDef>,
-    #[prost(message, repeated, tag = "3")]
-    pub node_def: ::prost::alloc::vec::Vec<NodeDef>,
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub node_def: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// From the name of an output to the value in the body.
     #[prost(btree_map = "string, string", tag = "4")]
     pub ret: ::prost::alloc::collections::BTreeMap<
