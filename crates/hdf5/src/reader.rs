@@ -61,6 +61,48 @@ impl File {
         File::walk(bytes, label.into(), limits, Some(Vec::new()), None)
     }
 
+    /// The attributes of these names that the root of the file in `bytes` has; nothing else of the file is read.
+    ///
+    /// # Errors
+    /// When the bytes aren't HDF5, or what holds the root is damaged.
+    pub fn root_attributes(
+        bytes: SharedBytes,
+        label: impl Into<PathBuf>,
+        limits: &Limits,
+        names: &[&str],
+    ) -> Result<HashMap<String, Attribute>> {
+        let label = label.into();
+        let (shared, file) = File::begin(bytes, &label, limits, None).map_err(|e| e.in_file(label))?;
+        let (groups, datasets) = Default::default();
+        Group { path: String::new(), handle: file.root(), groups, datasets, shared }.attributes(names)
+    }
+
+    /// Finds the root.
+    fn begin(
+        bytes: SharedBytes,
+        label: &Path,
+        limits: &Limits,
+        check: Option<Check>,
+    ) -> Result<(Arc<Shared>, hdf5_pure::File)> {
+        if !is_hdf5(&bytes) {
+            return Err(Error::corrupt("this isn't an HDF5 file: its signature is missing")
+                .help("make sure that the file was transferred whole and in binary mode"));
+        }
+        let budget = Arc::new(AtomicU64::new(0));
+        let shared = Arc::new(Shared {
+            allowed: (bytes.len() as u64).saturating_mul(READ_FACTOR).saturating_add(READ_FLOOR),
+            bytes: bytes.clone(),
+            budget: budget.clone(),
+            label: label.to_owned(),
+            limits: limits.clone(),
+            check,
+            checked: AtomicBool::new(false),
+        });
+        shared.refill();
+        let file = hdf5_pure::File::from_source(Budgeted { bytes, budget }).map_err(damaged)?;
+        Ok((shared, file))
+    }
+
     fn walk(
         bytes: SharedBytes,
         label: PathBuf,
@@ -69,30 +111,14 @@ impl File {
         check: Option<Check>,
     ) -> Result<(Self, Vec<Error>)> {
         let open = || {
-            if !is_hdf5(&bytes) {
-                return Err(Error::corrupt("this isn't an HDF5 file: its signature is missing")
-                    .help("make sure that the file was transferred whole and in binary mode"));
-            }
-            let budget = Arc::new(AtomicU64::new(0));
-            let shared = Arc::new(Shared {
-                allowed: (bytes.len() as u64).saturating_mul(READ_FACTOR).saturating_add(READ_FLOOR),
-                bytes: bytes.clone(),
-                budget: budget.clone(),
-                label: label.clone(),
-                limits: limits.clone(),
-                check,
-                checked: AtomicBool::new(false),
-            });
-            shared.refill();
-            let file =
-                hdf5_pure::File::from_source(Budgeted { bytes: bytes.clone(), budget }).map_err(damaged)?;
             // Every object has a header of its own, so that a short file can't hold many.
             let left = limits.items.min(bytes.len() / SMALLEST_OBJECT);
+            let (shared, file) = File::begin(bytes, &label, limits, check)?;
             let mut walk = Walk { shared, left, damage };
             let root = Group::open(file.root(), String::new(), limits.depth, &mut walk)?;
             Ok((File { root }, walk.damage.unwrap_or_default()))
         };
-        open().map_err(|e| e.in_file(label.clone()))
+        open().map_err(|e: Error| e.in_file(label.clone()))
     }
 
     /// The root group.

@@ -21,6 +21,8 @@ const TOP_LEVEL: &str = "top_level_model_weights";
 const LAYER_NAMES: &str = "layer_names";
 const WEIGHT_NAMES: &str = "weight_names";
 const MODEL_CONFIG: &str = "model_config";
+/// What the root of a file of this layout has at least one of.
+const MARKS: [&str; 3] = [MODEL_CONFIG, LAYER_NAMES, "layer_names0"];
 const TRAINING_CONFIG: &str = "training_config";
 const KERAS_VERSION: &str = "keras_version";
 const BACKEND: &str = "backend";
@@ -55,8 +57,8 @@ impl Format for H5 {
         let Ok(bytes) = place.open() else { return false };
         // A damaged HDF5 file is this format's to explain.
         hdf5::is_hdf5(&bytes)
-            && hdf5::File::open(bytes, place.label(), &Limits::default())
-                .map_or(true, |f| is_layout(f.root()))
+            && hdf5::File::root_attributes(bytes, place.label(), &Limits::default(), &MARKS)
+                .map_or(true, |found| !found.is_empty())
     }
 
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {
@@ -87,11 +89,6 @@ impl Format for H5 {
     fn held(&self, read: &Artifact, architecture: &Architecture) -> Result<BTreeMap<String, Vec<Held>>> {
         held::by_list(read, architecture).map_err(|e| e.in_file(read.source.path.clone()))
     }
-}
-
-fn is_layout(root: &hdf5::Group) -> bool {
-    let names = [MODEL_CONFIG, LAYER_NAMES, &format!("{LAYER_NAMES}0")];
-    root.attributes(&names).is_ok_and(|found| !found.is_empty())
 }
 
 /// A list of names in an attribute, or in as many attributes as it needed.

@@ -55,7 +55,9 @@ impl Format for WeightsH5 {
             return shards(&bytes, &Limits::default()).is_ok();
         }
         hdf5::is_hdf5(&bytes)
-            && hdf5::File::open(bytes, place.label(), &Limits::default()).is_ok_and(|f| is_layout(f.root()))
+            && hdf5::File::open(bytes, place.label(), &Limits::default())
+                // A damaged HDF5 file is to be explained, not taken for something else.
+                .map_or(true, |f| is_layout(f.root()))
     }
 
     fn read(&self, place: &Place, limits: &Limits) -> Result<Artifact> {

@@ -1,5 +1,7 @@
 //! Objects within a config: a class and its own config, in the short, the old and the new form.
 
+use std::borrow::Cow;
+
 use modelark_artifact::Result;
 use serde_json::{Value, json};
 
@@ -78,18 +80,33 @@ impl ConfigValue for Serialized {
 /// The same JSON with the tuples and shapes of Keras 2 as plain lists.
 ///
 /// Keras 2 writes `{"class_name": "__tuple__", "items": [..]}` and `{"class_name": "TensorShape", "items": [..]}`.
-pub fn plain(value: &Value) -> Value {
+pub fn plain(value: &Value) -> Cow<'_, Value> {
+    if is_plain(value) { Cow::Borrowed(value) } else { Cow::Owned(made_plain(value)) }
+}
+
+fn is_plain(value: &Value) -> bool {
     match value {
-        Value::Array(items) => items.iter().map(plain).collect(),
-        Value::Object(node) => {
-            let class = node.get("class_name").and_then(Value::as_str);
-            match (class, node.get("items")) {
-                (Some("__tuple__" | "TensorShape"), Some(items)) => plain(items),
-                _ => node.iter().map(|(k, v)| (k.clone(), plain(v))).collect::<Object>().into(),
-            }
-        }
+        Value::Array(items) => items.iter().all(is_plain),
+        Value::Object(node) => items_of(node).is_none() && node.values().all(is_plain),
+        _ => true,
+    }
+}
+
+fn made_plain(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(made_plain).collect(),
+        Value::Object(node) => match items_of(node) {
+            Some(items) => made_plain(items),
+            None => node.iter().map(|(k, v)| (k.clone(), made_plain(v))).collect::<Object>().into(),
+        },
         other => other.clone(),
     }
+}
+
+/// The items of a tuple or shape.
+fn items_of(node: &Object) -> Option<&Value> {
+    let class = node.get("class_name").and_then(Value::as_str)?;
+    if matches!(class, "__tuple__" | "TensorShape") { node.get("items") } else { None }
 }
 
 #[cfg(test)]
@@ -117,6 +134,6 @@ mod tests {
     #[test]
     fn tuples_become_lists() {
         let tuple = json!({"a": {"class_name": "__tuple__", "items": [1, {"class_name": "TensorShape", "items": [null]}]}});
-        assert_eq!(plain(&tuple), json!({"a": [1, [null]]}));
+        assert_eq!(*plain(&tuple), json!({"a": [1, [null]]}));
     }
 }

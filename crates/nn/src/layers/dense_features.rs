@@ -307,7 +307,7 @@ impl Layer for DenseFeatures {
         f.field("feature_columns", &mut self.feature_columns);
         f.field("partitioner", &mut self.partitioner);
         f.only_in(Dialect::Keras2);
-        self.feature_columns = plain(&self.feature_columns);
+        self.feature_columns = plain(&self.feature_columns).into_owned();
     }
 
     fn weights(&self, _: &Inputs) -> Result<Vec<WeightSpec>> {

@@ -17,6 +17,8 @@ mod stand_in;
 mod summary;
 mod trace;
 
+use std::borrow::Cow;
+
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
 use modelark_artifact::{
@@ -95,9 +97,9 @@ impl Model {
         let became = (features.is_some() || premade.is_some())
             .then(|| node.get("class_name").and_then(Value::as_str).unwrap_or_default().to_owned());
         let (made, premade) = premade.unzip();
-        let mut node = features.or(made).unwrap_or(node);
+        let mut node = features.or(made).map_or(node, Cow::Owned);
         if architecture.dialect == Dialect::Keras1 {
-            former::spread_data_format(&mut node);
+            former::spread_data_format(node.to_mut());
         }
         let class = node.get("class_name").and_then(Value::as_str).unwrap_or_default();
         if !Model::is_class(class) && !node.is_array() {

@@ -256,7 +256,7 @@ fn unpacked(value: &Value) -> Result<(Value, Option<DType>)> {
         None if value.get("type").and_then(Value::as_str) == Some("ndarray") => {
             (value.get("value").cloned().unwrap_or_default(), None)
         }
-        None => (plain(value), None),
+        None => (plain(value).into_owned(), None),
     })
 }
 
