@@ -144,6 +144,13 @@ pub trait Format: Send + Sync {
     /// When a weight finds no value, a value no weight, or shapes differ; the message names both sides.
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report>;
 
+    /// Whether it writes these objects as they are, though they are of no layers that anybody knows: they lie as in its own
+    /// files.
+    fn keeps(&self, artifact: &Artifact) -> bool {
+        let _ = artifact;
+        false
+    }
+
     /// The weights that this format read (`read`) for each layer of an architecture, by the layer's name: what a layer of
     /// a class that nobody knows must have. Nothing where the format doesn't tell a layer's weights from another's.
     ///

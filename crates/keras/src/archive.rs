@@ -131,6 +131,10 @@ impl Format for KerasArchive {
         write(artifact, target, options).map_err(|e| e.in_file(target.path().to_owned()))
     }
 
+    fn keeps(&self, artifact: &Artifact) -> bool {
+        weights::is_tree(artifact)
+    }
+
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
         weights::bind_tree(model, &read.objects).map_err(|e| e.in_file(read.source.path.clone()))
     }

@@ -112,6 +112,10 @@ impl Format for WeightsH5 {
         Ok(report)
     }
 
+    fn keeps(&self, artifact: &Artifact) -> bool {
+        is_tree(artifact)
+    }
+
     fn bind(&self, model: &mut Objects, read: &Artifact) -> Result<Report> {
         bind_tree(model, &read.objects).map_err(|e| e.in_file(read.source.path.clone()))
     }
@@ -244,16 +248,10 @@ pub(crate) fn write_tree(
     writer: &mut impl Sink,
 ) -> Result<Report> {
     let objects = &artifact.objects;
-    if naming::layer(objects, Objects::ROOT).is_none() {
-        return Err(Error::missing(
-            "these weights belong to no layers, so that they have no paths to be saved under",
-        )
-        .help("give the model's architecture with the weights"));
-    }
     let mut report = Report::default();
     // Keras 2 asks for the root's group even when it is empty.
     writer.group(VARS)?;
-    for holder in naming::holders(objects, dialect) {
+    for holder in holders(artifact, dialect)? {
         let vars = if holder.path.is_empty() { VARS.to_owned() } else { format!("{}/{VARS}", holder.path) };
         writer.group(&vars)?;
         if dialect == Dialect::Keras3 && !holder.name.is_empty() {
@@ -280,6 +278,38 @@ pub(crate) fn write_tree(
         }
     }
     Ok(report)
+}
+
+/// Whose variables are written under which paths.
+fn holders(artifact: &Artifact, dialect: Dialect) -> Result<Vec<naming::Holder>> {
+    let objects = &artifact.objects;
+    if naming::layer(objects, Objects::ROOT).is_some() {
+        return Ok(naming::holders(objects, dialect));
+    }
+    if !is_tree(artifact) {
+        return Err(Error::missing(
+            "these weights belong to no layers, so that they have no paths to be saved under",
+        )
+        .help("give the model's architecture with the weights"));
+    }
+    let holder = |(id, path): (ObjectId, Vec<&str>)| {
+        let (_, owner) = path.split_last().filter(|(last, _)| **last == VARS)?;
+        let children = objects.get(id).map(|o| o.children.as_slice()).unwrap_or_default();
+        let variables = children.iter().map(|(_, id)| *id).collect();
+        let name = owner.last().map(|n| (*n).to_owned()).unwrap_or_default();
+        Some(naming::Holder { name, path: owner.join("/"), variables })
+    };
+    Ok(objects.walk().into_iter().filter_map(holder).collect())
+}
+
+/// Whether the objects lie as in a file by paths: those of a model whose class says alone what is in it.
+pub(crate) fn is_tree(artifact: &Artifact) -> bool {
+    let objects = &artifact.objects;
+    let is_of_group = |path: &str| path.split('/').rev().nth(1) == Some(VARS);
+    let variables = objects.variables();
+    naming::layer(objects, Objects::ROOT).is_none()
+        && !variables.is_empty()
+        && variables.iter().all(|(_, path, _)| is_of_group(path))
 }
 
 /// Finds each layer's group by its path, in whichever dialect fits the file better, and takes its variables in order.

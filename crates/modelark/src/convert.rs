@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use modelark_artifact::{
-    Artifact, Dialect, Error, ErrorKind, Format, Kind, Objects, Place, Report, Result, SaveOptions, Target,
+    Artifact, Dialect, Error, ErrorKind, Format, Kind, ObjectId, Objects, Place, Report, Result, SaveOptions,
+    Target, Training, Value, Variable,
 };
 use modelark_nn as nn;
 
@@ -126,6 +127,17 @@ impl Convert {
         lacks(artifact, target).is_none() && asked.is_none_or(|asked| own == Some(asked))
     }
 
+    /// The artifact with the weights that are given beside it, if any are.
+    fn beside(&self, artifact: Artifact) -> Result<Artifact> {
+        let Some(path) = &self.weights else { return Ok(artifact) };
+        let (weights, _) = self.open.clone().any_format().place(&Place::of_path(path))?;
+        let Artifact { architecture, source, training, .. } = artifact;
+        let compile = training.and_then(|t| t.compile);
+        let optimizer = weights.training.and_then(|t| t.optimizer);
+        let training = (compile.is_some() || optimizer.is_some()).then_some(Training { compile, optimizer });
+        Ok(Artifact { architecture, source, training, objects: weights.objects, ..Artifact::default() })
+    }
+
     /// What `target` writes from: the artifact as it is, or rebuilt through its layers.
     fn derive(
         &self,
@@ -150,11 +162,13 @@ impl Convert {
             Err(e) if e.kind() == ErrorKind::UnknownClass && !target.needs().functions => {
                 match self.load.stand_ins(kept.clone(), source) {
                     Ok(layers) => assemble(kept, Some(&layers), target, &self.save.options, report),
-                    Err(_) if self.weights.is_none() && self.can_keep(&kept, target) => {
-                        report.note(format!("kept the source's names for the weights, since {e}"));
-                        Ok(kept)
-                    }
-                    Err(_) => Err(e),
+                    Err(_) => match self.beside(kept)? {
+                        kept if self.can_keep(&kept, target) => {
+                            report.note(format!("kept the source's names for the weights, since {e}"));
+                            Ok(kept)
+                        }
+                        _ => Err(e),
+                    },
                 }
             }
             Err(e) => Err(e),
@@ -192,7 +206,7 @@ fn lacks(artifact: &Artifact, format: &dyn Format) -> Option<Error> {
     if needs.architecture && artifact.architecture.is_none() {
         return Some(missing("an architecture"));
     }
-    if needs.layers && !is_layers {
+    if needs.layers && !is_layers && !format.keeps(artifact) {
         return Some(missing("the layers that its weights belong to"));
     }
     (needs.functions && artifact.functions.is_none()).then(|| missing("functions"))
@@ -218,6 +232,8 @@ pub(crate) fn assemble(
     }
     let dialect = options.dialect.unwrap_or_else(|| layers.dialect());
     let needs = format.needs();
+    let current = current(layers, &artifact.objects)?;
+    let layers = current.as_ref().unwrap_or(layers);
     let renamed = layers.renamed(dialect);
     let layers = renamed.as_ref().unwrap_or(layers);
     let respelled = layers.respelled(dialect, needs.modules)?;
@@ -236,17 +252,34 @@ pub(crate) fn assemble(
     }
     made.source = artifact.source;
     made.assets = artifact.assets;
-    // A model that runs may have changed its variables since; both trees are the layers' own, in one order.
-    for (id, object) in artifact.objects.iter() {
-        if let (Kind::Variable(now), Some(variable)) = (&object.kind, made.objects.variable_mut(id))
-            && now.name == variable.name
-            && (now.dtype, &now.shape) == (variable.dtype, &variable.shape)
-            && let modelark_artifact::Value::Tensor(_) = now.value
+    Ok(made)
+}
+
+/// The layers with the values that their variables have by now, if any has another: a model that runs may have changed
+/// them. Both trees are the layers' own, in one order.
+fn current(layers: &nn::Model, objects: &Objects) -> Result<Option<nn::Model>> {
+    let now = |id: ObjectId, variable: &Variable| match objects.variable(id) {
+        Some(now)
+            if now.name == variable.name && now.dtype == variable.dtype && now.shape == variable.shape =>
         {
-            variable.value = now.value.clone();
+            matches!(now.value, Value::Tensor(_)).then(|| now.value.clone())
+        }
+        _ => None,
+    };
+    let variables = layers.objects().iter().filter_map(|(id, _)| Some((id, layers.objects().variable(id)?)));
+    let changed: Vec<_> = variables.filter_map(|(id, variable)| Some((id, now(id, variable)?))).collect();
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let mut own = layers.objects().clone();
+    for (id, value) in changed {
+        if let Some(variable) = own.variable_mut(id) {
+            variable.value = value;
         }
     }
-    Ok(made)
+    let mut layers = layers.clone();
+    layers.set_objects(own)?;
+    Ok(Some(layers))
 }
 
 /// Writes an artifact whole or not at all.

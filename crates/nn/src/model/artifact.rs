@@ -43,6 +43,9 @@ impl Model {
     /// # Errors
     /// When a layer can't be traced, or the dialect can't say what a layer is. A model that isn't built has no functions.
     pub fn to_artifact(&self, dialect: Dialect) -> Result<(Artifact, Report)> {
+        if let Some(apart) = self.apart(written(dialect))? {
+            return apart.to_artifact(dialect);
+        }
         let (mut artifact, report) = self.described(dialect)?;
         let mut functions = self.functions(written(dialect), &mut artifact.objects)?;
         self.add_layer_functions(&mut artifact.objects, &mut functions)?;
@@ -58,6 +61,9 @@ impl Model {
     /// # Errors
     /// When the model isn't built, or the dialect can't say what a layer is.
     pub fn described(&self, dialect: Dialect) -> Result<(Artifact, Report)> {
+        if let Some(apart) = self.apart(written(dialect))? {
+            return apart.described(dialect);
+        }
         let written = written(dialect);
         let mut report = Report { notes: self.notes.clone() };
         let (architecture, changes) = self.architecture(dialect)?;

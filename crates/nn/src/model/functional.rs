@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use modelark_artifact::{Dialect, Error, Objects, Report, Result};
 use serde_json::{Value, json};
 
+use super::apart::EdgeSpecs;
 use super::objects::name_layers;
 use super::{Argument, Edge, Graph, Kind, Model, Step};
 use crate::config::{Object, Reader, Writer, expected};
@@ -111,7 +112,8 @@ impl Model {
     pub(super) fn write_functional(&self, name: &str, writer: &mut Writer) -> Result<Value> {
         let Kind::Functional { inputs } = &self.kind else { return Ok(Value::Null) };
         let keras3 = writer.is_keras3();
-        let spell = Spelling { model: self, inputs, keras3 };
+        let specs = if keras3 { self.edge_specs() } else { None };
+        let spell = Spelling { model: self, inputs, keras3, specs };
         let mut layers = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
             let mut node = layer.write(writer)?;
@@ -441,6 +443,8 @@ struct Spelling<'a> {
     model: &'a Model,
     inputs: &'a [usize],
     keras3: bool,
+    /// What is known of the tensors, which Keras 3 writes down.
+    specs: Option<EdgeSpecs>,
 }
 
 impl Spelling<'_> {
@@ -473,7 +477,7 @@ impl Spelling<'_> {
 
     fn tensor(&self, edge: Edge) -> Value {
         let (layer, node, output) = self.parts(edge);
-        let spec = self.model.edge_spec(edge);
+        let spec = self.specs.as_ref().and_then(|s| s.of(edge));
         // Keras reads no tensor of unknown rank, and goes by its history.
         let shape = spec.as_ref().and_then(|s| s.shape.dims().map(|d| json!(d)));
         let shape = shape.unwrap_or_else(|| json!([Value::Null]));

@@ -1,5 +1,8 @@
 //! How a model's layers connect.
 
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
 use modelark_artifact::{Error, Result};
 use serde_json::Value;
 
@@ -27,6 +30,19 @@ impl<T: Clone> Argument<T> {
             Argument::List(items) => items.iter().flat_map(Argument::tensors).collect(),
             Argument::Dict(items) => items.iter().flat_map(|(_, v)| v.tensors()).collect(),
             Argument::Value(_) => Vec::new(),
+        }
+    }
+
+    /// The tensors within, as TensorFlow flattens them: dicts by key.
+    pub(crate) fn sorted(&self) -> Vec<T> {
+        match self {
+            Argument::Dict(items) => {
+                let mut items: Vec<_> = items.iter().collect();
+                items.sort_by_key(|(key, _)| key);
+                items.into_iter().flat_map(|(_, v)| v.sorted()).collect()
+            }
+            Argument::List(items) => items.iter().flat_map(Argument::sorted).collect(),
+            other => other.tensors(),
         }
     }
 
@@ -70,6 +86,26 @@ pub(crate) struct Step {
     pub keywords: Vec<(String, Argument<Edge>)>,
 }
 
+impl Step {
+    /// The same call of other tensors.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn with_edges(&self, mut change: impl FnMut(&Edge) -> Result<Edge>) -> Result<Step> {
+        let args = self.args.iter().map(|a| a.map(&mut change)).collect::<Result<_>>()?;
+        let keywords =
+            self.keywords.iter().map(|(k, a)| Ok((k.clone(), a.map(&mut change)?))).collect::<Result<_>>()?;
+        Ok(Step { args, keywords, ..*self })
+    }
+
+    /// The tensors that it takes, as Keras goes through them: keyword arguments by name.
+    fn edges(&self) -> Vec<Edge> {
+        let mut named: Vec<_> = self.keywords.iter().collect();
+        named.sort_by_key(|(name, _)| name);
+        self.args.iter().chain(named.into_iter().map(|(_, a)| a)).flat_map(Argument::sorted).collect()
+    }
+}
+
 /// The calls of a model's layers, in an order in which they can be made.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Graph {
@@ -88,6 +124,60 @@ impl Graph {
             .map(|i| Step { layer: i, node: 0, args: vec![Argument::Tensor(edge(i))], keywords: Vec::new() })
             .collect();
         Graph { steps, input: Argument::Tensor(0), output: Argument::Tensor(edge(layers)) }
+    }
+
+    /// The layers in the order in which Keras lists those of a Functional model, whose inputs these layers are: those that
+    /// are farther from the outputs first; of those equally far the one first that is found first on the way back.
+    pub fn order(&self, layers: usize, inputs: &[usize]) -> Vec<usize> {
+        let layer = |edge: Edge| match edge {
+            Edge::Input(i) => inputs.get(i).copied(),
+            Edge::Output(step, _) => self.steps.get(step).map(|s| s.layer),
+        };
+        // How a call is known: inputs have but one.
+        let node = |edge: Edge| match edge {
+            Edge::Input(i) => Edge::Input(i),
+            Edge::Output(step, _) => Edge::Output(step, 0),
+        };
+        let given = |edge: Edge| match edge {
+            Edge::Input(_) => Vec::new(),
+            Edge::Output(step, _) => self.steps.get(step).map(Step::edges).unwrap_or_default(),
+        };
+        let mut found: HashMap<usize, usize> = HashMap::new();
+        let (mut entered, mut finished) = (HashSet::new(), Vec::new());
+        let mut stack: Vec<(Edge, bool)> =
+            self.output.sorted().into_iter().rev().map(|e| (node(e), false)).collect();
+        while let Some((at, is_done)) = stack.pop() {
+            if is_done {
+                finished.push(at);
+                continue;
+            }
+            if !entered.insert(at) {
+                continue;
+            }
+            if let Some(layer) = layer(at) {
+                let next = found.len();
+                found.entry(layer).or_insert(next);
+            }
+            stack.push((at, true));
+            stack.extend(given(at).into_iter().rev().map(|e| (node(e), false)));
+        }
+        let (mut depths, mut of_layers): (HashMap<Edge, usize>, HashMap<usize, usize>) = Default::default();
+        for &at in finished.iter().rev() {
+            let Some(layer) = layer(at) else { continue };
+            let own = depths.get(&at).copied().unwrap_or(0).max(of_layers.get(&layer).copied().unwrap_or(0));
+            of_layers.insert(layer, own);
+            depths.insert(at, own);
+            for before in given(at) {
+                let depth = depths.entry(node(before)).or_default();
+                *depth = (*depth).max(own + 1);
+            }
+        }
+        // An input that nothing takes comes last, before the others that are as far.
+        let far = |layer: &usize| Reverse(of_layers.get(layer).copied().unwrap_or(0));
+        let rank = |layer: &usize| found.get(layer).map_or(0, |at| at + 1);
+        let mut order: Vec<usize> = (0..layers).collect();
+        order.sort_by_key(|layer| (far(layer), rank(layer)));
+        order
     }
 
     /// Makes all calls in order, whatever a call is, and gives back what the model gives.

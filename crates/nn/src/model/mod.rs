@@ -1,6 +1,7 @@
 //! Models: layers and how they connect.
 
 mod alone;
+mod apart;
 mod artifact;
 mod bind;
 mod builder;
@@ -288,6 +289,9 @@ impl Model {
         }
         // What Keras 1 wrote, Keras 2 writes: the weights, too, lie as Keras 2 has them.
         let dialect = dialect.max(Dialect::Keras2);
+        if let Some(apart) = self.apart(dialect)? {
+            return apart.architecture(dialect);
+        }
         let mut writer = Writer::new(dialect);
         let config = self.write(&self.name, &mut writer)?;
         // The versions whose spelling is written.

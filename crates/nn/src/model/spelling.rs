@@ -17,6 +17,10 @@ pub(super) fn place(config: &mut Value, spelled: &Value) {
                 }
             }
             for (key, value) in node {
+                // What Keras 2 writes of Python's `...` in an `.h5` it doesn't read in a `.keras`.
+                if let (Some(calls), true) = (told.get(key), key == "inbound_nodes" && has_ellipsis(value)) {
+                    value.clone_from(calls);
+                }
                 if let Some(told) = told.get(key) {
                     place(value, told);
                 }
@@ -31,6 +35,17 @@ pub(super) fn place(config: &mut Value, spelled: &Value) {
             }
         }
         _ => {}
+    }
+}
+
+fn has_ellipsis(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_ellipsis),
+        Value::Object(items) => {
+            items.get("class_name").and_then(Value::as_str) == Some("__ellipsis__")
+                || items.values().any(has_ellipsis)
+        }
+        _ => false,
     }
 }
 

@@ -7,7 +7,7 @@ use modelark_artifact::tensor::DType;
 use modelark_artifact::{Error, ObjectId, Objects, Result};
 
 use super::graph::layer;
-use super::{Argument, Edge, Model};
+use super::{Argument, Model};
 use crate::call::Frame;
 use crate::instance::node_name;
 use crate::{Call, Spec};
@@ -115,18 +115,5 @@ impl Model {
             let object = object.ok_or_else(|| Error::missing("it has no object").at(layer.place()))?;
             layer.trace(call, object, args, keywords)
         })
-    }
-
-    /// What is known of a tensor of the model.
-    pub(super) fn edge_spec(&self, edge: Edge) -> Option<Spec> {
-        let inputs: Vec<Spec> = self.inputs().ok()?.into_iter().map(|(_, s)| s).collect();
-        match edge {
-            Edge::Input(i) => inputs.get(i).cloned(),
-            Edge::Output(step, index) => {
-                let (given, _) = self.graph.propagate(&self.layers, &inputs).ok()?;
-                let layer = layer(&self.layers, self.graph.steps.get(step)?).ok()?;
-                layer.output_of(given.get(step)?).ok()?.get(index).cloned()
-            }
-        }
     }
 }

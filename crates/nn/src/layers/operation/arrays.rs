@@ -65,16 +65,23 @@ fn swap(args: &mut Args<'_, '_>) -> Result<Sym> {
 fn move_axis(args: &mut Args<'_, '_>) -> Result<Sym> {
     let x = args.tensor("x")?;
     let rank = rank(args, "x", x)?;
-    let (from, to) = (args.axes("source", rank)?, args.axes("destination", rank)?);
-    let mut order: Vec<i64> = (0..rank as i64).filter(|a| !from.contains(a)).collect();
-    let mut moves: Vec<(i64, i64)> = to.into_iter().zip(from).collect();
+    let axes = |name: &str| -> Result<Vec<usize>> {
+        Ok(args.axes(name, rank)?.into_iter().filter_map(|a| usize::try_from(a).ok()).collect())
+    };
+    let order = moved(rank, &axes("source")?, &axes("destination")?);
+    let order = order.ok_or_else(|| Error::invalid("as many axes go as places are given"))?;
+    args.call.transpose(x, &order)
+}
+
+/// The order of so many axes of which some go to other places (NumPy: `moveaxis`).
+pub(super) fn moved(rank: usize, from: &[usize], to: &[usize]) -> Option<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rank).filter(|a| !from.contains(a)).collect();
+    let mut moves: Vec<(usize, usize)> = to.iter().copied().zip(from.iter().copied()).collect();
     moves.sort_unstable();
     for (to, from) in moves {
-        let at = usize::try_from(to).unwrap_or(0).min(order.len());
-        order.insert(at, from);
+        order.insert(to.min(order.len()), from);
     }
-    let order: Vec<usize> = order.into_iter().filter_map(|a| usize::try_from(a).ok()).collect();
-    args.call.transpose(x, &order)
+    (from.len() == to.len() && order.len() == rank).then_some(order)
 }
 
 fn concatenate(args: &mut Args<'_, '_>, name: &str, axis: i64) -> Result<Sym> {

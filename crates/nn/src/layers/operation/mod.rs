@@ -17,6 +17,7 @@ mod losses;
 mod matrices;
 mod network;
 mod node;
+mod parts;
 mod patterns;
 mod pictures;
 mod ranking;
@@ -44,6 +45,7 @@ use crate::{Argument, Call, Inputs, Layer, Spec};
 use arguments::{Args, promote, value_of};
 pub use node::TensorFlowOpLayer;
 pub(crate) use node::base64;
+pub(crate) use parts::{OpPart, OpSource};
 use table::Known;
 
 pub(super) const LAYERS: &[Entry] = &[

@@ -19,21 +19,17 @@ enum Item {
 }
 
 fn item(argument: &Argument<usize>) -> Result<Item> {
-    let named = |value: &Value, keys: &dyn Fn(&str) -> Option<Value>| -> Option<Item> {
-        let _ = value;
-        let part = |key| keys(key).filter(|v: &Value| !v.is_null()).map(Argument::Value);
-        Some(Item::Slice([part("start"), part("stop"), part("step")]))
+    let slice = |bounds: &Value| {
+        let part = |key| bounds.get(key).filter(|v| !v.is_null()).cloned().map(Argument::Value);
+        Item::Slice([part("start"), part("stop"), part("step")])
     };
     Ok(match argument {
         Argument::Value(Value::Null) => Item::NewAxis,
-        Argument::Value(Value::String(s)) if s == "..." || s == "Ellipsis" => Item::Ellipsis,
+        Argument::Value(value) if is_ellipsis(value) => Item::Ellipsis,
         Argument::Value(value) => match value.get("class_name").and_then(Value::as_str) {
-            Some("__ellipsis__") => Item::Ellipsis,
-            Some("__slice__") => {
-                let slice = named(value, &|k| value.pointer(&format!("/config/{k}")).cloned());
-                slice.unwrap_or(Item::NewAxis)
-            }
+            Some("__slice__") => slice(value.get("config").unwrap_or(&Value::Null)),
             Some(other) => return Err(Error::unsupported(format!("an index of class {other:?}"))),
+            None if value.is_object() => slice(value),
             None => Item::Index(argument.clone()),
         },
         Argument::Dict(items) => {
@@ -45,6 +41,12 @@ fn item(argument: &Argument<usize>) -> Result<Item> {
         }
         other => Item::Index(other.clone()),
     })
+}
+
+/// Whether a value is Python's `...`.
+pub(super) fn is_ellipsis(value: &Value) -> bool {
+    value.get("class_name").and_then(Value::as_str) == Some("__ellipsis__")
+        || matches!(value.as_str(), Some("..." | "Ellipsis"))
 }
 
 fn get(args: &mut Args<'_, '_>) -> Result<Sym> {
@@ -144,6 +146,8 @@ pub(super) fn of_keras3<T>(argument: Argument<T>) -> Argument<T> {
     fn node(value: Value) -> Value {
         match value {
             Value::Array(items) => items.into_iter().map(node).collect(),
+            // Keras 3 takes what has no config for a plain dict.
+            value if is_ellipsis(&value) => json!({"class_name": "__ellipsis__", "config": {}}),
             Value::Object(o) if o.len() == 3 && ["start", "stop", "step"].iter().all(|k| o.contains_key(*k)) => {
                 json!({"class_name": "__slice__", "config": o})
             }
