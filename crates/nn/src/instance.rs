@@ -285,7 +285,7 @@ impl Instance {
         inner.unknown = fields.finish_reading().map_err(at)?;
         inner.body = Body::Layer(layer);
         let read = Instance(Arc::new(inner));
-        Ok(reader.stand_ins.map_or(read.clone(), |s| s.stand_for(read)))
+        Ok(reader.stand_ins.map_or(read.clone(), |s| s.stand_for(read, reader)))
     }
 
     /// Writes the layer's node.

@@ -50,6 +50,11 @@ impl Foreign {
         Foreign::new(Cow::Owned(class.to_owned()), "nothing here knows the class")
     }
 
+    /// What its config says.
+    pub(crate) fn config(&self) -> &Object {
+        &self.config
+    }
+
     /// Why it doesn't run.
     pub(crate) fn reason(&self) -> &'static str {
         self.what

@@ -2,7 +2,7 @@
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
-use modelark_artifact::{Dialect, Error, Result};
+use modelark_artifact::{Error, Result};
 use serde_json::Value;
 
 use super::Entry;
@@ -19,26 +19,16 @@ pub struct Normalization {
     mean: Value,
     variance: Value,
     invert: bool,
-    /// Whose counts it has.
-    dialect: Dialect,
 }
 
 impl Default for Normalization {
     fn default() -> Self {
         let axis = Some(Axes { axes: vec![-1], listed: true });
-        Normalization { axis, mean: Value::Null, variance: Value::Null, invert: false, dialect: Dialect::Keras3 }
+        Normalization { axis, mean: Value::Null, variance: Value::Null, invert: false }
     }
 }
 
 impl Normalization {
-    /// The weight that says how much was measured.
-    pub(crate) const COUNT: &str = "count";
-
-    /// The dtype of [`COUNT`](Self::COUNT) in a dialect.
-    pub(crate) fn counts_in(dialect: Dialect) -> DType {
-        if dialect == Dialect::Keras3 { DType::I32 } else { DType::I64 }
-    }
-
     /// With the mean and variance of each feature.
     pub fn new(mean: &[f64], variance: &[f64]) -> Self {
         Normalization { mean: mean.into(), variance: variance.into(), ..Self::default() }
@@ -110,9 +100,6 @@ impl Layer for Normalization {
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {
-        if f.is_reading() {
-            self.dialect = f.dialect();
-        }
         f.field("axis", &mut self.axis);
         f.field("invert", &mut self.invert);
         f.field("mean", &mut self.mean);
@@ -125,11 +112,11 @@ impl Layer for Normalization {
         }
         let input = inputs.first()?;
         let shape = self.axes(input)?.iter().map(|&a| input.known(a as i64)).collect::<Result<Vec<_>>>()?;
-        let count = WeightSpec::new(Self::COUNT, Vec::new(), &Initializer::Zeros).fixed();
+        let count = WeightSpec::new("count", Vec::new(), &Initializer::Zeros).fixed();
         Ok(vec![
             WeightSpec::new("mean", shape.clone(), &Initializer::Zeros).fixed(),
             WeightSpec::new("variance", shape, &Initializer::Ones).fixed(),
-            count.dtype(Self::counts_in(self.dialect)),
+            count.dtype(DType::I64),
         ])
     }
 

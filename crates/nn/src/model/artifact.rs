@@ -85,9 +85,6 @@ impl Model {
         if let Some(Kind::Layer(root)) = objects.get_mut(Objects::ROOT).map(|o| &mut o.kind) {
             root.config = architecture.config.get("config").map(ToString::to_string).unwrap_or_default();
         }
-        if self.dialect() != written {
-            self.recount(&mut objects, written)?;
-        }
         let artifact =
             Artifact { architecture: Some(architecture), training, objects, ..Artifact::default() };
         Ok((artifact, report))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use modelark_artifact::tensor::{DType, Tensor, kernels};
+use modelark_artifact::tensor::{DType, Tensor};
 use modelark_artifact::{Dialect, Error, Kind, Layer, ObjectId, Objects, Result, Role, Value, Variable};
 
 use super::Model;
@@ -10,7 +10,7 @@ use super::bind::Converted;
 use crate::config::Writer;
 use crate::former::Origin;
 use crate::layer::WeightSpec;
-use crate::layers::{Normalization, Operation, weights_of_words};
+use crate::layers::{Operation, weights_of_words};
 use crate::random::Random;
 use crate::{Instance, Spec};
 
@@ -157,25 +157,6 @@ impl Model {
                 }
             };
             objects.add(holder, "idf_weights", Kind::Variable(variable));
-        }
-        Ok(())
-    }
-
-    /// Gives the counters of layers the dtype that they have in a dialect.
-    pub(super) fn recount(&self, objects: &mut Objects, dialect: Dialect) -> Result<()> {
-        for (id, layer) in self.tree(None, None)?.attached {
-            if layer.downcast::<Normalization>().is_none() {
-                continue;
-            }
-            let count = objects.get(id).and_then(|o| o.child(Normalization::COUNT));
-            let Some(count) = count.and_then(|id| objects.variable_mut(id)) else { continue };
-            let dtype = Normalization::counts_in(dialect);
-            if count.dtype != dtype {
-                if !matches!(count.value, Value::None) {
-                    count.value = Value::Tensor(kernels::array::cast(&count.load()?, dtype)?);
-                }
-                count.dtype = dtype;
-            }
         }
         Ok(())
     }

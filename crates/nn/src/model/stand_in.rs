@@ -55,10 +55,9 @@ impl StandIns<'_> {
     }
 
     /// The layer, or what stands in for it where it can't be had.
-    pub fn stand_for(&self, layer: Instance) -> Instance {
-        let Some(standing) = layer.downcast::<Foreign>().map(|f| f.standing_in(self.held)) else {
-            return layer;
-        };
+    pub fn stand_for(&self, layer: Instance, reader: &Reader<'_>) -> Instance {
+        let stand_in = |f: &Foreign| f.standing_in(&within(f, self.held, reader));
+        let Some(standing) = layer.downcast::<Foreign>().map(stand_in) else { return layer };
         let weights = match self.held.len() {
             0 => String::new(),
             1 => ", with the weight that the file holds for it".to_owned(),
@@ -71,6 +70,35 @@ impl StandIns<'_> {
         self.notes.borrow_mut().push(note);
         layer.of_layer(standing)
     }
+}
+
+/// The weights of a layer, in which those of a layer that its config has stand under that key: Keras 2 names them in an
+/// `.h5` as if they were the wrapper's own.
+fn within(wrapper: &Foreign, held: &[Weight], reader: &Reader<'_>) -> Vec<Weight> {
+    let mut held = held.to_vec();
+    if held.iter().any(|(weight, _)| weight.path.len() != 1) {
+        return held;
+    }
+    let reader = Reader { stand_ins: None, ..*reader };
+    for (key, node) in wrapper.config().iter().filter(|(_, node)| node.get("class_name").is_some()) {
+        let Ok(layer) = Instance::read(node, &reader) else { continue };
+        let own = candidates(&held, DType::F32).into_iter().find_map(|spec| held_by(&layer, spec, &held));
+        for (weight, _) in
+            held.iter_mut().filter(|(w, _)| own.as_ref().is_some_and(|own| own.contains(&w.path)))
+        {
+            weight.path.insert(0, key.clone());
+        }
+    }
+    held
+}
+
+/// The paths of a layer's weights, if it has some for this input and a file holds them all.
+fn held_by(layer: &Instance, input: Spec, held: &[Weight]) -> Option<Vec<Vec<String>>> {
+    let weights = layer.weights(&[input]).ok()?;
+    let is_held =
+        |name: &str, shape: &[usize]| held.iter().any(|(h, _)| h.path == [name] && h.shape == shape);
+    let all = !weights.is_empty() && weights.iter().all(|w| is_held(&w.name, &w.shape));
+    all.then(|| weights.into_iter().map(|w| vec![w.name]).collect())
 }
 
 /// The weights of a layer with whether training changes each.
@@ -191,7 +219,13 @@ fn fitting(layer: &Instance, given: &Given<Spec>, held: &[Weight]) -> Option<Spe
         return None;
     }
     let dtype = given.tensors.first()?.dtype;
-    let extents: BTreeSet<usize> = wanted.iter().flat_map(|s| s.iter().copied()).collect();
+    let fitting = |spec: &Spec| fits(&layer.clone().assuming(vec![spec.clone()])) == Some(true);
+    candidates(held, dtype).into_iter().find(fitting)
+}
+
+/// The inputs for which a layer may have such weights.
+fn candidates(held: &[Weight], dtype: DType) -> Vec<Spec> {
+    let extents: BTreeSet<usize> = held.iter().flat_map(|(h, _)| h.shape.iter().copied()).collect();
     let by_last = (2..=MOST_DIMENSIONS).flat_map(|rank| {
         extents.iter().map(move |&last| {
             let mut dims = vec![None; rank];
@@ -200,7 +234,8 @@ fn fitting(layer: &Instance, given: &Given<Spec>, held: &[Weight]) -> Option<Spe
         })
     });
     // Some have a weight for each place of their input.
-    let whole = wanted.iter().map(|shape| {
+    let shapes: BTreeSet<&[usize]> = held.iter().map(|(h, _)| h.shape.as_slice()).collect();
+    let whole = shapes.into_iter().map(|shape| {
         let dims = shape.iter().map(|&d| Some(d));
         std::iter::once(None).chain(dims).collect::<Vec<_>>()
     });
@@ -211,11 +246,7 @@ fn fitting(layer: &Instance, given: &Given<Spec>, held: &[Weight]) -> Option<Spe
             dims
         })
     });
-    by_last
-        .chain(whole)
-        .chain(by_first)
-        .map(|dims| Spec::new(dims, dtype))
-        .find(|spec| fits(&layer.clone().assuming(vec![spec.clone()])) == Some(true))
+    by_last.chain(whole).chain(by_first).map(|dims| Spec::new(dims, dtype)).collect()
 }
 
 fn shapes(objects: &Objects) -> Vec<&[usize]> {
@@ -312,6 +343,25 @@ mod tests {
         assert_eq!(model.changes(Dialect::Keras2).iter().filter(|n| n.contains("Strange")).count(), 3);
         let (same, _) = model.architecture(Dialect::Keras2).expect("written");
         assert_eq!(same.config, architecture.config);
+    }
+
+    #[test]
+    fn a_wrapper_has_the_weights_of_what_it_wraps_under_its_key() {
+        let dense = json!({"class_name": "Dense", "config": {"name": "in", "units": 3}});
+        let layer = |class: &str, config: Value| json!({"class_name": class, "config": config});
+        let config = json!({"class_name": "Sequential", "config": {"name": "s", "layers": [
+            layer("InputLayer", json!({"batch_input_shape": [null, 4], "name": "x"})),
+            layer("Mine", json!({"name": "w", "layer": dense})),
+        ]}});
+        let architecture =
+            Architecture { config, dialect: Dialect::Keras2, keras_version: Some("2.15.0".to_owned()) };
+        let weights = vec![held(&["scale"], &[1]), held(&["kernel"], &[4, 3]), held(&["bias"], &[3])];
+        let found = BTreeMap::from([("w".to_owned(), weights)]);
+        let model = Model::with_stand_ins(&architecture, &Registry::default(), &found).expect("stands in");
+        let paths: Vec<String> = model.objects().variables().into_iter().map(|(_, path, _)| path).collect();
+        for path in ["layers/0/scale", "layers/0/layer/kernel", "layers/0/layer/bias"] {
+            assert!(paths.iter().any(|p| p == path), "{path}: {paths:?}");
+        }
     }
 
     #[test]
