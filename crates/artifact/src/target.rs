@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use crate::{Error, Result};
 
@@ -117,7 +119,7 @@ impl Target {
         let parent = parent(&self.path);
         let label = |e: std::io::Error| Error::from(e).in_file(self.path.clone());
         if flush {
-            sync_tree(self.staging.path()).map_err(label)?;
+            sync_within(self.staging.path()).map_err(label)?;
         }
         let mut entries = fs::read_dir(self.staging.path())
             .and_then(|d| d.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
@@ -245,13 +247,36 @@ fn remove(path: &Path) -> std::io::Result<()> {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-fn sync_tree(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        for entry in fs::read_dir(path)? {
-            sync_tree(&entry?.path())?;
+/// Flushes all files and folders within a folder, several at a time: a disk that is asked for all of them at once does
+/// them together.
+fn sync_within(folder: &Path) -> std::io::Result<()> {
+    const AT_ONCE: usize = 8;
+    let mut paths = Vec::new();
+    list(folder, &mut paths)?;
+    let next = AtomicUsize::new(0);
+    let work = || -> std::io::Result<()> {
+        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+            sync(path)?;
         }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..paths.len().min(AT_ONCE)).map(|_| scope.spawn(work)).collect();
+        let mine = work();
+        let panicked = |_| Err(std::io::Error::other("a flush panicked"));
+        others.into_iter().map(|o| o.join().unwrap_or_else(panicked)).fold(mine, Result::and)
+    })
+}
+
+fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(&path, paths)?;
+        }
+        paths.push(path);
     }
-    sync(path)
+    Ok(())
 }
 
 fn sync(path: &Path) -> std::io::Result<()> {
