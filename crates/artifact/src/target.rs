@@ -346,7 +346,7 @@ mod tests {
     fn savers_of_one_target_take_turns() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("model");
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for writer in 0..4 {
                 let path = &path;
                 scope.spawn(move || {
