@@ -1,10 +1,10 @@
 //! The builder that traces: calls of ops become nodes of a function.
 
-use std::collections::HashMap;
-
 use modelark_tensor::{DType, Tensor};
 
-use crate::{ARG, Attr, Attrs, Error, Function, FunctionResult, Graph, Library, Node, Output, Result, ops};
+use crate::{
+    ARG, Attr, Attrs, Error, Function, FunctionResult, Graph, Library, Names, Node, Output, Result, ops,
+};
 
 /// A tensor of a graph that is being traced: one output of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ pub struct Builder {
     dtypes: Vec<Vec<DType>>,
     library: Library,
     scope: String,
-    taken: HashMap<String, usize>,
+    taken: Names,
     /// Side effects in the order they were traced; each waits for the one before.
     last_effect: Option<usize>,
 }
@@ -152,16 +152,7 @@ impl Builder {
     }
 
     fn unique(&mut self, name: &str) -> String {
-        let name = format!("{}{name}", self.scope);
-        let mut candidate = name.clone();
-        // Two names can collide through a suffix, so the candidate itself is looked up too.
-        while self.taken.contains_key(&candidate) {
-            let count = self.taken.entry(name.clone()).or_default();
-            *count += 1;
-            candidate = format!("{name}_{count}");
-        }
-        self.taken.insert(candidate.clone(), 0);
-        candidate
+        self.taken.unique(format!("{}{name}", self.scope))
     }
 
     fn push(&mut self, node: Node, dtypes: Vec<DType>) -> usize {

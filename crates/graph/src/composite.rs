@@ -1,9 +1,9 @@
 //! Composite ops, which have a kernel of their own here, put into TensorFlow's ops before a graph is written.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ops::{self, NodeAttrs};
-use crate::{Attr, Attrs, Builder, Error, FuncRef, Function, Library, Node, Output, Result};
+use crate::{Attr, Attrs, Builder, Error, FuncRef, Function, Library, Names, Node, Output, Result};
 
 /// Rewrites the functions of a library so that only TensorFlow's ops remain; loops become functions of their own.
 ///
@@ -29,7 +29,7 @@ pub fn expand_composites(library: &Library) -> Result<Library> {
 
 fn expand(f: &Function, library: &mut Library) -> Result<Function> {
     let mut f = f.clone();
-    let mut names: HashSet<String> = f.graph.nodes.iter().map(|n| n.name.clone()).collect();
+    let mut names: Names = f.graph.nodes.iter().map(|n| n.name.clone()).collect();
     for index in 0..f.graph.nodes.len() {
         let node = f.graph.nodes[index].clone();
         let Some(expand) = ops::find(&node.op).and_then(|op| op.expand) else { continue };
@@ -46,7 +46,7 @@ fn expand(f: &Function, library: &mut Library) -> Result<Function> {
         let missing = || Error::graph(format!("node {:?} has too few inputs", node.name));
         for inner in part.graph.nodes.iter().skip(part.arity) {
             let mut inner = inner.clone();
-            inner.name = unique(&mut names, format!("{}/{}", node.name, inner.name));
+            inner.name = names.unique(format!("{}/{}", node.name, inner.name));
             inner.inputs =
                 inner.inputs.iter().map(|i| moved(*i)).collect::<Option<_>>().ok_or_else(missing)?;
             inner.controls =
@@ -82,9 +82,9 @@ fn trace(function: &str, node: &Node, expand: ops::Expand) -> Result<(Function, 
 
 /// Adds functions to the library, under other names where theirs are taken.
 fn adopt(functions: &Library, library: &mut Library) -> Result<BTreeMap<String, String>> {
-    let mut taken: HashSet<String> = library.names().map(str::to_owned).collect();
+    let mut taken: Names = library.names().collect();
     let renamed: BTreeMap<String, String> =
-        functions.names().map(|f| (f.to_owned(), unique(&mut taken, f.to_owned()))).collect();
+        functions.names().map(|f| (f.to_owned(), taken.unique(f))).collect();
     for f in functions.iter() {
         let mut f = Function::clone(f?);
         f.name = renamed.get(&f.name).cloned().unwrap_or(f.name);
@@ -94,16 +94,6 @@ fn adopt(functions: &Library, library: &mut Library) -> Result<BTreeMap<String, 
         library.insert(f);
     }
     Ok(renamed)
-}
-
-fn unique(taken: &mut HashSet<String>, name: String) -> String {
-    let mut candidate = name.clone();
-    let mut count = 0;
-    while !taken.insert(candidate.clone()) {
-        count += 1;
-        candidate = format!("{name}_{count}");
-    }
-    candidate
 }
 
 fn rename(attr: &mut Attr, names: &BTreeMap<String, String>) {

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
+use modelark_artifact::graph::Names;
 use modelark_artifact::{Dialect, Kind, Layer, ObjectId, Objects, Role};
 
 /// A layer of a model and its weights in the order of `layer.get_weights()`.
@@ -51,18 +52,12 @@ pub fn flat(layers: &[LayerWeights]) -> Vec<ObjectId> {
 pub fn names(model: &Objects, dialect: Dialect) -> Vec<(ObjectId, String)> {
     let mut paths = HashMap::new();
     name_children(model, Objects::ROOT, "", &mut paths);
-    let mut taken = HashSet::new();
+    let mut taken = Names::default();
     flat(&layers(model, dialect))
         .into_iter()
         .map(|id| {
             let path = paths.get(&id).cloned().unwrap_or_default();
-            let mut name = path.clone();
-            let mut copy = 1;
-            while !taken.insert(name.clone()) {
-                name = format!("{path}_{copy}");
-                copy += 1;
-            }
-            (id, name)
+            (id, taken.unique(path))
         })
         .collect()
 }

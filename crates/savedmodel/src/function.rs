@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use modelark_artifact::{Error, Limits, Result};
 use modelark_checkpoint::wire;
-use modelark_graph::{ARG, Attr, Attrs, Function, FunctionResult, Graph, Node, Output};
+use modelark_graph::{ARG, Attr, Attrs, Function, FunctionResult, Graph, Names, Node, Output};
 use modelark_proto::{FunctionDef, OpDef, function_def, op_def};
 
 use crate::attr::{attrs_from_proto, attrs_to_proto};
@@ -248,7 +248,7 @@ fn fits(function: &Function, template: &FunctionDef) -> bool {
 
 /// A signature for a function that wasn't read from a message.
 fn signature_of(function: &Function) -> Result<OpDef> {
-    let mut taken = HashSet::new();
+    let mut taken = Names::default();
     let input_arg = function
         .args()
         .iter()
@@ -263,7 +263,7 @@ fn signature_of(function: &Function) -> Result<OpDef> {
     if input_arg.len() != function.arity {
         return Err(Error::invalid("it has fewer nodes than arguments"));
     }
-    let mut taken = HashSet::new();
+    let mut taken = Names::default();
     let output_arg = function.results.iter().map(|r| argument(&r.name, r.dtype, &mut taken)).collect();
     Ok(OpDef {
         name: function.name.clone(),
@@ -275,8 +275,8 @@ fn signature_of(function: &Function) -> Result<OpDef> {
     })
 }
 
-fn argument(name: &str, dtype: modelark_graph::tensor::DType, taken: &mut HashSet<String>) -> op_def::ArgDef {
-    let name = unique(argument_name(name), taken);
+fn argument(name: &str, dtype: modelark_graph::tensor::DType, taken: &mut Names) -> op_def::ArgDef {
+    let name = taken.unique(argument_name(name));
     op_def::ArgDef { name, r#type: wire::dtype_to_proto(dtype), ..op_def::ArgDef::default() }
 }
 
@@ -288,16 +288,6 @@ pub(crate) fn argument_name(name: &str) -> String {
         clean.insert_str(0, "arg_");
     }
     clean
-}
-
-fn unique(name: String, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.clone();
-    let mut count = 0;
-    while !taken.insert(candidate.clone()) {
-        count += 1;
-        candidate = format!("{name}_{count}");
-    }
-    candidate
 }
 
 /// What a reference calls a node's flat output.
@@ -388,7 +378,7 @@ mod tests {
 
     #[test]
     fn names_of_arguments_are_made_legal() {
-        let mut taken = HashSet::new();
+        let mut taken = Names::default();
         let mut name = |n: &str| argument(n, DType::F32, &mut taken).name;
         assert_eq!(name("dense/Kernel:0"), "dense_kernel_0");
         assert_eq!(name("0"), "arg_0");

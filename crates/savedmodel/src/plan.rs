@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use modelark_artifact::graph::{Builder, FuncRef, Library, Sym, expand_composites};
+use modelark_artifact::graph::{Builder, FuncRef, Library, Names, Sym, expand_composites};
 use modelark_artifact::tensor::{DType, PartialShape};
 use modelark_artifact::{
     Artifact, ConcreteFunction, Error, Functions, Kind, Layer, ObjectId, Objects, Report, Result,
@@ -332,7 +332,7 @@ fn collect_keys(structure: &Structure, key: Option<&String>, keys: &mut Vec<Opti
 
 /// Gives every variable a full name of its own: TensorFlow 1 finds a variable by it.
 fn name_variables(objects: &mut Objects, names: &HashMap<ObjectId, String>) {
-    let mut taken: HashSet<String> = HashSet::new();
+    let mut taken = Names::default();
     for id in 0..objects.len() {
         let Some(variable) = objects.variable_mut(id) else { continue };
         let own = names.get(&id).filter(|n| !n.is_empty()).cloned().unwrap_or_else(|| variable.name.clone());
@@ -341,13 +341,7 @@ fn name_variables(objects: &mut Objects, names: &HashMap<ObjectId, String>) {
         if !base.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             base.insert(0, 'v');
         }
-        let mut name = base.clone();
-        let mut count = 0;
-        while !taken.insert(name.clone()) {
-            count += 1;
-            name = format!("{base}_{count}");
-        }
-        variable.name = name;
+        variable.name = taken.unique(base);
     }
 }
 

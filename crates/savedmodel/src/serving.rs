@@ -3,9 +3,9 @@
 //!
 //! TensorFlow 2 loads a model without it; TensorFlow 1, the C++ loader and the serving programs load nothing else.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use modelark_artifact::graph::{Attr, Attrs, FuncRef, Graph, Node, Output};
+use modelark_artifact::graph::{Attr, Attrs, FuncRef, Graph, Names, Node, Output};
 use modelark_artifact::tensor::{DType, PartialShape, Tensor};
 use modelark_artifact::{Artifact, Error, Kind, ObjectId, Objects, Result, Signature, Structure, TensorInfo};
 use modelark_proto::{AssetFileDef, SaverDef, SignatureDef, saver_def};
@@ -29,7 +29,7 @@ pub(crate) struct Serving {
     pub(crate) assets: Vec<AssetFileDef>,
     /// The node of each constant.
     pub(crate) constants: HashMap<ObjectId, String>,
-    taken: HashSet<String>,
+    taken: Names,
     /// What each object is in the graph.
     captured: HashMap<ObjectId, Output>,
 }
@@ -256,12 +256,7 @@ impl Serving {
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.') {
             name.insert(0, 'n');
         }
-        let base = name.clone();
-        let mut count = 0;
-        while !self.taken.insert(name.clone()) {
-            count += 1;
-            name = format!("{base}_{count}");
-        }
+        let name = self.taken.unique(name);
         let attrs: Attrs = attrs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect();
         self.graph.nodes.push(Node {
             name,
