@@ -30,7 +30,7 @@ pub struct Library {
 }
 
 struct Entry {
-    read: OnceLock<Result<Arc<Function>>>,
+    read: OnceLock<Arc<Function>>,
     deferred: Option<Box<dyn Deferred>>,
 }
 
@@ -43,7 +43,7 @@ impl Library {
     /// Adds a function, or replaces the one of that name.
     pub fn insert(&mut self, function: Function) -> Arc<Function> {
         let function = Arc::new(function);
-        let entry = Entry { read: OnceLock::from(Ok(function.clone())), deferred: None };
+        let entry = Entry { read: OnceLock::from(function.clone()), deferred: None };
         self.functions.insert(function.name.clone(), Arc::new(entry));
         function
     }
@@ -90,9 +90,8 @@ impl Library {
     pub fn ops<'a>(&'a self, mut met: impl FnMut(&'a str, &str)) -> Result<()> {
         for (name, entry) in &self.functions {
             match (entry.read.get(), &entry.deferred) {
-                (Some(Ok(f)), _) => f.graph.nodes.iter().skip(f.arity).for_each(|node| met(name, &node.op)),
-                (_, Some(deferred)) => deferred.ops(&mut |op| met(name, op))?,
-                (Some(Err(e)), None) => return Err(e.clone()),
+                (Some(f), _) => f.graph.nodes.iter().skip(f.arity).for_each(|node| met(name, &node.op)),
+                (None, Some(deferred)) => deferred.ops(&mut |op| met(name, op))?,
                 (None, None) => {}
             }
         }
@@ -117,11 +116,15 @@ impl Library {
 
 impl Entry {
     fn read(&self) -> Result<&Arc<Function>> {
-        let read = || match &self.deferred {
-            Some(deferred) => deferred.read().map(Arc::new),
-            None => Err(Error::graph("it has no body")),
+        if let Some(read) = self.read.get() {
+            return Ok(read);
+        }
+        // An error isn't kept: it may be the limits of this thread, and another's are wider.
+        let read = match &self.deferred {
+            Some(deferred) => Arc::new(deferred.read()?),
+            None => return Err(Error::graph("it has no body")),
         };
-        self.read.get_or_init(read).as_ref().map_err(Clone::clone)
+        Ok(self.read.get_or_init(|| read))
     }
 }
 
