@@ -6,7 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use modelark::artifact::Memory;
+use modelark::artifact::{ErrorKind, Memory};
+use modelark::graph::engine::{Executable, Resources, Values};
+use modelark::graph::{self, Attr, Graph, Library, Node, Output};
+use modelark::tensor::memory::Budget;
 use modelark::{DType, Error, Limits, Load, Open, Place, Registry, Result, Tensor};
 
 use crate::fixtures;
@@ -47,6 +50,9 @@ const fn packed(
     Target { name, format, file: "m", dictionary, seeds, packed: true }
 }
 
+/// Stands for a format where the bytes are a picture that an op decodes.
+const PICTURE: &str = "picture";
+
 /// All parsers.
 pub const TARGETS: &[Target] = &[
     packed("saved_model", "saved_model", "protobuf", &["/saved_model.pb"]),
@@ -62,6 +68,7 @@ pub const TARGETS: &[Target] = &[
     single("yaml", "yaml", "m.yaml", "json", &["model.yaml"]),
     single("npy", "npy", "m.npy", "numpy", &[".npy"]),
     single("npz", "npz", "m.npz", "zip", &["weights.npz"]),
+    single("picture", PICTURE, "m.jpg", "jpeg", &[".jpg"]),
     single("pickle", "pickle", "m.pkl", "numpy", &[".pkl"]),
     single("safetensors", "safetensors", "m.safetensors", "json", &["weights.safetensors"]),
 ];
@@ -92,6 +99,9 @@ impl Target {
     /// # Errors
     /// Why the bytes are refused. Anything else than an error (a panic, a hang) is a find.
     pub fn run(&self, bytes: &[u8]) -> Result<()> {
+        if self.format == PICTURE {
+            return decode(bytes);
+        }
         let (open, load) = (Open::new().format(self.format), Load::new().format(self.format));
         use_all(open, load, &self.place(bytes), &limits())
     }
@@ -206,6 +216,46 @@ fn run(model: &modelark::Model) -> Result<()> {
         inputs.push((port.name.clone(), Tensor::zeros(port.dtype, shape).map_err(Error::from)?));
     }
     model.predict(inputs).map(|_| ())
+}
+
+/// Decodes a picture, in the ways that a JPEG can be.
+fn decode(bytes: &[u8]) -> Result<()> {
+    let refused = |e: graph::Error| Error::new(ErrorKind::Invalid, e.to_string());
+    let ways: [(&str, &[(&str, Attr)]); 4] = [
+        ("DecodeImage", &[]),
+        (
+            "DecodeJpeg",
+            &[("channels", Attr::Int(3)), ("dct_method", Attr::String(b"INTEGER_ACCURATE".to_vec()))],
+        ),
+        ("DecodeJpeg", &[("ratio", Attr::Int(2)), ("fancy_upscaling", Attr::Bool(false))]),
+        (
+            "DecodeJpeg",
+            &[("try_recover_truncated", Attr::Bool(true)), ("acceptable_fraction", Attr::Float(0.0))],
+        ),
+    ];
+    let budget = Budget::new(limits().run_bytes as usize);
+    let mut result = Ok(());
+    for (op, attrs) in ways {
+        let node = |name: &str, op: &str, inputs, attrs| Node {
+            name: name.to_owned(),
+            op: op.to_owned(),
+            inputs,
+            attrs,
+            ..Node::default()
+        };
+        let (fed, decoded) = (Output::new(0, 0), Output::new(1, 0));
+        let dtype = graph::Attrs::from([("T".to_owned(), Attr::Type(DType::String))]);
+        let attrs = attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let graph = Graph {
+            nodes: vec![node("contents", graph::ARG, vec![], dtype), node("image", op, vec![fed], attrs)],
+            ..Graph::default()
+        };
+        let run = Executable::new(&graph, &Library::new(), &[fed], &[decoded], &[]).map_err(refused)?;
+        let _entered = budget.enter();
+        let inputs = Values::from_iter([Tensor::scalar_string(bytes.to_vec()).into()]);
+        result = result.and(run.run(&Resources::new(), inputs).map(|_| ()).map_err(refused));
+    }
+    result
 }
 
 /// Several files as one: for each the length of its name, the name, the length of its content, the content.

@@ -13,11 +13,6 @@ const TOLERANCE: f64 = 1e-5;
 /// The same for half precision, which keeps 8 to 11 bits.
 const HALF_TOLERANCE: f64 = 1e-2;
 
-/// Difference of samples from JPEG, whose rounding is the decoder's own matter.
-const JPEG_TOLERANCE: u8 = 4;
-/// The same where TensorFlow takes a coarse transform, as it does unless told otherwise.
-const COARSE_JPEG_TOLERANCE: u8 = 16;
-
 #[test]
 fn ops_give_what_tensorflows_give() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/ops");
@@ -198,13 +193,6 @@ impl Case {
         Ok(after.into_iter().chain(outputs).collect())
     }
 
-    fn jpeg_tolerance(&self) -> Option<u8> {
-        let first = self.inputs.first()?.strings().ok()?.first()?;
-        let decodes = self.op.starts_with("Decode") && first.starts_with(&[0xff, 0xd8, 0xff]);
-        let exact = self.attrs.get("dct_method").and_then(Attr::as_str) == Some("INTEGER_ACCURATE");
-        decodes.then_some(if exact { JPEG_TOLERANCE } else { COARSE_JPEG_TOLERANCE })
-    }
-
     fn check(&self) -> Result<(), String> {
         let Some(outputs) = &self.outputs else {
             return match self.run() {
@@ -217,24 +205,9 @@ impl Case {
         let got = self.run().map_err(|e| e.to_string())?;
         for (i, (got, want)) in got.iter().zip(outputs).enumerate() {
             let got = got.tensor().map_err(|e| e.to_string())?;
-            let compared = match self.jpeg_tolerance() {
-                Some(tolerance) => compare_samples(got, want, tolerance),
-                None => compare(got, want),
-            };
-            compared.map_err(|e| format!("output {i}: {e}"))?;
+            compare(got, want).map_err(|e| format!("output {i}: {e}"))?;
         }
         Ok(())
-    }
-}
-
-fn compare_samples(got: &Tensor, want: &Tensor, tolerance: u8) -> Result<(), String> {
-    let samples = |t: &Tensor| t.elements::<u8>().map(|s| s.to_vec()).map_err(|e| e.to_string());
-    let worst = samples(got)?.into_iter().zip(samples(want)?).map(|(a, b)| a.abs_diff(b)).max().unwrap_or(0);
-    match got.shape() == want.shape() && worst <= tolerance {
-        true => Ok(()),
-        false => {
-            Err(format!("got {:?}, not {:?}; samples differ by up to {worst}", got.shape(), want.shape()))
-        }
     }
 }
 

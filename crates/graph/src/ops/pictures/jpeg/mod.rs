@@ -1,18 +1,20 @@
-//! JPEG.
+//! JPEG: T.81's sequential and progressive files with Huffman codes and samples of 8 bits.
 
-use std::io::Cursor;
+mod colour;
+mod decode;
+mod huffman;
+mod idct;
+mod markers;
+mod scan;
+mod source;
+mod upsample;
 
 use jpeg_encoder::{ColorType, Encoder, PixelDensity, PixelDensityUnit, SamplingFactor};
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+use source::wrong;
 
-use super::picture::{Picture, Samples, room};
 use crate::{Error, Result};
 
-fn wrong(e: impl std::fmt::Display) -> Error {
-    Error::compute(format!("the picture isn't a JPEG that can be decoded: {e}"))
-}
+pub(super) use decode::{Check, Options, Window, decode};
 
 /// What the frame header says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,37 +56,6 @@ impl Header {
     }
 }
 
-/// Decodes to grey (1), colour (3) or what the file has (0).
-///
-/// The inverse transform is the exact integer one; TensorFlow's default is a coarser one, so that samples differ by a
-/// few units.
-pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Picture> {
-    let header = Header::read(bytes)?;
-    let channels = match (header.components, channels) {
-        (has @ (1 | 3), 0) => has,
-        (1 | 3, wanted @ (1 | 3)) => wanted,
-        (has, wanted) => {
-            return Err(Error::unsupported(format!("{wanted} channels of a JPEG with {has} components")));
-        }
-    };
-    let (height, width) = (header.height, header.width);
-    let size = room(1, height, width, channels)?;
-    // What lies between header and samples takes three times as many bytes.
-    room(1, height, width, 3 * header.components)?;
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(width)
-        .set_max_height(height)
-        .jpeg_set_out_colorspace(if channels == 1 { ColorSpace::Luma } else { ColorSpace::RGB });
-    let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    let samples = decoder.decode().map_err(|e| wrong(format!("{e:?}")))?;
-    let same = decoder.info().is_some_and(|i| (usize::from(i.height), usize::from(i.width)) == (height, width));
-    if !same || samples.len() != size {
-        return Err(wrong("it isn't what its header says"));
-    }
-    Ok(Picture { frames: None, height, width, channels, samples: Samples::Bytes(samples) })
-}
-
 /// How a JPEG is written.
 #[derive(Clone, Copy)]
 pub(super) struct Settings {
@@ -120,6 +91,7 @@ pub(super) fn encode(samples: &[u8], size: [usize; 2], channels: usize, how: &Se
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::pictures::picture::{Picture, Samples};
 
     #[test]
     fn what_is_encoded_decodes_to_nearly_the_same() {
@@ -135,6 +107,9 @@ mod tests {
             };
             let bytes = encode(&samples, [24, 32], 3, &how).expect("encoded");
             assert_eq!(Header::read(&bytes).expect("header"), Header { height: 24, width: 32, components: 3 });
+            let decode = |bytes: &[u8], channels: usize| {
+                decode(bytes, &Options { channels, fast: false, ..Default::default() }, None, &|| Ok(()))
+            };
             let Ok(Picture { samples: Samples::Bytes(got), .. }) = decode(&bytes, 3) else {
                 panic!("bytes");
             };
