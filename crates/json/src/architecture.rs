@@ -38,6 +38,10 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Architecture> {
 /// When it is no architecture.
 pub fn of_node(node: Value) -> Result<Architecture> {
     let Value::Object(mut node) = node else { return Err(no_architecture()) };
+    if node.contains_key("modelTopology") {
+        return Err(Error::unsupported("this is a model of TensorFlow.js, whose files aren't read here")
+            .help("make a Keras model of it with tensorflowjs_converter"));
+    }
     if !node.get("class_name").is_some_and(Value::is_string) || !node.contains_key("config") {
         return Err(no_architecture());
     }

@@ -117,6 +117,7 @@ impl Format for Json {
     fn needs(&self) -> Needs {
         Needs {
             architecture: true,
+            architecture_alone: true,
             layers: self.weights.is_some(),
             words: self.weights.is_some(),
             ..Needs::default()

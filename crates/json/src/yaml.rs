@@ -49,7 +49,7 @@ impl Format for Yaml {
     }
 
     fn needs(&self) -> Needs {
-        Needs { architecture: true, ..Needs::default() }
+        Needs { architecture: true, architecture_alone: true, ..Needs::default() }
     }
 
     fn write(&self, artifact: &Artifact, target: &Target, _: &SaveOptions) -> Result<Report> {
@@ -75,7 +75,7 @@ impl Format for Yaml {
 const MOST_VALUES: usize = 1 << 20;
 
 /// Reads a document into the values that JSON has. Tags name types of Python's and are passed over: nothing is made of
-/// them, but for the numbers of NumPy, which are numbers here. An alias stands for a copy of what it refers to, within the limits.
+/// them, but for the numbers of NumPy, which are numbers here, and TensorFlow's wrappers, which are what they wrap. An alias stands for a copy of what it refers to, within the limits.
 ///
 /// # Errors
 /// When it isn't YAML, or asks for more than the limits allow.
@@ -103,39 +103,47 @@ struct Open {
     value: Value,
     /// Of a mapping: the key whose value comes next.
     key: Option<String>,
-    /// What of NumPy's it stands for.
-    numpy: Option<Numpy>,
+    /// What Python made of it.
+    made: Option<Made>,
 }
 
-/// What of NumPy's a tag says that a value is.
+/// What a tag says that Python made of a value, of which nothing is made here.
 #[derive(Clone, Copy)]
-enum Numpy {
+enum Made {
     /// `numpy.dtype`, made by its code.
     DType,
-    /// A number, made of its dtype and its bytes.
+    /// A number of NumPy's, made of its dtype and its bytes.
     Scalar,
+    /// `ListWrapper` and its kin, by which TensorFlow follows what a list or a dict holds; made of that list or dict.
+    Wrapper,
 }
 
-impl Numpy {
+impl Made {
     fn of_tag(tag: &str) -> Option<Self> {
-        let name = tag.rsplit("python/object/apply:").next().filter(|n| n.starts_with("numpy."))?;
-        match name {
-            "numpy.dtype" => Some(Numpy::DType),
-            _ if name.ends_with(".multiarray.scalar") => Some(Numpy::Scalar),
+        let (_, name) = tag.split_once("python/object/apply:")?;
+        let (module, class) = name.rsplit_once('.')?;
+        match class {
+            "dtype" if module == "numpy" => Some(Made::DType),
+            "scalar" if module.starts_with("numpy.") => Some(Made::Scalar),
+            "ListWrapper" | "_DictWrapper" | "_TupleWrapper" => Some(Made::Wrapper),
             _ => None,
         }
     }
 
-    /// The dtype's code, or the number.
+    /// The dtype's code, the number, or what is wrapped.
     fn value(self, made_of: &Value) -> Result<Value> {
         match self {
-            Numpy::DType => {
+            Made::Wrapper => {
+                let held = made_of.pointer("/args/0").or_else(|| made_of.get(0));
+                held.cloned().ok_or_else(|| Error::corrupt("a wrapper of TensorFlow's wraps nothing"))
+            }
+            Made::DType => {
                 let code = made_of.pointer("/args/0").or_else(|| made_of.get(0)).and_then(Value::as_str);
                 let order = made_of.pointer("/state/1").and_then(Value::as_str).filter(|o| *o == ">");
                 let code = code.ok_or_else(|| Error::corrupt("a dtype of NumPy's has no code"))?;
                 Ok(Value::from(format!("{}{code}", order.unwrap_or_default())))
             }
-            Numpy::Scalar => {
+            Made::Scalar => {
                 let text = |i: usize| made_of.get(i).and_then(Value::as_str);
                 let parts = text(0).zip(text(1));
                 let (dtype, data) =
@@ -189,20 +197,18 @@ impl Reader {
                 self.close(anchor, value)
             }
             Event::SequenceStart(anchor, tag) => {
-                let numpy = tag.and_then(|t| Numpy::of_tag(&t.suffix));
-                self.begin(Open { anchor, value: Value::Array(Vec::new()), key: None, numpy })
+                let made = tag.and_then(|t| Made::of_tag(&t.suffix));
+                self.begin(Open { anchor, value: Value::Array(Vec::new()), key: None, made })
             }
             Event::MappingStart(anchor, tag) => {
-                let numpy = tag.and_then(|t| Numpy::of_tag(&t.suffix));
-                self.begin(Open { anchor, value: Value::Object(Map::new()), key: None, numpy })
+                let made = tag.and_then(|t| Made::of_tag(&t.suffix));
+                self.begin(Open { anchor, value: Value::Object(Map::new()), key: None, made })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open { key: Some(key), .. }) => {
                     Err(Error::corrupt(format!("the key {key:?} has no value")))
                 }
-                Some(Open { anchor, value, numpy: Some(numpy), .. }) => {
-                    self.close(anchor, numpy.value(&value)?)
-                }
+                Some(Open { anchor, value, made: Some(made), .. }) => self.close(anchor, made.value(&value)?),
                 Some(Open { anchor, value, .. }) => self.close(anchor, value),
                 None => Err(Error::corrupt("something ends that didn't begin")),
             },
@@ -353,6 +359,22 @@ again: !!python/object/apply:numpy.core.multiarray.scalar
         assert_eq!(read_text(text).expect("YAML"), json!({"rate": 0.5, "units": 3, "again": 0.5}));
         let short = text.replace("AAAAAw==", "AAAA");
         assert!(read_text(&short).expect_err("three bytes").to_string().contains("line"));
+    }
+
+    #[test]
+    fn wrappers_are_what_they_wrap() {
+        let text =
+            "axis: !!python/object/apply:tensorflow.python.training.tracking.data_structures.ListWrapper
+- [3]
+held: !!python/object/apply:tensorflow.python.trackable.data_structures._DictWrapper
+  args:
+  - {a: 1}
+pair: !!python/object/apply:tensorflow.python.training.tracking.data_structures._TupleWrapper
+- !!python/tuple [1, null]
+";
+        let read_text = |text: &str| read(text.as_bytes(), &Limits::default());
+        assert_eq!(read_text(text).expect("YAML"), json!({"axis": [3], "held": {"a": 1}, "pair": [1, null]}));
+        assert!(read_text(&text.replace("- [3]", "[]")).is_err());
     }
 
     #[test]
