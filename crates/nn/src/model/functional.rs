@@ -9,7 +9,7 @@ use super::apart::EdgeSpecs;
 use super::objects::name_layers;
 use super::{Argument, Edge, Graph, Kind, Model, Step};
 use crate::config::{Object, Reader, Writer, expected};
-use crate::layers::{InputLayer, Operation};
+use crate::layers::{InputLayer, Operation, TensorFlowOpLayer};
 use crate::{Instance, Layer};
 
 /// A tensor as a config names it: the layer, which of its calls, which of the call's outputs.
@@ -56,9 +56,11 @@ impl Model {
         let missing = |key: &str| Error::corrupt(format!("a Functional model without {key:?}"));
         let nodes = config.get("layers").and_then(Value::as_array).ok_or_else(|| missing("layers"))?;
         let mut layers = nodes.iter().map(|n| Instance::read(n, reader)).collect::<Result<Vec<_>>>()?;
-        // A layer's name stands beside its config too, and counts where the config has none.
+        // A layer's name stands beside its config too, and it is this one that calls refer to. The config may have none,
+        // and that of a `TensorFlowOpLayer` lacks the prefix that Keras puts before it.
         for (layer, node) in layers.iter_mut().zip(nodes) {
-            if let (true, Some(name)) = (layer.name().is_empty(), node.get("name").and_then(Value::as_str)) {
+            let name = node.get("name").and_then(Value::as_str);
+            if let Some(name) = name.filter(|name| *name != layer.name()) {
                 *layer = layer.clone().named(name);
             }
         }
@@ -129,6 +131,11 @@ impl Model {
                 if let Some(config) = node.get_mut("config").and_then(Value::as_object_mut) {
                     config.extend(options);
                 }
+            }
+            if let (Some(_), Some(given)) =
+                (layer.downcast::<TensorFlowOpLayer>(), node.pointer_mut("/config/name"))
+            {
+                *given = json!(TensorFlowOpLayer::given_name(layer.name()));
             }
             if let Value::Object(node) = &mut node {
                 node.insert("name".to_owned(), json!(layer.name()));
@@ -523,6 +530,10 @@ impl Spelling<'_> {
                 false
             }
             ("constants", Argument::Value(Value::Null)) => !(crosses && self.keras3),
+            // Keras 3 writes down that no mask came with an argument; attention in Keras 2 takes none by these names.
+            ("query_mask" | "value_mask" | "key_mask", Argument::Value(Value::Null)) => {
+                !crosses || self.keras3
+            }
             _ => true,
         });
         if self.keras3 {
@@ -588,5 +599,72 @@ fn nested<T>(argument: &Argument<T>, tensor: &impl Fn(&T) -> Value) -> Value {
             items.iter().map(|(k, v)| (k.clone(), nested(v, tensor))).collect::<Object>().into()
         }
         Argument::Value(v) => v.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use modelark_artifact::Architecture;
+
+    use super::*;
+    use crate::Registry;
+
+    fn model(layers: &Value, dialect: Dialect) -> Model {
+        let node = |name: &str| json!([[name, 0, 0]]);
+        let config =
+            json!({"name": "m", "layers": layers, "input_layers": node("x"), "output_layers": node("y")});
+        let config = json!({"class_name": "Functional", "config": config});
+        let architecture = Architecture { config, dialect, keras_version: None };
+        Model::from_architecture(&architecture, &Registry::default()).expect("the layers fit")
+    }
+
+    fn written(model: &Model, dialect: Dialect) -> Value {
+        let (artifact, _) = model.described(dialect).expect("it is written");
+        artifact.architecture.expect("an architecture").config
+    }
+
+    #[test]
+    fn calls_refer_to_the_names_beside_the_configs() {
+        let op = json!({
+            "name": "Relu6_1", "constants": {},
+            "node_def": {"name": "Relu6_1", "op": "Relu6", "attr": {"T": {"type": "DT_FLOAT"}}},
+        });
+        let layers = json!([
+            {"class_name": "InputLayer", "name": "x", "inbound_nodes": [],
+             "config": {"name": "x", "batch_input_shape": [null, 3], "dtype": "float32"}},
+            {"class_name": "TensorFlowOpLayer", "name": "tf_op_layer_Relu6_1", "config": op,
+             "inbound_nodes": [[["x", 0, 0, {}]]]},
+            {"class_name": "Activation", "name": "y", "config": {"name": "y", "activation": "linear"},
+             "inbound_nodes": [[["tf_op_layer_Relu6_1", 0, 0, {}]]]},
+        ]);
+        let config = written(&model(&layers, Dialect::Keras2), Dialect::Keras2);
+        let at = |path: &str| config.pointer(path).cloned().unwrap_or_default();
+        assert_eq!(at("/config/layers/1/name"), "tf_op_layer_Relu6_1");
+        // Keras puts the prefix before what the config says.
+        assert_eq!(at("/config/layers/1/config/name"), "Relu6_1");
+        assert_eq!(at("/config/layers/2/inbound_nodes/0/0/0"), "tf_op_layer_Relu6_1");
+    }
+
+    #[test]
+    fn masks_that_nobody_gave_stay_in_keras_3() {
+        let tensor = |layer: &str| {
+            json!({"class_name": "__keras_tensor__",
+                   "config": {"shape": [null, 5, 4], "dtype": "float32", "keras_history": [layer, 0, 0]}})
+        };
+        let attention = json!({"name": "y", "num_heads": 2, "key_dim": 3});
+        let layers = json!([
+            {"module": "keras.layers", "class_name": "InputLayer", "name": "x", "inbound_nodes": [],
+             "config": {"name": "x", "batch_shape": [null, 5, 4], "dtype": "float32"}},
+            {"module": "keras.layers", "class_name": "MultiHeadAttention", "name": "y", "config": attention,
+             "inbound_nodes": [{"args": [tensor("x"), tensor("x")],
+                                "kwargs": {"query_mask": null, "value_mask": null, "use_causal_mask": true}}]},
+        ]);
+        let model = model(&layers, Dialect::Keras3);
+        let config = written(&model, Dialect::Keras2);
+        let keywords = config.pointer("/config/layers/1/inbound_nodes/0/0/3");
+        assert_eq!(keywords, Some(&json!({"use_causal_mask": true, "value": ["x", 0, 0]})));
+        let config = written(&model, Dialect::Keras3);
+        let keywords = config.pointer("/config/layers/1/inbound_nodes/0/kwargs/query_mask");
+        assert_eq!(keywords, Some(&Value::Null));
     }
 }

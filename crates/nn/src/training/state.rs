@@ -163,7 +163,13 @@ fn reorder(
         if product && state.layout == OptimizerLayout::Keras3 {
             variables.next();
         }
-        if let Some(extra) = variables.next() {
+        let rest = variables.as_slice();
+        // Where Adam doesn't keep maxima, Keras 2.1 to 2.3 has a number in the place of each.
+        let places = state.layout == OptimizerLayout::Legacy
+            && optimizer.class_name() == "Adam"
+            && rest.len() == trainable(objects).len()
+            && rest.iter().all(|v| v.variable.shape == [1]);
+        if let Some(extra) = rest.first().filter(|_| !places) {
             return Err(Error::mismatch(format!("{:?} is one variable too many", extra.variable.name)));
         }
     }
@@ -253,4 +259,50 @@ fn momentum_product(optimizer: &Optimizer, steps: &Variable) -> Result<f32> {
         }
     }
     Ok(product as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::layers::{Dense, InputLayer};
+    use crate::{Model, Sequential};
+
+    fn model() -> Model {
+        Sequential::new("m").add(InputLayer::new([3])).add(Dense::new(2)).build().expect("a model")
+    }
+
+    /// What Adam of Keras 2.2 kept of a layer of six weights and two biases, with `more` behind it.
+    fn adam(more: &[&[usize]]) -> OptimizerState {
+        let zeros = |shape: &[usize]| {
+            let value = Tensor::zeros(DType::F32, shape).expect("zeros");
+            OptimizerVariable { variable: Variable::new("v", value), slot: None }
+        };
+        let shapes: [&[usize]; 4] = [&[3, 2], &[2], &[3, 2], &[2]];
+        let steps =
+            OptimizerVariable { variable: Variable::new("iterations", Tensor::scalar(7i64)), slot: None };
+        let slots = shapes.into_iter().chain(more.iter().copied()).map(zeros);
+        let variables = std::iter::once(steps).chain(slots).collect();
+        OptimizerState { layout: OptimizerLayout::Legacy, class: Some("Adam".to_owned()), variables }
+    }
+
+    fn upgraded(state: &OptimizerState) -> (Option<OptimizerState>, String) {
+        let compile =
+            json!({"optimizer_config": {"class_name": "Adam", "config": {"lr": 0.01, "amsgrad": false}}});
+        let mut report = Report::default();
+        let made = convert(state, Some(&compile), model().objects(), Dialect::Keras3, &mut report);
+        (made, report.notes.join("; "))
+    }
+
+    #[test]
+    fn places_of_maxima_that_nobody_keeps_are_passed_over() {
+        for more in [vec![], vec![&[1][..]; 2]] {
+            let (state, notes) = upgraded(&adam(&more));
+            let state = state.unwrap_or_else(|| panic!("{notes}"));
+            assert_eq!(state.variables.len(), 6, "steps, rate, two momenta and two velocities");
+        }
+        let (state, notes) = upgraded(&adam(&[&[1]]));
+        assert!(state.is_none() && notes.contains("one variable too many"), "{notes}");
+    }
 }

@@ -19,6 +19,11 @@ pub struct TensorFlowOpLayer {
 }
 
 impl TensorFlowOpLayer {
+    /// The name that Keras was given, to which it adds a prefix of its own.
+    pub(crate) fn given_name(name: &str) -> &str {
+        name.strip_prefix("tf_op_layer_").unwrap_or(name)
+    }
+
     fn op(&self) -> Result<&str> {
         self.node_def.get("op").and_then(Value::as_str).ok_or_else(|| {
             Error::unsupported("a TensorFlowOpLayer whose node isn't written as JSON").help("save it as a SavedModel")
