@@ -120,7 +120,7 @@ fn looks_like_text(bytes: &[u8]) -> bool {
 }
 
 /// Whether bytes are a graph with at least one node.
-fn looks_like_graph(bytes: &[u8]) -> bool {
+pub(crate) fn looks_like_graph(bytes: &[u8]) -> bool {
     use WireType::{LengthDelimited, Varint};
     const FIELDS: [(u32, WireType); 5] =
         [(1, LengthDelimited), (2, LengthDelimited), (3, Varint), (4, LengthDelimited), (5, LengthDelimited)];

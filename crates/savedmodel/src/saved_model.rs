@@ -7,7 +7,7 @@ use modelark_checkpoint::Bundle;
 use modelark_proto::{self as proto, Message, MetaGraphDef, TrackableObjectGraph, bytes::Bytes};
 use prost::encoding::WireType;
 
-use crate::{fields, text};
+use crate::{fields, frozen, text};
 
 /// The name of the file that makes a folder a SavedModel.
 pub(crate) const PB: &str = "saved_model.pb";
@@ -137,7 +137,7 @@ pub fn meta_graph_tags(place: &Place, limits: &Limits) -> Result<Vec<Vec<String>
         fields::contents(bytes, 2).map(of_meta).collect()
     };
     encoded(&file, limits)
-        .and_then(|bytes| tags(&bytes).ok_or_else(damaged))
+        .and_then(|bytes| tags(&bytes).ok_or_else(|| damaged(&bytes)))
         .map_err(|e| e.in_file(file.label()))
 }
 
@@ -147,8 +147,13 @@ pub(crate) fn detect(place: &Place) -> bool {
         return [PB, PBTXT, CPB].iter().any(|name| place.files.exists(&place.child(name).name));
     }
     let name = file_name(place);
-    [PB, PBTXT, CPB].contains(&name)
-        || (name.ends_with(".pb") && place.open().is_ok_and(|bytes| looks_like_saved_model(&bytes)))
+    let content = || place.open().ok();
+    match name {
+        // Some give a frozen graph this name.
+        PB => !content().is_some_and(|bytes| frozen::looks_like_graph(&bytes)),
+        PBTXT | CPB => true,
+        _ => name.ends_with(".pb") && content().is_some_and(|bytes| looks_like_saved_model(&bytes)),
+    }
 }
 
 fn file_name(place: &Place) -> &str {
@@ -169,14 +174,19 @@ pub(crate) fn locate(place: &Place) -> (Place, Place) {
 fn decode(file: &Place, limits: &Limits) -> Result<(proto::SavedModel, SharedBytes)> {
     let bytes = encoded(file, limits)?;
     let message =
-        proto::SavedModel::decode(Bytes::from_owner(bytes.clone())).map_err(|e| damaged().because(e))?;
+        proto::SavedModel::decode(Bytes::from_owner(bytes.clone())).map_err(|e| damaged(&bytes).because(e))?;
     if message.meta_graphs.is_empty() {
         return Err(Error::corrupt("it holds no MetaGraph"));
     }
     Ok((message, bytes))
 }
 
-fn damaged() -> Error {
+/// Why these bytes aren't a SavedModel.
+fn damaged(bytes: &SharedBytes) -> Error {
+    if frozen::looks_like_graph(bytes) {
+        return Error::unsupported("this is no SavedModel but a graph alone (GraphDef)")
+            .help("name the file rather than its folder");
+    }
     Error::corrupt("this is no SavedModel, or a damaged one")
 }
 
@@ -272,6 +282,15 @@ mod tests {
             );
             assert!(opened.bundle().is_none());
         }
+    }
+
+    #[test]
+    fn a_graph_of_this_name_is_a_graph() {
+        let node = proto::NodeDef { name: "x".into(), op: "Placeholder".into(), ..Default::default() };
+        let bytes = proto::GraphDef { node: vec![node], ..Default::default() }.encode_to_vec();
+        assert!(!detect(&place(&bytes, "m/saved_model.pb")));
+        let error = SavedModel::open(&place(&bytes, "m"), &ReadOptions::default()).expect_err("a graph");
+        assert!(error.to_string().contains("name the file"), "{error}");
     }
 
     #[test]
