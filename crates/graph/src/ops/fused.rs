@@ -80,7 +80,7 @@ impl Step {
             Step::Add => e::add(x, with()?)?,
             Step::Mul => e::mul(x, with()?)?,
             Step::Reshape => {
-                let shape = super::shapes::new_shape(&with()?, x.len())?;
+                let shape = super::shapes::new_shape(&with()?, x.shape())?;
                 x.reshape(shape)?
             }
             Step::Squeeze(dims) => {
@@ -289,7 +289,6 @@ fn together<'a>(
     n: usize,
 ) -> (Together<'a>, Shape) {
     let mut all = Together { after: SmallVec::new(), done: 0 };
-    let len = shape.iter().product::<usize>();
     for (step, operand) in steps.iter().zip(operands) {
         // A row of the result is its last dimensions, whose product is `n`.
         let is_row = |shape: &[usize], t: &Tensor| {
@@ -305,7 +304,7 @@ fn together<'a>(
             (Step::Mul, Some((t, Some(v)))) if t.shape() == &shape[..] => all.after.push(After::Mul(v)),
             (Step::Add, Some((t, Some(v)))) if is_row(&shape, t) => all.after.push(After::AddRow(v)),
             (Step::Mul, Some((t, Some(v)))) if is_row(&shape, t) => all.after.push(After::MulRow(v)),
-            (Step::Reshape, Some((t, _))) => match super::shapes::new_shape(t, len) {
+            (Step::Reshape, Some((t, _))) => match super::shapes::new_shape(t, &shape) {
                 Ok(new) => shape = new,
                 Err(_) => break,
             },

@@ -320,7 +320,7 @@ fn reshape() -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [x, shape, min, max] = tensors(inputs)?;
         range(&min, &max)?;
-        let shape = super::shapes::new_shape(&shape, x.len())?;
+        let shape = super::shapes::new_shape(&shape, x.shape())?;
         many([x.reshape(shape)?, min, max])
     }))
 }

@@ -7,8 +7,8 @@ use crate::tensor::kernels::{array, broadcast_shape};
 use crate::tensor::{DType, Shape, Tensor, checked_elements};
 use crate::{Error, Result};
 
-/// The shape that `Reshape` means, where one extent may be -1.
-fn resolve(wanted: &[i64], elements: usize) -> Result<Shape> {
+/// The shape that `Reshape` means for a tensor of this shape, where one extent may be -1.
+fn resolve(wanted: &[i64], from: &[usize]) -> Result<Shape> {
     let mut shape = Shape::new();
     let mut open = None;
     for (i, &extent) in wanted.iter().enumerate() {
@@ -22,9 +22,13 @@ fn resolve(wanted: &[i64], elements: usize) -> Result<Shape> {
         }
     }
     if let Some(open) = open {
-        let known = checked_elements(&shape)?;
-        if known == 0 || !elements.is_multiple_of(known) {
-            return Err(Error::compute(format!("{elements} elements can't take the shape {wanted:?}")));
+        // Where an extent asked for is zero, zeros say nothing of the open one: what the other extents hold does.
+        let zeros = wanted.contains(&0);
+        let rest = |extents: &[usize]| -> Shape { extents.iter().copied().filter(|&e| !zeros || e != 0).collect() };
+        let (known, elements) = (checked_elements(&rest(&shape))?, checked_elements(&rest(from))?);
+        let empty = zeros && from.contains(&0);
+        if known == 0 || !(empty || elements.is_multiple_of(known)) {
+            return Err(Error::compute(format!("a tensor of shape {from:?} can't take the shape {wanted:?}")));
         }
         shape[open] = elements / known;
     }
@@ -43,12 +47,13 @@ fn expand_dims(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-/// The shape that a tensor of `elements` elements takes by a `Reshape` to what `wanted` holds.
-pub(super) fn new_shape(wanted: &Tensor, elements: usize) -> Result<Shape> {
+/// The shape that a tensor of the shape `from` takes by a `Reshape` to what `wanted` holds.
+pub(super) fn new_shape(wanted: &Tensor, from: &[usize]) -> Result<Shape> {
     if wanted.rank() > 1 {
         return Err(Error::compute(format!("a shape has rank 1, not {}", wanted.rank())));
     }
-    let shape = resolve(&wanted.to_i64_vec()?, elements)?;
+    let shape = resolve(&wanted.to_i64_vec()?, from)?;
+    let elements = checked_elements(from)?;
     if checked_elements(&shape)? != elements {
         return Err(Error::compute(format!("{elements} elements can't take the shape {:?}", &shape[..])));
     }
@@ -129,7 +134,7 @@ pub(super) const OPS: &[Op] = &[
     Op::new("Reshape(tensor: T, shape: Tshape) -> (output: T); T: type; Tshape: type = int32", |_| {
         Ok(kernel(|_, inputs| {
             let [x, shape] = tensors(inputs)?;
-            let shape = new_shape(&shape, x.len())?;
+            let shape = new_shape(&shape, x.shape())?;
             one(x.reshape(shape)?)
         }))
     }),
@@ -161,12 +166,26 @@ mod tests {
 
     #[test]
     fn one_extent_follows_from_the_others() {
-        assert_eq!(resolve(&[2, -1], 6).expect("shape")[..], [2, 3]);
-        assert!(resolve(&[], 1).expect("shape").is_empty());
-        assert_eq!(resolve(&[-1], 0).expect("shape")[..], [0]);
-        assert!(resolve(&[0, -1], 0).is_err());
-        assert!(resolve(&[-1, -1], 4).is_err());
-        assert!(resolve(&[-2], 4).is_err());
-        assert!(resolve(&[4, -1], 6).is_err());
+        assert_eq!(resolve(&[2, -1], &[6]).expect("shape")[..], [2, 3]);
+        assert!(resolve(&[], &[1]).expect("shape").is_empty());
+        assert_eq!(resolve(&[-1], &[0]).expect("shape")[..], [0]);
+        assert!(resolve(&[-1, -1], &[4]).is_err());
+        assert!(resolve(&[-2], &[4]).is_err());
+        assert!(resolve(&[4, -1], &[6]).is_err());
+    }
+
+    #[test]
+    fn of_nothing_the_other_extents_tell() {
+        for (wanted, from, made) in [
+            (&[0, -1][..], &[0][..], &[0, 1][..]),
+            (&[2, 0, -1], &[1, 2, 0], &[2, 0, 1]),
+            (&[0, 2, -1], &[5, 0], &[0, 2, 2]),
+            (&[3, -1], &[0, 4], &[3, 0]),
+        ] {
+            assert_eq!(resolve(wanted, from).expect("shape")[..], *made, "{wanted:?} of {from:?}");
+        }
+        // What isn't empty doesn't become so.
+        let wanted = Tensor::from_vec(vec![0i64, -1], [2]).expect("a shape");
+        assert!(new_shape(&wanted, &[6]).is_err());
     }
 }
