@@ -19,6 +19,8 @@ pub struct Needs {
     pub modules: bool,
     /// The weights of words (Keras: `idf_weights`) beside those of the layers, where a dialect counts them among these.
     pub words: bool,
+    /// Nothing but an architecture: it is written, too, where there are no weights.
+    pub architecture_alone: bool,
     /// To know which function is meant, since it holds but one: [`SaveOptions::entry`].
     pub entry: bool,
 }

@@ -8,7 +8,7 @@ use modelark_artifact::{
 };
 use modelark_nn as nn;
 
-use crate::model::{Load, Save};
+use crate::model::{Load, Save, has_values};
 use crate::{Open, formats};
 
 /// How to convert: what [`Load`] and [`Save`] take.
@@ -156,7 +156,10 @@ impl Convert {
             return lacks(&artifact, target).map_or(Ok(artifact), Err);
         }
         let kept = artifact.clone();
-        match self.load.layers(artifact, source) {
+        let alone = target.needs().architecture_alone && self.weights.is_none() && !has_values(&artifact);
+        let layers =
+            if alone { self.load.bare(artifact, source) } else { self.load.layers(artifact, source) };
+        match layers {
             Ok(layers) => assemble(kept, Some(&layers), target, &self.save.options, report),
             // Tensors can be moved without knowing what the layers do.
             Err(e) if e.kind() == ErrorKind::UnknownClass && !target.needs().functions => {
@@ -170,6 +173,16 @@ impl Convert {
                         _ => Err(e),
                     },
                 }
+            }
+            // Functions run without the classes that they come from.
+            Err(e)
+                if matches!(e.kind(), ErrorKind::UnknownClass | ErrorKind::Unsupported)
+                    && target.needs().functions
+                    && self.weights.is_none()
+                    && lacks(&kept, target).is_none() =>
+            {
+                report.note(format!("kept the functions as they were saved, since {e}"));
+                Ok(kept)
             }
             Err(e) => Err(e),
         }
@@ -300,4 +313,54 @@ pub(crate) fn write(
     let report = format.write(artifact, &target, options).map_err(|e| e.in_file(path))?;
     target.commit()?;
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use modelark_nn::Sequential;
+    use modelark_nn::layers::{Dense, InputLayer};
+
+    use super::*;
+    use crate::Model;
+
+    #[test]
+    fn an_architecture_without_weights_goes_to_an_architecture() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+        Model::from_layers(layers)?.save(at("m.keras"))?;
+        convert(at("m.keras"), at("m.yaml"))?;
+        for target in ["alone.json", "again.yaml"] {
+            Convert::new().save(Save::new().dialect(Dialect::Keras2)).run(at("m.yaml"), at(target))?;
+            let read = crate::open(at(target))?;
+            assert_eq!(read.architecture.map(|a| a.dialect), Some(Dialect::Keras2), "{target}");
+            assert!(!at("alone.npy").exists());
+        }
+        let error = convert(at("m.yaml"), at("m.h5")).expect_err("there are no weights");
+        assert!(error.to_string().contains("name a file of weights"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    #[cfg(feature = "savedmodel")]
+    fn functions_are_kept_where_a_class_is_unknown() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        let layers = Sequential::new("m").add(InputLayer::new([4])).add(Dense::new(2)).build()?;
+        Model::from_layers(layers)?.save(at("m.keras"))?;
+        let save = Save::new().dialect(Dialect::Keras2);
+        Convert::new().save(save).run(at("m.keras"), at("model"))?;
+        let metadata = at("model/keras_metadata.pb");
+        let mut bytes = std::fs::read(&metadata)?;
+        for i in 0..bytes.len().saturating_sub(5) {
+            if bytes[i..].starts_with(b"Dense") {
+                bytes[i..i + 5].copy_from_slice(b"Dents");
+            }
+        }
+        std::fs::write(&metadata, bytes)?;
+        let report = convert(at("model"), at("graph.pb"))?;
+        assert!(report.notes.iter().any(|n| n.contains("Dents")), "{:?}", report.notes);
+        assert_eq!(crate::load(at("graph.pb"))?.default_endpoint()?.inputs.len(), 1);
+        Ok(())
+    }
 }

@@ -460,15 +460,20 @@ impl Load {
 
     /// The layers of an architecture with their weights bound.
     pub(crate) fn layers(&self, artifact: Artifact, format: &'static dyn Format) -> Result<nn::Model> {
-        self.bound(artifact, format, false)
+        self.bound(artifact, format, Without::Nothing)
+    }
+
+    /// The layers of an architecture alone.
+    pub(crate) fn bare(&self, artifact: Artifact, format: &'static dyn Format) -> Result<nn::Model> {
+        self.bound(artifact, format, Without::Weights)
     }
 
     /// The same, with stand-ins for layers that can't be had: to be written, not to be run.
     pub(crate) fn stand_ins(&self, artifact: Artifact, format: &'static dyn Format) -> Result<nn::Model> {
-        self.bound(artifact, format, true)
+        self.bound(artifact, format, Without::Classes)
     }
 
-    fn bound(&self, artifact: Artifact, format: &'static dyn Format, stand_ins: bool) -> Result<nn::Model> {
+    fn bound(&self, artifact: Artifact, format: &'static dyn Format, without: Without) -> Result<nn::Model> {
         let mut architecture =
             artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
         words::complete(&mut architecture, &artifact, self.open.bounds())?;
@@ -481,7 +486,7 @@ impl Load {
             }
             None => None,
         };
-        let mut layers = if stand_ins {
+        let mut layers = if without == Without::Classes {
             let held = match &other {
                 Some((weights, format, _)) => format.held(weights, &architecture)?,
                 None => format.held(&artifact, &architecture)?,
@@ -507,6 +512,7 @@ impl Load {
                 bind(&mut layers, &weights, format).map_err(|e| e.in_file(label))?
             }
             None if self.initialize.is_some() && !has_values(&artifact) => None,
+            None if without == Without::Weights => artifact.training.clone(),
             // An architecture of layers without weights stands for itself.
             None if layers.skeleton()?.variables().is_empty() => artifact.training.clone(),
             None => bind(&mut layers, &artifact, format)?,
@@ -523,7 +529,17 @@ impl Load {
     }
 }
 
-fn has_values(artifact: &Artifact) -> bool {
+/// What the layers of an architecture are made without.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Without {
+    Nothing,
+    /// Weights, which nothing holds.
+    Weights,
+    /// Classes that nobody has.
+    Classes,
+}
+
+pub(crate) fn has_values(artifact: &Artifact) -> bool {
     !artifact.objects.variables().is_empty()
 }
 
