@@ -95,6 +95,8 @@ impl Findings {
         let total = tensors::total_bytes(&found);
         let progress = Progress::new("verifying", total);
         let mut read = 0;
+        // Files that aren't there, with what the first variable in them says and how many there are.
+        let mut missing: BTreeMap<PathBuf, (String, usize)> = BTreeMap::new();
         for (name, variable) in found.iter().filter(|(_, v)| !matches!(v.value, Value::None)) {
             match variable.load() {
                 Ok(tensor) => {
@@ -108,12 +110,21 @@ impl Findings {
                     if let Some(salvage) = &mut salvage {
                         salvage.lose(name, e.to_string());
                     }
-                    self.faults.push(e.to_string());
+                    match e.file().filter(|_| e.kind() == ErrorKind::Missing) {
+                        Some(file) => {
+                            missing.entry(file.to_owned()).or_insert_with(|| (e.to_string(), 0)).1 += 1;
+                        }
+                        None => self.faults.push(e.to_string()),
+                    }
                 }
             }
             progress.advance(variable.nbytes().unwrap_or(0));
         }
         drop(progress);
+        self.faults.extend(missing.into_values().map(|(first, count)| match count - 1 {
+            0 => first,
+            more => format!("{first} ({} more are lost with it)", output::count(more, "tensor")),
+        }));
         self.checked.push(format!("{} read, {}", output::count(read, "tensor"), output::bytes(total)));
         let absent = |v: &Variable| matches!(v.value, Value::None);
         let absent: Vec<&str> = found.iter().filter(|(_, v)| absent(v)).map(|(n, _)| n.as_str()).collect();
@@ -166,7 +177,7 @@ impl Findings {
             if let Kind::Asset(index) = &object.kind
                 && artifact.assets.get(*index).is_none()
             {
-                self.faults.push(format!("object {id} is asset {index}, which isn't there"));
+                self.faults.push(format!("object {id} is an asset whose file isn't in the model's folder"));
             }
         }
         let Some(functions) = &artifact.functions else { return };
