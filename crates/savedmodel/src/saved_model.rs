@@ -173,8 +173,8 @@ pub(crate) fn locate(place: &Place) -> (Place, Place) {
 
 fn decode(file: &Place, limits: &Limits) -> Result<(proto::SavedModel, SharedBytes)> {
     let bytes = encoded(file, limits)?;
-    let message =
-        proto::SavedModel::decode(Bytes::from_owner(bytes.clone())).map_err(|e| damaged(&bytes).because(e))?;
+    let message = proto::SavedModel::decode(Bytes::from_owner(bytes.clone()))
+        .map_err(|e| damaged(&bytes).because(e))?;
     if message.meta_graphs.is_empty() {
         return Err(Error::corrupt("it holds no MetaGraph"));
     }
@@ -287,7 +287,8 @@ mod tests {
     #[test]
     fn a_graph_of_this_name_is_a_graph() {
         let node = proto::NodeDef { name: "x".into(), op: "Placeholder".into(), ..Default::default() };
-        let bytes = proto::GraphDef { node: vec![node], ..Default::default() }.encode_to_vec();
+        let bytes =
+            proto::GraphDef { node: vec![node.encode_to_vec().into()], ..Default::default() }.encode_to_vec();
         assert!(!detect(&place(&bytes, "m/saved_model.pb")));
         let error = SavedModel::open(&place(&bytes, "m"), &ReadOptions::default()).expect_err("a graph");
         assert!(error.to_string().contains("name the file"), "{error}");
