@@ -62,7 +62,10 @@ impl LegacyWalk<'_> {
             return;
         }
         let mut scope = scope.to_vec();
+        // A model of Keras 2 lists its layers' weights before its own.
+        let mut own_last = false;
         if let Some(layer) = layer(self.objects, id) {
+            own_last = layer.role == Role::Subclassed && self.dialect != Dialect::Keras3;
             let is_model = layer.role != Role::Layer && layer.role != Role::Input;
             match self.dialect {
                 // A model gives its layers no scope, and a wrapper its layer none beyond its own.
@@ -72,15 +75,24 @@ impl LegacyWalk<'_> {
                 _ => scope.push(layer.name.clone()),
             }
         }
-        for variable in scales_first(self.objects, own_variables(self.objects, id)) {
-            if let Some(v) = self.objects.variable(variable).filter(|_| self.seen.insert(variable)) {
-                let mut path = scope.clone();
-                path.push(v.name.clone());
-                self.found.push((path, variable));
-            }
+        if !own_last {
+            self.own(id, &scope);
         }
         for (attribute, child) in model_layers(self.objects, id) {
             self.layer(child, &attribute, &scope);
+        }
+        if own_last {
+            self.own(id, &scope);
+        }
+    }
+
+    fn own(&mut self, id: ObjectId, scope: &[String]) {
+        for variable in scales_first(self.objects, own_variables(self.objects, id)) {
+            if let Some(v) = self.objects.variable(variable).filter(|_| self.seen.insert(variable)) {
+                let mut path = scope.to_vec();
+                path.push(v.name.clone());
+                self.found.push((path, variable));
+            }
         }
     }
 }

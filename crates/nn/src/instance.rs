@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::Tensor;
-use modelark_artifact::{Dialect, Error, ErrorKind, Kind, ObjectId, Result, Role, Variable};
+use modelark_artifact::{Dialect, Error, ErrorKind, Kind, ObjectId, Result, Variable};
 use serde_json::{Value, json};
 
 use crate::call::Frame;
@@ -475,8 +475,7 @@ impl Instance {
         }
         let role = match &self.0.body {
             Body::Model(model) => model.role(),
-            Body::Layer(layer) if layer.class_name() == "InputLayer" => Role::Input,
-            Body::Layer(_) => Role::Layer,
+            Body::Layer(layer) => layer.role(),
         };
         let id = tree.objects.push(Kind::Layer(modelark_artifact::Layer {
             class: self.class_name().to_owned(),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::{DType, PartialShape};
-use modelark_artifact::{Dialect, Error, Result};
+use modelark_artifact::{Dialect, Error, Result, Role};
 
 use crate::config::DTypePolicy;
 use crate::former::{FormerWeights, Origin};
@@ -241,6 +241,11 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
 
     /// Names each field of the config once, for reading and for writing.
     fn visit(&mut self, fields: &mut Fields<'_>);
+
+    /// What it is among a model's objects: formats order what it holds accordingly.
+    fn role(&self) -> Role {
+        Role::Layer
+    }
 
     /// The weights that the layer itself has for these inputs, in the order in which Keras makes them.
     ///

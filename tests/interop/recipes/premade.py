@@ -12,7 +12,16 @@ from checks import OURS, THEIRS, Check
 from world import World, all_close
 
 FORMS = (".keras", "")
-CASES = ("linear", "linear of a list", "linear of a dict", "wide and deep", "wide and deep of one")
+CASES = (
+    "linear",
+    "linear of a list",
+    "linear of a dict",
+    "linear within another",
+    "linear of a list within another",
+    "wide and deep",
+    "wide and deep of one",
+    "wide and deep within another",
+)
 
 
 def checks(world: World) -> Iterator[Check]:
@@ -30,6 +39,11 @@ def made(world: World, case: str, form: str) -> tuple[Path, Any, np.ndarray]:
     """A model's file, what it takes, and what it gave before it was saved."""
     import tensorflow as tf
 
+    def around(inner: Any, inputs: int = 1) -> Any:
+        # A signature has its inputs by their names, sorted.
+        given = [world.keras.Input((n,), name=f"in_{i}") for i, n in enumerate((3, 2)[:inputs])]
+        return world.keras.Model(given, layers.Dense(2)(inner(given if inputs > 1 else given[0])))
+
     rng = np.random.default_rng(len(case))
     experimental, layers = tf.keras.experimental, world.keras.layers
     a, b = (rng.normal(size=(5, n)).astype("float32") for n in (3, 2))
@@ -43,6 +57,12 @@ def made(world: World, case: str, form: str) -> tuple[Path, Any, np.ndarray]:
             [a, b],
         ),
         "wide and deep of one": lambda: (experimental.WideDeepModel(experimental.LinearModel(), deep), a),
+        "linear within another": lambda: (around(experimental.LinearModel(2, "tanh")), a),
+        "linear of a list within another": lambda: (around(experimental.LinearModel(2), 2), [a, b]),
+        "wide and deep within another": lambda: (
+            around(experimental.WideDeepModel(experimental.LinearModel(), deep)),
+            a,
+        ),
     }[case]()
     model.predict(x, verbose=0)
     model.set_weights([rng.normal(size=w.shape).astype("float32") for w in model.get_weights()])

@@ -2,7 +2,7 @@
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
-use modelark_artifact::{Dialect, Result};
+use modelark_artifact::{Dialect, Result, Role};
 use serde_json::Value;
 
 use super::Entry;
@@ -55,6 +55,10 @@ impl InputLayer {
 impl Layer for InputLayer {
     fn class_name(&self) -> &str {
         "InputLayer"
+    }
+
+    fn role(&self) -> Role {
+        Role::Input
     }
 
     fn visit(&mut self, f: &mut Fields<'_>) {

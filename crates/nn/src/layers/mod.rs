@@ -41,6 +41,7 @@ layers! {
     input
     keras1
     leaky
+    linear_model
     locally_connected
     lookup
     lstm

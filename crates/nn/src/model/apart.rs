@@ -21,7 +21,8 @@ impl Model {
         let mut model = self.clone();
         let mut changed = false;
         for layer in &mut model.layers {
-            if let Some(within) = layer.model().map(|m| m.apart(dialect)).transpose()?.flatten() {
+            if let Some(mut within) = layer.model().map(|m| m.apart(dialect)).transpose()?.flatten() {
+                model.notes.append(&mut within.notes);
                 *layer = layer.clone().holding(within);
                 changed = true;
             }
@@ -63,6 +64,15 @@ impl Model {
         if parts.iter().all(Option::is_none) {
             return Ok(false);
         }
+        let told = self.graph.steps.iter().zip(&parts).filter_map(|(step, parts)| {
+            let layer = self.layers.get(step.layer)?;
+            let parts: Vec<&str> = parts.as_ref()?.iter().map(|p| p.operation.title()).collect();
+            let title = layer.downcast::<Operation>()?.title();
+            // The same op in other words is no news.
+            (parts != [title]).then(|| format!("{}: {title} became {}", layer.place(), parts.join(", ")))
+        });
+        let told: Vec<String> = told.collect();
+        self.notes.extend(told);
         let mut layers = self.layers.clone();
         let mut taken: BTreeSet<String> = layers.iter().map(|l| l.name().to_owned()).collect();
         let mut steps: Vec<Step> = Vec::new();
@@ -249,7 +259,11 @@ mod tests {
     #[test]
     fn a_transposed_factor_is_an_op_of_its_own() {
         let model = model();
-        let (artifact, _) = model.described(Dialect::Keras3).unwrap();
+        let (artifact, report) = model.described(Dialect::Keras3).unwrap();
+        assert!(
+            report.notes.iter().any(|n| n.ends_with("linalg.matmul became Transpose, Matmul")),
+            "{report:?}"
+        );
         let config = artifact.architecture.unwrap().config;
         let layers = config["config"]["layers"].as_array().unwrap();
         let names: Vec<&str> = layers.iter().map(|l| l["name"].as_str().unwrap()).collect();

@@ -36,8 +36,9 @@ impl Model {
                 Ok(report) => {
                     self.notes.extend(report.notes);
                     kept.give(&mut own);
-                    self.set_objects(own)?;
-                    return Ok(None);
+                    self.set_objects(own.clone())?;
+                    // The values are the model's own as they are, so that what an optimizer has of them finds them.
+                    return Ok(Some(own));
                 }
                 // A file may have been written from the Functional model.
                 Err(error) => first = Some(error),

@@ -85,6 +85,11 @@ impl Operation {
         table::class(class).is_some()
     }
 
+    /// Keras 3's class, or the function that Keras 2 calls.
+    pub(crate) fn title(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is a class of Keras 3's ops.
     pub(crate) fn is_of_keras3(&self) -> bool {
         !self.keras2 && !self.name.is_empty()
