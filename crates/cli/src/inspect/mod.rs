@@ -4,6 +4,8 @@ mod describe;
 mod layers;
 mod print;
 
+use std::mem::ManuallyDrop;
+
 use clap::Args;
 use modelark::Result;
 
@@ -26,6 +28,8 @@ pub(crate) struct Inspect {
 impl Inspect {
     pub(crate) fn run(&self) -> Result<Verdict> {
         let (artifact, format) = self.source.artifact()?;
+        // The process ends after this; taking a large model apart would only cost time.
+        let artifact = ManuallyDrop::new(artifact);
         let description = describe::describe(&artifact, format, &self.source)?;
         if self.json {
             output::json(&description.to_json())?;
