@@ -126,14 +126,14 @@ impl Bits {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, n: u32) -> u32 {
         self.left -= n;
         (self.buffer >> self.left) as u32 & ((1 << n) - 1)
     }
 
     /// The next `n` bits, at most 16.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bits(&mut self, source: &mut Source<'_>, n: u32) -> Step<u32> {
         if self.left < n {
             self.fill(source, n)?;
@@ -142,14 +142,14 @@ impl Bits {
     }
 
     /// A number of `n` bits, of which a first bit 0 means a negative one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn number(&mut self, source: &mut Source<'_>, n: u32) -> Step<i32> {
         let bits = self.bits(source, n)? as i32;
         Ok(if n > 0 && bits < 1 << (n - 1) { bits - (1 << n) + 1 } else { bits })
     }
 
     /// The symbol of the next code.
-    #[inline]
+    #[inline(always)]
     pub(super) fn symbol(&mut self, source: &mut Source<'_>, table: &Table) -> Step<u8> {
         if self.left < SHORT {
             self.fill(source, 0)?;

@@ -96,6 +96,22 @@ fn put<const N: usize>(rows: &[[u8; N]; N], out: &mut [u8], stride: usize) {
     }
 }
 
+/// The samples of all rows: the second dimension of a transform.
+#[inline(always)]
+fn rows<T: Copy, const N: usize>(
+    half: &[[i16; 8]; N],
+    line: impl Fn([i16; 8]) -> [T; N],
+    finish: impl Fn(T) -> u8,
+) -> [[u8; N]; N] {
+    let mut out = [[0; N]; N];
+    for (samples, row) in out.iter_mut().zip(half) {
+        for (s, sum) in samples.iter_mut().zip(line(*row)) {
+            *s = finish(sum);
+        }
+    }
+    out
+}
+
 /// Divides by a power of two, to the nearest.
 #[inline(always)]
 fn scaled<const BITS: u32>(x: i32) -> i32 {
@@ -148,7 +164,7 @@ fn accurate(block: &[i16; 64]) -> [[u8; 8]; 8] {
             row[c] = narrow(scaled::<11>(sum));
         }
     }
-    half.map(|row| accurate_line(row).map(|sum| sample(scaled::<18>(sum))))
+    rows(&half, accurate_line, |sum| sample(scaled::<18>(sum)))
 }
 
 /// A product with a fraction of 8 bits, rounded down, of a value that keeps 14 bits.
@@ -197,7 +213,7 @@ fn fast(block: &[i16; 64]) -> [[u8; 8]; 8] {
             row[c] = value;
         }
     }
-    half.map(|row| fast_line(row).map(|value| sample(i32::from(value) >> 5)))
+    rows(&half, fast_line, |value| sample(i32::from(value) >> 5))
 }
 
 /// One dimension, from eight values but the fifth to four.
@@ -220,7 +236,7 @@ fn four(block: &[i16; 64]) -> [[u8; 4]; 4] {
             row[c] = narrow(scaled::<12>(sum));
         }
     }
-    half.map(|row| four_line(row).map(|sum| sample(scaled::<19>(sum))))
+    rows(&half, four_line, |sum| sample(scaled::<19>(sum)))
 }
 
 /// One dimension, from the first value and the odd ones to two.
@@ -240,5 +256,5 @@ fn two(block: &[i16; 64]) -> [[u8; 2]; 2] {
             row[c] = narrow(scaled::<13>(sum));
         }
     }
-    half.map(|row| two_line(row).map(|sum| sample(scaled::<20>(sum))))
+    rows(&half, two_line, |sum| sample(scaled::<20>(sum)))
 }
