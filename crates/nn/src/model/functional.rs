@@ -634,10 +634,13 @@ mod tests {
              "config": {"name": "x", "batch_input_shape": [null, 3], "dtype": "float32"}},
             {"class_name": "TensorFlowOpLayer", "name": "tf_op_layer_Relu6_1", "config": op,
              "inbound_nodes": [[["x", 0, 0, {}]]]},
-            {"class_name": "Activation", "name": "y", "config": {"name": "y", "activation": "linear"},
+            {"class_name": "Dense", "name": "y", "config": {"name": "y", "units": 2},
              "inbound_nodes": [[["tf_op_layer_Relu6_1", 0, 0, {}]]]},
         ]);
-        let config = written(&model(&layers, Dialect::Keras2), Dialect::Keras2);
+        let model = model(&layers, Dialect::Keras2);
+        let kernel = model.objects().weights().first().map(|(_, _, v)| v.shape.clone());
+        assert_eq!(kernel, Some(vec![3, 2]), "the op gives what it takes");
+        let config = written(&model, Dialect::Keras2);
         let at = |path: &str| config.pointer(path).cloned().unwrap_or_default();
         assert_eq!(at("/config/layers/1/name"), "tf_op_layer_Relu6_1");
         // Keras puts the prefix before what the config says.

@@ -20,6 +20,7 @@ mod node;
 mod parts;
 mod patterns;
 mod pictures;
+mod probe;
 mod ranking;
 mod reductions;
 mod signals;
@@ -28,24 +29,20 @@ mod table;
 mod warps;
 mod windows;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use modelark_artifact::graph::engine::{Program, Resources, RunOptions, Value as Flowing};
-use modelark_artifact::graph::{Builder, Sym};
-use modelark_artifact::tensor::{DType, Tensor, checked_elements};
-use modelark_artifact::{Dialect, Error, Objects, Result, nearest};
+use modelark_artifact::graph::Sym;
+use modelark_artifact::tensor::DType;
+use modelark_artifact::{Dialect, Error, Result, nearest};
 use serde_json::{Value, json};
 
 use super::Entry;
 use super::merge::broadcast;
-use crate::call::Frame;
 use crate::config::{Fields, Object, Writer};
 use crate::{Argument, Call, Inputs, Layer, Spec};
 use arguments::{Args, promote, value_of};
 pub use node::TensorFlowOpLayer;
 pub(crate) use node::base64;
 pub(crate) use parts::{OpPart, OpSource};
+use probe::Probed;
 use table::Known;
 
 pub(super) const LAYERS: &[Entry] = &[
@@ -64,12 +61,8 @@ pub struct Operation {
     keras2: bool,
     /// Arguments that Keras 3 has in the op's config: `axis`, `keepdims`.
     options: Object,
-    /// What was found out of the outputs of calls.
-    seen: Arc<Mutex<Vec<Seen>>>,
+    probed: Probed,
 }
-
-/// A call's inputs with what it gives.
-type Seen = (Inputs, Vec<Spec>);
 
 /// A call as a dialect has it: positional arguments, keywords, and what the config says.
 pub(crate) type Spelled<T> = (Vec<Argument<T>>, Vec<(String, Argument<T>)>, Object);
@@ -215,80 +208,6 @@ impl Operation {
         let mut args = Args { call, given, named, keras2: self.keras2 };
         known.form.trace(&mut args, &known.call)
     }
-
-    /// Outputs found by running the op: what is the same whatever an unknown extent is, is known.
-    fn probe(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
-        let mut dtypes = Vec::new();
-        for sizes in [[1, 2], [8, 12]] {
-            for counts in [true, false] {
-                let [a, b] = sizes.map(|size| self.run(inputs, size, counts, &mut dtypes));
-                let (a, b) = match (a, b) {
-                    (Ok(a), Ok(b)) => (a, b),
-                    (Err(error), _) | (_, Err(error)) if dtypes.is_empty() => return Err(error),
-                    _ => continue,
-                };
-                let same = |(a, b): (&usize, &usize)| (a == b && *a > 0).then_some(*a);
-                let join = |(i, (a, b)): (usize, (&Vec<usize>, &Vec<usize>))| {
-                    let dtype = dtypes.get(i).copied().unwrap_or(DType::F32);
-                    if a.len() != b.len() {
-                        return Spec::unknown(dtype);
-                    }
-                    Spec::new(a.iter().zip(b).map(same).collect::<Vec<_>>(), dtype)
-                };
-                return Ok(a.iter().zip(&b).enumerate().map(join).collect());
-            }
-        }
-        Ok(dtypes.into_iter().map(Spec::unknown).collect())
-    }
-
-    /// The shapes of the outputs for inputs whose unknown extents are `size`; integers that may be extents, too, if
-    /// they `count`.
-    fn run(&self, inputs: &Inputs, size: usize, counts: bool, dtypes: &mut Vec<DType>) -> Result<Vec<Vec<usize>>> {
-        /// More elements than this aren't worth it.
-        const MOST: usize = 1 << 22;
-        let mut builder = Builder::new("probe");
-        let mut syms = Vec::new();
-        for (i, spec) in inputs.all().iter().enumerate() {
-            syms.push(builder.arg(&format!("x{i}"), spec.dtype)?);
-        }
-        let (objects, variables) = (Objects::default(), HashMap::new());
-        let mut frame = Frame::new(Objects::ROOT);
-        frame.inputs = inputs.clone();
-        let mut call = Call {
-            builder: &mut builder,
-            objects: &objects,
-            variables: &variables,
-            specs: syms.iter().copied().zip(inputs.all().iter().cloned()).collect(),
-            masks: HashMap::new(),
-            frame,
-        };
-        let outputs = self.trace(&mut call, inputs, &syms)?;
-        let outputs = outputs.into_iter().map(|y| call.apply("Identity", &[y])).collect::<Result<Vec<_>>>()?;
-        *dtypes = outputs.iter().map(|&y| builder.dtype(y)).collect();
-        let names: Vec<String> = (0..outputs.len()).map(|i| format!("y{i}")).collect();
-        let results: Vec<(&str, Sym)> = names.iter().map(String::as_str).zip(outputs).collect();
-        let (function, mut library) = builder.finish(&results)?;
-        library.insert(function);
-        let mut values = Vec::new();
-        for spec in inputs.all() {
-            let shape: Vec<usize> = spec.dims()?.iter().map(|d| d.unwrap_or(size)).collect();
-            if checked_elements(&shape)? > MOST {
-                return Err(Error::limit("too large to try"));
-            }
-            let count = if counts && shape.len() < 2 && spec.dtype.is_integer() { size } else { 0 };
-            let tensor = if count > 0 {
-                let all = vec![count as f64; checked_elements(&shape)?];
-                crate::config::numbers(&all, &shape, spec.dtype)?
-            } else {
-                Tensor::zeros(spec.dtype, shape)?
-            };
-            values.push(Flowing::Tensor(tensor));
-        }
-        let options = RunOptions { max_bytes: 1 << 30, ..RunOptions::default() };
-        let executable = Program::new(library).function("probe")?;
-        let outputs = executable.run_with(&Resources::new(), values.into_iter().collect(), &options)?;
-        outputs.into_iter().map(|v| Ok(v.into_tensor()?.shape().to_vec())).collect()
-    }
 }
 
 impl Layer for Operation {
@@ -325,13 +244,7 @@ impl Layer for Operation {
                 return Ok(vec![Spec::new(broadcast(inputs, 0)?, dtype.unwrap_or(given))]);
             }
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, found)) = seen.iter().find(|(i, _)| i == inputs) {
-            return Ok(found.clone());
-        }
-        let found = self.probe(inputs)?;
-        seen.push((inputs.clone(), found.clone()));
-        Ok(found)
+        self.probed.output(inputs, &|call, given| self.trace(call, inputs, given))
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {

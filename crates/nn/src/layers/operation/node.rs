@@ -8,6 +8,7 @@ use modelark_artifact::tensor::{DType, PartialShape};
 use modelark_artifact::{Dialect, Error, Result};
 use serde_json::Value;
 
+use super::probe::Probed;
 use crate::config::{Fields, numbers};
 use crate::{Call, Inputs, Layer, Spec};
 
@@ -16,6 +17,7 @@ use crate::{Call, Inputs, Layer, Spec};
 pub struct TensorFlowOpLayer {
     node_def: Value,
     constants: BTreeMap<usize, Value>,
+    probed: Probed,
 }
 
 impl TensorFlowOpLayer {
@@ -110,7 +112,9 @@ impl Layer for TensorFlowOpLayer {
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {
-        Ok(vec![Spec::unknown(inputs.first().map_or(DType::F32, |s| s.dtype))])
+        let found = self.probed.output(inputs, &|call, given| self.call(call, given));
+        // What can't be traced says so when the model is to run.
+        Ok(found.unwrap_or_else(|_| vec![Spec::unknown(inputs.first().map_or(DType::F32, |s| s.dtype))]))
     }
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
