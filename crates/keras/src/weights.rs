@@ -424,6 +424,18 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_has_taken_apart_into_layers_is_written_as_it_lies() {
+        let path = testing::fixture("tf221", "mlp/model.weights.h5");
+        let mut read = WeightsH5.read(&Place::of_path(&path), &Limits::default()).unwrap();
+        assert!(WeightsH5.keeps(&read));
+        let again = testing::again(&WeightsH5, &read, "m.weights.h5", &testing::options(Dialect::Keras3));
+        assert!(testing::same(&read, &again).contains(&"layers/dense_1/vars/0".to_owned()));
+        let scalar = Variable::new("own", modelark_artifact::tensor::Tensor::scalar(1f32));
+        read.objects.add(Objects::ROOT, "own", Kind::Variable(scalar));
+        assert!(!WeightsH5.keeps(&read));
+    }
+
+    #[test]
     fn an_optimizer_changes_its_layout_with_the_dialect() {
         let (_, mut model) = testing::bound(&WeightsH5, "tf215", "mlp/model.weights.h5");
         let compile =
