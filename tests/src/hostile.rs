@@ -246,10 +246,8 @@ fn decode(bytes: &[u8]) -> Result<()> {
         let (fed, decoded) = (Output::new(0, 0), Output::new(1, 0));
         let dtype = graph::Attrs::from([("T".to_owned(), Attr::Type(DType::String))]);
         let attrs = attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        let graph = Graph {
-            nodes: vec![node("contents", graph::ARG, vec![], dtype), node("image", op, vec![fed], attrs)],
-            ..Graph::default()
-        };
+        let nodes = vec![node("contents", graph::ARG, vec![], dtype), node("image", op, vec![fed], attrs)];
+        let graph = Graph { nodes };
         let run = Executable::new(&graph, &Library::new(), &[fed], &[decoded], &[]).map_err(refused)?;
         let _entered = budget.enter();
         let inputs = Values::from_iter([Tensor::scalar_string(bytes.to_vec()).into()]);
