@@ -29,9 +29,10 @@ pub struct Library {
     functions: BTreeMap<String, Arc<Entry>>,
 }
 
-struct Entry {
-    read: OnceLock<Arc<Function>>,
-    deferred: Option<Box<dyn Deferred>>,
+enum Entry {
+    Read(Arc<Function>),
+    /// What it is read from, and what was read.
+    Deferred(Box<dyn Deferred>, OnceLock<Arc<Function>>),
 }
 
 impl Library {
@@ -43,14 +44,13 @@ impl Library {
     /// Adds a function, or replaces the one of that name.
     pub fn insert(&mut self, function: Function) -> Arc<Function> {
         let function = Arc::new(function);
-        let entry = Entry { read: OnceLock::from(function.clone()), deferred: None };
-        self.functions.insert(function.name.clone(), Arc::new(entry));
+        self.functions.insert(function.name.clone(), Arc::new(Entry::Read(function.clone())));
         function
     }
 
     /// Adds a function that is read when it is first asked for, or replaces the one of that name.
     pub fn defer(&mut self, name: impl Into<String>, deferred: impl Deferred + 'static) {
-        let entry = Entry { read: OnceLock::new(), deferred: Some(Box::new(deferred)) };
+        let entry = Entry::Deferred(Box::new(deferred), OnceLock::new());
         self.functions.insert(name.into(), Arc::new(entry));
     }
 
@@ -89,10 +89,10 @@ impl Library {
     /// When a function isn't read yet, and what it is read from is damaged.
     pub fn ops<'a>(&'a self, mut met: impl FnMut(&'a str, &str)) -> Result<()> {
         for (name, entry) in &self.functions {
-            match (entry.read.get(), &entry.deferred) {
-                (Some(f), _) => f.graph.nodes.iter().skip(f.arity).for_each(|node| met(name, &node.op)),
-                (None, Some(deferred)) => deferred.ops(&mut |op| met(name, op))?,
-                (None, None) => {}
+            if let Some(f) = entry.known() {
+                f.graph.nodes.iter().skip(f.arity).for_each(|node| met(name, &node.op));
+            } else if let Entry::Deferred(deferred, _) = &**entry {
+                deferred.ops(&mut |op| met(name, op))?;
             }
         }
         Ok(())
@@ -115,23 +115,33 @@ impl Library {
 }
 
 impl Entry {
-    fn read(&self) -> Result<&Arc<Function>> {
-        if let Some(read) = self.read.get() {
-            return Ok(read);
+    /// The function, if it was read.
+    fn known(&self) -> Option<&Arc<Function>> {
+        match self {
+            Entry::Read(function) => Some(function),
+            Entry::Deferred(_, read) => read.get(),
         }
-        // An error isn't kept: it may be the limits of this thread, and another's are wider.
-        let read = match &self.deferred {
-            Some(deferred) => Arc::new(deferred.read()?),
-            None => return Err(Error::graph("it has no body")),
-        };
-        Ok(self.read.get_or_init(|| read))
+    }
+
+    fn read(&self) -> Result<&Arc<Function>> {
+        match self {
+            Entry::Read(function) => Ok(function),
+            Entry::Deferred(deferred, read) => match read.get() {
+                Some(function) => Ok(function),
+                // An error isn't kept: it may be the limits of this thread, and another's are wider.
+                None => {
+                    let function = Arc::new(deferred.read()?);
+                    Ok(read.get_or_init(|| function))
+                }
+            },
+        }
     }
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.read.get() {
-            Some(read) => read.fmt(f),
+        match self.known() {
+            Some(function) => function.fmt(f),
             None => f.write_str("not read yet"),
         }
     }

@@ -29,26 +29,16 @@ pub(crate) fn graph_from_proto(nodes: &[Bytes], limits: &Limits) -> Result<Graph
     for ((node, name), references) in nodes.iter_mut().zip(&names).zip(&references) {
         for reference in references {
             let found = match reference.strip_prefix('^') {
-                Some(name) => index.get(name).map(|node| Reference::Control(*node)),
-                None => parse_reference(reference, &index).map(Reference::Input),
+                Some(name) => index.get(name).map(|control| node.controls.push(*control)),
+                None => parse_reference(reference, &index).map(|input| node.inputs.push(input)),
             };
-            match found {
-                Some(Reference::Control(control)) => node.controls.push(control),
-                Some(Reference::Input(input)) => node.inputs.push(input),
-                None => {
-                    return Err(Error::corrupt(format!("its input {reference:?} is no node of the graph"))
-                        .at(place(name, &node.op)));
-                }
-            }
+            found.ok_or_else(|| {
+                Error::corrupt(format!("its input {reference:?} is no node of the graph"))
+                    .at(place(name, &node.op))
+            })?;
         }
     }
     Ok(Graph { nodes: named(nodes, names) })
-}
-
-/// What a node's input may be.
-enum Reference {
-    Control(usize),
-    Input(Output),
 }
 
 /// Nodes before their references are followed. The names stand beside them, so that an index can borrow these.

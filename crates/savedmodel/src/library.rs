@@ -97,7 +97,7 @@ pub(crate) fn merge_library<'a>(
 
 /// The encoded functions of a graph with their names.
 fn named(graph: Option<&GraphDef>) -> Result<Vec<(String, &Bytes)>> {
-    let name = |(i, message): (usize, &Bytes)| {
+    let name = |i: usize, message: &Bytes| {
         let name = fields::last(message, 1).and_then(|signature| match signature {
             Some(signature) => fields::last(signature, 1),
             None => Ok(None),
@@ -106,7 +106,7 @@ fn named(graph: Option<&GraphDef>) -> Result<Vec<(String, &Bytes)>> {
         name.ok_or_else(|| Error::corrupt(format!("function {i} has no name, or is damaged")))
     };
     let messages = graph.and_then(|g| g.library.as_ref()).map_or(&[][..], |l| &l.function);
-    messages.iter().enumerate().map(|(i, message)| Ok((name((i, message))?, message))).collect()
+    messages.iter().enumerate().map(|(i, message)| Ok((name(i, message)?, message))).collect()
 }
 
 /// What is known of ops: what the file says of them, and its functions, which can be called as ops.

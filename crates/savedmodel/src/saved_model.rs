@@ -204,8 +204,7 @@ fn encoded(file: &Place, limits: &Limits) -> Result<SharedBytes> {
         return Err(Error::corrupt("this is a Git-LFS pointer, not the model").help("fetch it: git lfs pull"));
     }
     if file_name(file).ends_with(text::EXTENSION) {
-        let message: proto::SavedModel = text::message_from_text("SavedModel", &bytes, limits)?;
-        return Ok(message.encode_to_vec().into());
+        return Ok(text::encoded_from_text("SavedModel", &bytes, limits)?.into());
     }
     Ok(bytes)
 }

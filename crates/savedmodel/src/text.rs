@@ -21,6 +21,15 @@ pub(crate) fn message_from_text<M: Message + Default>(
     bytes: &[u8],
     limits: &Limits,
 ) -> Result<M> {
+    M::decode(Bytes::from(encoded_from_text(name, bytes, limits)?))
+        .map_err(|e| Error::corrupt(format!("this is no {name}")).because(e))
+}
+
+/// The same message encoded: the bytes that the binary form has.
+///
+/// # Errors
+/// As [`message_from_text`].
+pub(crate) fn encoded_from_text(name: &str, bytes: &[u8], limits: &Limits) -> Result<Vec<u8>> {
     if bytes.len() as u64 > limits.text_bytes {
         return Err(Error::limit(format!("the text has {} bytes, over the limit", bytes.len())));
     }
@@ -32,9 +41,7 @@ pub(crate) fn message_from_text<M: Message + Default>(
     let descriptor = descriptor.ok_or_else(|| Error::unsupported(format!("nothing describes {name}")))?;
     let message = DynamicMessage::parse_text_format(descriptor, text)
         .map_err(|e| Error::corrupt(format!("this is no {name} as text, or a damaged one")).because(e))?;
-    // The same bytes that the binary form has.
-    M::decode(Bytes::from(message.encode_to_vec()))
-        .map_err(|e| Error::corrupt(format!("this is no {name}")).because(e))
+    Ok(message.encode_to_vec())
 }
 
 /// A message of this name as text.

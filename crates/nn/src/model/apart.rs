@@ -1,7 +1,8 @@
 //! Models whose ops another dialect says otherwise: the same model of the ops that it has.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
+use modelark_artifact::graph::Names;
 use modelark_artifact::{Dialect, Kind, ObjectId, Objects, Result, Role};
 
 use super::{Edge, Graph, Kind as ModelKind, Model, Step};
@@ -74,7 +75,7 @@ impl Model {
         let told: Vec<String> = told.collect();
         self.notes.extend(told);
         let mut layers = self.layers.clone();
-        let mut taken: BTreeSet<String> = layers.iter().map(|l| l.name().to_owned()).collect();
+        let mut taken: Names = layers.iter().map(|l| l.name()).collect();
         let mut steps: Vec<Step> = Vec::new();
         // For each of the old steps the one that gives what it gave.
         let mut now: Vec<usize> = Vec::new();
@@ -101,7 +102,7 @@ impl Model {
                 let old = layers.get(step.layer).map(|l| l.name().to_owned()).unwrap_or_default();
                 // A result is named by the layer that gives it; a layer that is called again gets one more.
                 let is_own = i == last && step.node == 0;
-                let name = if is_own { old } else { free(&old, &mut taken) };
+                let name = if is_own { old } else { taken.unique(old) };
                 let layer = Instance::from(part.operation).named(&name);
                 let at = match layers.get_mut(step.layer).filter(|_| is_own) {
                     Some(own) => {
@@ -166,13 +167,6 @@ fn moved(edge: Edge, now: &[usize]) -> Edge {
         Edge::Output(step, output) => Edge::Output(now.get(step).copied().unwrap_or(step), output),
         input => input,
     }
-}
-
-/// A name that nothing has yet.
-fn free(base: &str, taken: &mut BTreeSet<String>) -> String {
-    let name = (1..).map(|i| format!("{base}_{i}")).find(|name| !taken.contains(name)).unwrap_or_default();
-    taken.insert(name.clone());
-    name
 }
 
 /// Gives the variables of a tree the values that they have in another one, which lists its layers in another order.

@@ -5,7 +5,7 @@
 
 use super::colour::Conversion;
 use super::idct::Transform;
-use super::markers::{Frame, Segments};
+use super::markers::{Component, Frame, Segments};
 use super::scan::{self, Block, Blocks};
 use super::source::{Source, Step, Stop, bad, wrong};
 use super::upsample::Spread;
@@ -255,7 +255,7 @@ fn block_size(frame: &Frame, across: usize, down: usize, ratio: usize) -> usize 
 }
 
 fn planes(frame: &Frame, how: &Options, conversion: Conversion, several: bool) -> Step<Vec<Plane>> {
-    let (finest, least) = (frame.finest(), 8 / how.ratio);
+    let finest = frame.finest();
     let (units_across, units_down) = frame.units();
     let mut bytes = 0usize;
     for c in &frame.components {
@@ -270,8 +270,7 @@ fn planes(frame: &Frame, how: &Options, conversion: Conversion, several: bool) -
         let needed = i < conversion.components();
         let extent = |side: usize, factor: usize, finest: usize| (side * factor * size).div_ceil(8 * finest);
         let extents = (extent(frame.width, c.across, finest.0), extent(frame.height, c.down, finest.1));
-        let group = (c.across * size / least, c.down * size / least);
-        let spread = match Spread::of(group, finest, how.fancy_upscaling && least > 1, extents.0) {
+        let spread = match spread(frame, c, size, how, extents.0) {
             Some(spread) => spread,
             None if !needed => Spread::Repeat(1, 1),
             None => return bad("the sampling factors of its components don't divide each other"),
@@ -292,6 +291,13 @@ fn planes(frame: &Frame, how: &Options, conversion: Conversion, several: bool) -
         });
     }
     Ok(planes)
+}
+
+/// How the samples of a component, `size` to a block's side and `width` to a row, are spread over the pixels.
+fn spread(frame: &Frame, c: &Component, size: usize, how: &Options, width: usize) -> Option<Spread> {
+    let least = 8 / how.ratio;
+    let group = (c.across * size / least, c.down * size / least);
+    Spread::of(group, frame.finest(), how.fancy_upscaling && least > 1, width)
 }
 
 fn make_transforms(segments: &Segments, how: &Options, planes: &mut [Plane]) {
@@ -328,8 +334,7 @@ fn pixels(
     }
     if narrow {
         for ((plane, c), w) in planes.iter_mut().zip(&frame.components).zip(&widths) {
-            let group = (c.across * plane.size / least, c.down * plane.size / least);
-            if let Some(spread) = Spread::of(group, finest, how.fancy_upscaling && least > 1, *w) {
+            if let Some(spread) = spread(frame, c, plane.size, how, *w) {
                 plane.spread = spread;
             }
         }
