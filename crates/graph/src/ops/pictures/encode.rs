@@ -36,16 +36,8 @@ pub(super) fn encode_png(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-fn settings(quality: i64) -> Result<jpeg::Settings> {
-    let quality = u8::try_from(quality).ok().filter(|q| *q <= 100);
-    Ok(jpeg::Settings {
-        quality: quality.ok_or_else(|| Error::compute("the quality must be in [0, 100]"))?.max(1),
-        progressive: false,
-        optimized: false,
-        coarse_colour: true,
-        inches: true,
-        density: [300, 300],
-    })
+fn quality(value: i64) -> Result<u8> {
+    u8::try_from(value).ok().filter(|q| *q <= 100).ok_or_else(|| Error::compute(format!("the quality must be in [0, 100], got {value}")))
 }
 
 fn file(image: &Tensor, how: &jpeg::Settings) -> Result<Tensor> {
@@ -57,17 +49,23 @@ fn file(image: &Tensor, how: &jpeg::Settings) -> Result<Tensor> {
 
 /// A JPEG file of an image.
 pub(super) fn encode_jpeg(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    if !a.str("xmp_metadata")?.is_empty() {
-        return Err(Error::unsupported("a JPEG with XMP metadata"));
-    }
-    let density = |name: &str| u16::try_from(a.int(name)?).map_err(|_| Error::graph(format!("{name} is out of range")));
+    // TensorFlow keeps the lower 16 bits of a density.
+    let density = |name: &str| match i32::try_from(a.int(name)?) {
+        Ok(n) => Ok(n as u16),
+        Err(_) => Err(Error::graph(format!("{name} is out of range"))),
+    };
     let how = jpeg::Settings {
+        quality: quality(a.int("quality")?)?,
         progressive: a.bool("progressive")?,
         optimized: a.bool("optimize_size")?,
         coarse_colour: a.bool("chroma_downsampling")?,
-        inches: a.str("density_unit")? == "in",
+        inches: match a.str("density_unit")? {
+            "in" => true,
+            "cm" => false,
+            other => return Err(Error::graph(format!("density_unit must be \"in\" or \"cm\", got {other:?}"))),
+        },
         density: [density("x_density")?, density("y_density")?],
-        ..settings(a.int("quality")?)?
+        xmp: a.str("xmp_metadata")?.into(),
     };
     let channels = match a.str("format")? {
         "" => None,
@@ -88,6 +86,7 @@ pub(super) fn encode_jpeg(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 pub(super) fn encode_jpeg_of_quality(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [image, quality] = tensors(inputs)?;
-        one(file(&image, &settings(int(&quality, "the quality")?)?)?)
+        let quality = self::quality(int(&quality, "the quality")?)?;
+        one(file(&image, &jpeg::Settings { quality, ..jpeg::Settings::default() })?)
     }))
 }

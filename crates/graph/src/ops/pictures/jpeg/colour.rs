@@ -95,6 +95,16 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [r.clamp(0, 255) as u8, g.clamp(0, 255) as u8, b.clamp(0, 255) as u8]
 }
 
+/// Brightness and colour of red, green and blue, likewise.
+#[inline(always)]
+pub(super) fn ycc(r: u8, g: u8, b: u8) -> [u8; 3] {
+    let [red, green, blue] = [r, g, b].map(i32::from);
+    let around = |sum: i32| ((sum + (128 << 16) + 32767) >> 16) as u8;
+    let cb = around(-11059 * red - 21709 * green + 32768 * blue);
+    let cr = around(32768 * red - 27439 * green - 5329 * blue);
+    [luma(r, g, b), cb, cr]
+}
+
 /// The brightness of red, green and blue, in fixed point of 16 bits.
 #[inline(always)]
 pub(super) fn luma(r: u8, g: u8, b: u8) -> u8 {

@@ -114,7 +114,7 @@ fn rows<T: Copy, const N: usize>(
 
 /// Divides by a power of two, to the nearest.
 #[inline(always)]
-fn scaled<const BITS: u32>(x: i32) -> i32 {
+pub(super) fn scaled<const BITS: u32>(x: i32) -> i32 {
     x.wrapping_add(1 << (BITS - 1)) >> BITS
 }
 

@@ -14,21 +14,30 @@ pub(super) const ZIGZAG: [u8; 80] = [
 ];
 
 /// The largest side of a picture.
-const LARGEST_SIDE: usize = 65500;
+pub(super) const LARGEST_SIDE: usize = 65500;
 /// The most blocks that a unit of a scan with several components has.
 const MOST_BLOCKS: usize = 10;
 
 /// A component as the frame declares it.
 #[derive(Clone)]
 pub(super) struct Component {
-    id: u8,
+    pub id: u8,
     /// Samples across and down, for each unit of the picture.
     pub across: usize,
     pub down: usize,
     /// Which table quantizes it.
-    quantizer: u8,
+    pub quantizer: u8,
     /// That table, as it was when the component's first scan came.
     pub quants: Option<[u16; 64]>,
+}
+
+impl Component {
+    /// The segment of its table.
+    pub(super) fn quantizer_segment(&self) -> Vec<u8> {
+        let quants = self.quants.unwrap_or([1; 64]);
+        let in_order = ZIGZAG.iter().take(64).map(|place| quants[usize::from(place & 63)] as u8);
+        std::iter::once(self.quantizer).chain(in_order).collect()
+    }
 }
 
 /// What the frame header says.
@@ -40,6 +49,17 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// Its segment; sides are at most `LARGEST_SIDE`.
+    pub(super) fn segment(&self) -> Vec<u8> {
+        let mut out = vec![8];
+        out.extend([self.height, self.width].iter().flat_map(|side| (*side as u16).to_be_bytes()));
+        out.push(self.components.len() as u8);
+        for c in &self.components {
+            out.extend([c.id, (c.across << 4 | c.down) as u8, c.quantizer]);
+        }
+        out
+    }
+
     /// The largest sampling factors: across and down.
     pub(super) fn finest(&self) -> (usize, usize) {
         let most = |of: fn(&Component) -> usize| self.components.iter().map(of).max().unwrap_or(1);
@@ -68,6 +88,20 @@ pub(super) struct Scan {
     /// The bits that earlier scans left out, and those that this one does.
     pub high: u8,
     pub low: u8,
+}
+
+impl Scan {
+    /// Its segment. A table that it has no need of is called 0.
+    pub(super) fn segment(&self, frame: &Frame) -> Vec<u8> {
+        let ((first, last), mut out) = (self.band, vec![self.components.len() as u8]);
+        for (place, dc, ac) in &self.components {
+            let dc = if first == 0 && self.high == 0 { *dc } else { 0 };
+            let ac = if last > 0 { *ac } else { 0 };
+            out.extend([frame.components.get(*place).map_or(0, |c| c.id), dc << 4 | ac]);
+        }
+        out.extend([first as u8, last as u8, self.high << 4 | self.low]);
+        out
+    }
 }
 
 /// What colours a file says that it has.

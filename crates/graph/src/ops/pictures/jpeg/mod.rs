@@ -1,20 +1,25 @@
 //! JPEG: T.81's sequential and progressive files with Huffman codes and samples of 8 bits.
 
+mod coder;
+mod codes;
 mod colour;
 mod decode;
+mod encode;
+mod fdct;
 mod huffman;
 mod idct;
 mod markers;
+mod samples;
 mod scan;
 mod source;
 mod upsample;
 
-use jpeg_encoder::{ColorType, Encoder, PixelDensity, PixelDensityUnit, SamplingFactor};
 use source::wrong;
 
-use crate::{Error, Result};
+use crate::Result;
 
 pub(super) use decode::{Check, Options, Window, decode};
+pub(super) use encode::{Settings, encode};
 
 /// What the frame header says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,38 +61,6 @@ impl Header {
     }
 }
 
-/// How a JPEG is written.
-#[derive(Clone, Copy)]
-pub(super) struct Settings {
-    pub quality: u8,
-    pub progressive: bool,
-    pub optimized: bool,
-    /// Whether colour has half the resolution of brightness, both ways.
-    pub coarse_colour: bool,
-    pub inches: bool,
-    pub density: [u16; 2],
-}
-
-/// Encodes grey (1 channel) or colour (3).
-pub(super) fn encode(samples: &[u8], size: [usize; 2], channels: usize, how: &Settings) -> Result<Vec<u8>> {
-    let wrong = |e: &dyn std::fmt::Display| Error::compute(format!("the picture can't be a JPEG: {e}"));
-    let side = |n: usize| u16::try_from(n).map_err(|e| wrong(&e));
-    let colour = match channels {
-        1 => ColorType::Luma,
-        3 => ColorType::Rgb,
-        other => return Err(Error::compute(format!("a JPEG can't have {other} channels"))),
-    };
-    let mut out = Vec::new();
-    let mut encoder = Encoder::new(&mut out, how.quality);
-    encoder.set_sampling_factor(if how.coarse_colour { SamplingFactor::F_2_2 } else { SamplingFactor::F_1_1 });
-    encoder.set_progressive(how.progressive);
-    encoder.set_optimized_huffman_tables(how.optimized);
-    let unit = if how.inches { PixelDensityUnit::Inches } else { PixelDensityUnit::Centimeters };
-    encoder.set_density(PixelDensity { density: (how.density[0], how.density[1]), unit });
-    encoder.encode(samples, side(size[1])?, side(size[0])?, colour).map_err(|e| wrong(&e))?;
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,14 +70,7 @@ mod tests {
     fn what_is_encoded_decodes_to_nearly_the_same() {
         let samples: Vec<u8> = (0..24 * 32 * 3).map(|i| (i / 3 % 32 * 3 + i / 96 * 2 + i % 3 * 30) as u8).collect();
         for (progressive, coarse_colour) in [(false, false), (true, true)] {
-            let how = Settings {
-                quality: 95,
-                progressive,
-                optimized: progressive,
-                coarse_colour,
-                inches: true,
-                density: [300, 300],
-            };
+            let how = Settings { progressive, optimized: progressive, coarse_colour, ..Settings::default() };
             let bytes = encode(&samples, [24, 32], 3, &how).expect("encoded");
             assert_eq!(Header::read(&bytes).expect("header"), Header { height: 24, width: 32, components: 3 });
             let decode = |bytes: &[u8], channels: usize| {
