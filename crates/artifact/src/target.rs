@@ -1,13 +1,12 @@
 //! Where a save goes: beside its target first, and onto it only when whole.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::{Error, Result};
+use crate::{Error, Output, Result};
 
 /// A save in progress: files written into a temporary folder beside the target, moved onto it by [`Target::commit`].
 ///
@@ -71,14 +70,14 @@ impl Target {
         Ok(path)
     }
 
-    /// Creates the file `name`, relative to the target's parent, such as `model.h5` or `saved/saved_model.pb`.
+    /// Creates the file `name`, relative to the target's parent, such as `model.h5` or `saved/saved_model.pb`, to be flushed before
+    /// the commit.
     ///
     /// # Errors
     /// When it can't be created.
-    pub fn create(&self, name: &str) -> Result<BufWriter<File>> {
+    pub fn create(&self, name: &str) -> Result<Output> {
         let path = self.stage(name)?;
-        let file = File::create(&path).map_err(|e| Error::from(e).in_file(self.path.clone()))?;
-        Ok(BufWriter::with_capacity(1 << 20, file))
+        Output::create(&path).map_err(|e| e.in_file(self.path.clone()))
     }
 
     /// Writes the whole file `name`.

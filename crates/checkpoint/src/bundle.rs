@@ -1,13 +1,12 @@
 //! TensorBundle, the form of every checkpoint since TensorFlow 0.12: an index of tensors and the files with their data.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use modelark_artifact::{Error, ErrorKind, Limits, Place, Result, Target, Variable, nearest};
+use modelark_artifact::{Error, ErrorKind, Limits, Output, Place, Result, Target, Variable, nearest};
 use modelark_proto::{
     BundleEntryProto, BundleHeaderProto, Message, TrackableObjectGraph, VersionDef, bundle_header_proto,
 };
@@ -368,7 +367,7 @@ const MOST_SHARDS: i32 = 99_999;
 pub struct BundleWriter<'t> {
     target: &'t Target,
     prefix: String,
-    data: BufWriter<File>,
+    data: Output,
     offset: u64,
     alignment: u64,
     shard: i32,
@@ -518,7 +517,7 @@ impl<'t> BundleWriter<'t> {
 
     /// Adds a tensor as [`Bundle::raw`] gave it.
     pub(crate) fn add_raw(&mut self, key: &str, entry: BundleEntryProto, bytes: &[u8]) -> Result<()> {
-        let put = |out: &mut BufWriter<File>| Ok(out.write_all(bytes).map(|()| bytes.len() as u64)?);
+        let put = |out: &mut Output| Ok(out.write_all(bytes).map(|()| bytes.len() as u64)?);
         let entry = BundleEntryProto { slices: Vec::new(), ..entry };
         self.append(key.as_bytes().to_vec(), entry, bytes.len() as u64, |out, _| put(out))
             .map_err(|e| self.located(e, key))
@@ -543,7 +542,7 @@ impl<'t> BundleWriter<'t> {
         key: Vec<u8>,
         mut entry: BundleEntryProto,
         size: u64,
-        write: impl FnOnce(&mut BufWriter<File>, &mut BundleEntryProto) -> Result<u64>,
+        write: impl FnOnce(&mut Output, &mut BundleEntryProto) -> Result<u64>,
     ) -> Result<()> {
         if self.entries.contains_key(&key) {
             return Err(Error::invalid("a tensor of this key was added before"));

@@ -1,7 +1,6 @@
 //! `modelark run`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -199,7 +198,7 @@ fn converted(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
 fn write_arrays(outputs: &Outputs, path: &Path) -> Result<()> {
     let write = || {
         let target = Target::new(path)?;
-        let file: std::io::BufWriter<File> = target.create(&target.name())?;
+        let file = target.create(&target.name())?;
         let mut archive = npz::Writer::new(file, false);
         for (name, tensor) in outputs.iter() {
             archive.add(name, tensor)?;

@@ -1,14 +1,13 @@
 //! `.keras`: an archive of the architecture as JSON, the weights as HDF5, and assets; or the same unzipped.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Cursor, Read, Write};
 use std::time::SystemTime;
 
 use modelark_artifact::tensor::SharedBytes;
 use modelark_artifact::{
-    Architecture, Artifact, Asset, Error, ErrorKind, Format, Held, Limits, Memory, Needs, Objects, Place,
-    Report, Result, Salvage, SaveOptions, Source, Target,
+    Architecture, Artifact, Asset, Error, ErrorKind, Format, Held, Limits, Memory, Needs, Objects, Output,
+    Place, Report, Result, Salvage, SaveOptions, Source, Target,
 };
 use modelark_hdf5 as hdf5;
 use rayon::prelude::*;
@@ -371,7 +370,7 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
 
     // HDF5 is laid out in a file of its own, which is gone before the commit.
     let weights = writer.lay_out(&target.stage(&format!("{}.{WEIGHTS}", target.name()))?)?;
-    let mut zip = ZipWriter::new(File::create(target.stage(&target.name())?)?);
+    let mut zip = ZipWriter::new(Output::create(&target.stage(&target.name())?)?);
     let failed =
         |e: zip::result::ZipError| Error::new(ErrorKind::Io, "the archive can't be written").because(e);
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
@@ -391,7 +390,7 @@ fn write(artifact: &Artifact, target: &Target, options: &SaveOptions) -> Result<
     } else if !artifact.assets.is_empty() {
         report.note(format!("{} assets were left behind", artifact.assets.len()));
     }
-    zip.finish().map_err(failed)?;
+    zip.finish().map_err(failed)?.flush()?;
     Ok(report)
 }
 

@@ -1,7 +1,7 @@
 //! Compiled functions: a plan, and what it needs of variables prepared once.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::plan::{Plan, Request};
 use super::run::Run;
@@ -18,7 +18,12 @@ pub(super) struct Compiled {
 }
 
 /// What derives from variables alone, such as packed weights: computed once, kept until one of the variables changes.
+///
+/// A program that predicts once, or changes the variables after each run, has no use for that: the first run with what
+/// variables hold derives each part when it comes to it, in memory that the parts share. The second run keeps them.
 struct Derived {
+    /// The whole, with what is derived, from the callers' inputs.
+    once: Plan,
     /// Gives the handles of variables that the graph itself names; `None` when all of them are inputs.
     named: Option<Plan>,
     /// The inputs that are handles.
@@ -31,7 +36,8 @@ struct Derived {
 /// Values, and of which variables at which versions they are made.
 struct Kept {
     of: Vec<(Arc<Variable>, u64)>,
-    values: Vec<Value>,
+    /// Made by the second run.
+    values: OnceLock<Vec<Value>>,
 }
 
 /// For so many sets of variables values are kept: a function may be called on several in turn.
@@ -66,7 +72,9 @@ impl Compiled {
             let handles: Vec<Output> =
                 prepared.named.iter().copied().chain(given.iter().map(|&i| part.feeds[i])).collect();
             let plan = Request { feeds: &handles, fetches: &prepared.derived, ..of_part };
-            Some(Derived { named, given, plan: Plan::compile(&plan)?, kept: RwLock::default() })
+            let once = Request { feeds: &part.feeds, ..main };
+            let (once, plan) = (Plan::compile(&once)?, Plan::compile(&plan)?);
+            Some(Derived { once, named, given, plan, kept: RwLock::default() })
         };
         Ok(Compiled { plan: Plan::compile(&main)?, inputs: part.feeds.len(), derived })
     }
@@ -75,15 +83,18 @@ impl Compiled {
     pub(super) fn run<'a>(&'a self, run: Run<'a>, mut inputs: Values) -> Result<Values> {
         self.plan.check_inputs(&inputs, self.inputs)?;
         if let Some(derived) = &self.derived {
-            let kept = derived.values(&run, &inputs)?;
-            inputs.extend(kept.values.iter().cloned());
+            match derived.values(&run, &inputs)? {
+                Some(values) => inputs.extend(values),
+                None => return run.run(&derived.once, inputs),
+            }
         }
         run.run(&self.plan, inputs)
     }
 }
 
 impl Derived {
-    fn values(&self, run: &Run<'_>, inputs: &Values) -> Result<Arc<Kept>> {
+    /// What is derived; `None` in the first run with what the variables hold.
+    fn values(&self, run: &Run<'_>, inputs: &Values) -> Result<Option<Vec<Value>>> {
         let named = match &self.named {
             // What names variables looks at no input.
             Some(plan) => run.again().run(plan, inputs.clone())?,
@@ -91,24 +102,29 @@ impl Derived {
         };
         let given = self.given.iter().filter_map(|&i| inputs.get(i));
         let variables = || named.iter().chain(given.clone()).map(|v| v.resource()?.variable());
-        for kept in self.kept.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            if kept.is_of(variables()) {
-                return Ok(kept.clone());
+        let kept = {
+            let all = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+            all.iter().find(|kept| kept.is_of(variables())).cloned()
+        };
+        if let Some(kept) = kept {
+            if let Some(values) = kept.values.get() {
+                return Ok(Some(values.clone()));
             }
+            let handles: Values = named.iter().chain(given).cloned().collect();
+            let values = run.again().run(&self.plan, handles)?.into_vec();
+            return Ok(Some(kept.values.get_or_init(|| values).clone()));
         }
         // Versions are taken before values, so that a change meanwhile shows in the next run.
         let of = variables().map(|v| v.map(|v| (v.clone(), v.version()))).collect::<Result<Vec<_>>>();
         let of = of.map_err(|e: Error| e.at("what is derived from variables"))?;
-        let handles: Values = named.iter().chain(given).cloned().collect();
-        let values = run.again().run(&self.plan, handles)?.into_vec();
-        let made = Arc::new(Kept { of, values });
+        let new = Kept { of, values: OnceLock::new() };
         let mut all = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|old| !old.same_variables(&made));
+        all.retain(|old| !old.same_variables(&new));
         if all.len() == MOST_KEPT {
             all.remove(0);
         }
-        all.push(made.clone());
-        Ok(made)
+        all.push(Arc::new(new));
+        Ok(None)
     }
 }
 
@@ -167,5 +183,32 @@ mod tests {
         let empty = Arc::new(Variable::new("empty", DType::F32, crate::tensor::PartialShape::UNKNOWN));
         let inputs = [matrix(1.0).into(), Resource::Variable(empty).into()];
         assert!(run.run(&Resources::new(), inputs.into_iter().collect()).is_err());
+    }
+
+    #[test]
+    fn what_is_derived_is_kept_from_the_second_run_on() {
+        // `x * (w + 1)`, whose sum is derived.
+        let mut b = Builder::new("f");
+        let x = b.arg("x", DType::F32).expect("arg");
+        let handle = b.arg("w", DType::Resource).expect("arg");
+        let w = b.op("ReadVariableOp").input(handle).attr("dtype", DType::F32).one().expect("read");
+        let one = b.constant(Tensor::scalar(1.0f32)).expect("constant");
+        let more = b.add(w, one).expect("sum");
+        let y = b.matmul(x, more).expect("product");
+        let (f, mut library) = b.finish(&[("y", y)]).expect("function");
+        library.insert(f);
+        let run = Program::new(library).function("f").expect("plan");
+        let v = Arc::new(Variable::with_value("w", Tensor::full(1.0f32, [2, 2]).expect("tensor")));
+        let call = || {
+            let x = Tensor::full(1.0f32, [2, 2]).expect("tensor");
+            let inputs = [x.into(), Resource::Variable(v.clone()).into()];
+            let out = run.run(&Resources::new(), inputs.into_iter().collect()).expect("run");
+            let kept = run.plan.derived.as_ref().expect("something is derived").kept.read().expect("lock");
+            let kept: Vec<bool> = kept.iter().map(|k| k.values.get().is_some()).collect();
+            (out[0].tensor().expect("tensor").as_slice::<f32>().expect("f32")[0], kept)
+        };
+        assert_eq!([call(), call(), call()], [(4.0, vec![false]), (4.0, vec![true]), (4.0, vec![true])]);
+        v.assign(Tensor::full(2.0f32, [2, 2]).expect("tensor")).expect("fits");
+        assert_eq!([call(), call()], [(6.0, vec![false]), (6.0, vec![true])]);
     }
 }

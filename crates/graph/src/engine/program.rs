@@ -133,7 +133,7 @@ impl fmt::Debug for Program {
 #[derive(Clone)]
 pub struct Executable {
     program: Program,
-    plan: Arc<Compiled>,
+    pub(super) plan: Arc<Compiled>,
     name: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use modelark_artifact::{Result, Variable};
+use modelark_artifact::{Output, Result, Variable};
 
 use super::place;
 
@@ -64,12 +64,12 @@ impl<'a> Layout<'a> {
     /// When a value can't be read, or the disk refuses.
     pub fn fill(self) -> Result<()> {
         let write = || -> Result<()> {
-            let mut file = File::options().write(true).open(&self.path)?;
+            let mut file = Output::open(&self.path)?;
             for gap in &self.gaps {
                 file.seek(SeekFrom::Start(gap.offset))?;
                 gap.write(&mut file)?;
             }
-            Ok(())
+            Ok(file.flush()?)
         };
         write().map_err(|e| e.in_file(self.path.clone()))
     }

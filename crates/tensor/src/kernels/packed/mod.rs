@@ -67,7 +67,7 @@ impl Packed {
         let padded = n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(k));
         let padded =
             padded.ok_or_else(|| Error::too_large("packed weights are larger than memory could be"))?;
-        let mut panels = Tensor::zeros(DType::F32, [padded])?;
+        let mut panels = fresh(&[padded])?;
         let from = weights.elements::<f32>()?;
         let wide = panel();
         parallel::for_parts(panels.make_mut::<f32>()?, wide * k, 1, |start, part| {
@@ -271,8 +271,9 @@ fn lay_out(panels: &mut [f32], k: usize, n: usize, fill: impl Fn(usize, usize, &
         let width = panel.len() / k;
         let first = p * wide;
         for (i, row) in panel.chunks_exact_mut(width).enumerate() {
-            let count = row.len().min(n - first);
-            fill(i, first, &mut row[..count]);
+            let (row, rest) = row.split_at_mut(row.len().min(n - first));
+            fill(i, first, row);
+            rest.fill(0.0);
         }
     }
 }

@@ -45,40 +45,80 @@ pub(super) fn transformed(weights: &Tensor) -> Result<Option<Tensor>> {
     let too_large = || Error::too_large("transformed weights are larger than memory could be");
     let size =
         n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(channels)).ok_or_else(too_large)?;
-    let mut all = Tensor::zeros(DType::F32, [POINTS, size])?;
+    let mut all = super::fresh(&[POINTS, size])?;
     let from = weights.elements::<f32>()?;
-    parallel::for_parts(all.make_mut::<f32>()?, size, 9, |start, part| {
-        for (i, matrix) in part.chunks_exact_mut(size).enumerate() {
-            let point = start / size + i;
-            let (rows, columns) = (FILTER[point / SIDE], FILTER[point % SIDE]);
-            let taps: smallvec::SmallVec<[(usize, f32); 9]> = (0..9)
-                .map(|tap| (tap, rows[tap / 3] * columns[tap % 3]))
-                .filter(|(_, factor)| *factor != 0.0)
-                .collect();
-            super::lay_out(matrix, channels, n, |channel, column, row| {
-                simd::run(
-                    #[inline(always)]
-                    |_| {
-                        for (i, &(tap, factor)) in taps.iter().enumerate() {
-                            let from = &from[(tap * channels + channel) * n + column..][..row.len()];
-                            let pairs = row.iter_mut().zip(from);
-                            // Fresh memory is written before it is read: a page that is read first is found twice.
-                            if i == 0 {
-                                pairs.for_each(|(v, x)| *v = factor * x);
-                            } else {
-                                pairs.for_each(|(v, x)| *v += factor * x);
-                            }
-                        }
-                    },
-                );
-            });
+    parallel::for_parts(all.make_mut::<f32>()?, SIDE * size, 9, |start, part| {
+        for (i, line) in part.chunks_exact_mut(SIDE * size).enumerate() {
+            match start / (SIDE * size) + i {
+                0 => transform::<0>(&from, line, [channels, n]),
+                1 => transform::<1>(&from, line, [channels, n]),
+                2 => transform::<2>(&from, line, [channels, n]),
+                _ => transform::<3>(&from, line, [channels, n]),
+            }
         }
     });
     Ok(Some(all))
 }
 
+/// Makes the panels of the four points of a patch's `LINE`.
+fn transform<const LINE: usize>(filter: &[f32], line: &mut [f32], [channels, n]: [usize; 2]) {
+    let (tap, size) = (channels * n, line.len() / SIDE);
+    let padded = size / channels;
+    for first in (0..n).step_by(panel()) {
+        let width = panel().min(padded - first);
+        let count = width.min(n - first);
+        for channel in 0..channels {
+            let from = channel * n + first;
+            let taps: [&[f32]; 9] = std::array::from_fn(|i| &filter[i * tap + from..][..count]);
+            let to = first * channels + channel * width;
+            let mut points = line.chunks_exact_mut(size).map(|point| &mut point[to..][..width]);
+            let mut points: [&mut [f32]; SIDE] = std::array::from_fn(|_| points.next().unwrap_or_default());
+            simd::run(
+                #[inline(always)]
+                |_| {
+                    let whole = count / LANES * LANES;
+                    for i in (0..whole).step_by(LANES) {
+                        at_once::<LINE, LANES>(&taps, &mut points, i);
+                    }
+                    for i in whole..count {
+                        at_once::<LINE, 1>(&taps, &mut points, i);
+                    }
+                },
+            );
+            points.iter_mut().for_each(|point| point[count..].fill(0.0));
+        }
+    }
+}
+
+/// Numbers that are transformed at once.
+const LANES: usize = 16;
+
+/// What [`transform`] does for `N` filters from `at`. They are all read before any is written, so that vectors can do it.
+#[inline(always)]
+fn at_once<const LINE: usize, const N: usize>(
+    taps: &[&[f32]; 9],
+    points: &mut [&mut [f32]; SIDE],
+    at: usize,
+) {
+    let taps: [[f32; N]; 9] = taps.map(|tap| {
+        let mut lanes = [0.0; N];
+        lanes.copy_from_slice(&tap[at..][..N]);
+        lanes
+    });
+    let column = |j: usize| spread(&taps[j], &taps[3 + j], &taps[6 + j])[LINE];
+    let made = spread(&column(0), &column(1), &column(2));
+    for (point, made) in points.iter_mut().zip(&made) {
+        point[at..][..N].copy_from_slice(made);
+    }
+}
+
 /// What a filter's three rows, or columns, contribute to each of four.
-const FILTER: [[f32; 3]; SIDE] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+#[inline(always)]
+fn spread<const N: usize>(a: &[f32; N], b: &[f32; N], c: &[f32; N]) -> [[f32; N]; SIDE] {
+    let sum = std::array::from_fn(|i| 0.5 * (a[i] + b[i] + c[i]));
+    let difference = std::array::from_fn(|i| 0.5 * (a[i] - b[i] + c[i]));
+    [*a, sum, difference, *c]
+}
 
 /// The convolution of images `[batch, height, width, channels]` with a transformed filter, and what comes after it.
 pub(super) fn conv(
