@@ -30,10 +30,13 @@ pub(crate) fn by_list(read: &Artifact, architecture: &Architecture) -> Result<BT
 /// The layers of a model's node by their names.
 fn layers_of(node: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let layers = node.pointer("/config/layers").and_then(Value::as_array);
-    layers.into_iter().flatten().filter_map(|layer| {
-        let name = layer.pointer("/config/name").or(layer.get("name")).and_then(Value::as_str)?;
-        Some((name, layer))
-    })
+    layers.into_iter().flatten().filter_map(named)
+}
+
+/// A layer's node with the layer's name.
+fn named(layer: &Value) -> Option<(&str, &Value)> {
+    let name = layer.pointer("/config/name").or(layer.get("name")).and_then(Value::as_str)?;
+    Some((name, layer))
 }
 
 /// The names of all layers within a config.
@@ -78,27 +81,38 @@ pub(crate) fn by_path(read: &Objects, architecture: &Architecture) -> BTreeMap<S
         vec![(Objects::ROOT, Vec::new(), Some(&architecture.config))];
     while let Some((id, path, node)) = waiting.pop() {
         let children = read.get(id).map(|o| o.children.as_slice()).unwrap_or_default();
-        let under = |name: &str| path.iter().cloned().chain([name.to_owned()]).collect::<Vec<_>>();
         let model = node.filter(|n| n.pointer("/config/layers").is_some_and(Value::is_array));
+        // Stacked cells are in a list, by their classes.
+        if let Some(list) = node.and_then(Value::as_array) {
+            for (group, layer, node) in groups(list.iter().filter_map(named), dialect) {
+                if let Some(inner) = read.get(id).and_then(|list| list.child(&group)) {
+                    waiting.insert(0, (inner, under(&path, layer), Some(node)));
+                }
+            }
+            continue;
+        }
         // A group's own weights come before those of its parts.
         for (name, child) in children {
             match (read.variable(*child), model) {
                 (Some(variable), _) => {
                     held.push(Held {
-                        path: under(name),
+                        path: under(&path, name),
                         shape: variable.shape.clone(),
                         dtype: variable.dtype,
                     });
                 }
                 (None, _) if name == weights::VARS => waiting.push((*child, path.clone(), None)),
                 (None, Some(model)) if [weights::LAYERS, weights::OLD_LAYERS].contains(&name.as_str()) => {
-                    for (group, layer, node) in groups(model, dialect) {
+                    for (group, layer, node) in groups(layers_of(model), dialect) {
                         if let Some(inner) = read.get(*child).and_then(|list| list.child(&group)) {
-                            waiting.insert(0, (inner, under(layer), Some(node)));
+                            waiting.insert(0, (inner, under(&path, layer), Some(node)));
                         }
                     }
                 }
-                (None, _) => waiting.insert(0, (*child, under(name), node.and_then(|n| part(n, name)))),
+                (None, _) => {
+                    let part = node.and_then(|n| part(n, name));
+                    waiting.insert(0, (*child, under(&path, name), part));
+                }
             }
         }
     }
@@ -111,8 +125,16 @@ pub(crate) fn by_path(read: &Objects, architecture: &Architecture) -> BTreeMap<S
     found
 }
 
-/// The group of each layer of a model, with the layer's name and node.
-fn groups(model: &Value, dialect: Dialect) -> Vec<(String, &str, &Value)> {
+/// A path, and what is next on it.
+fn under(path: &[String], name: &str) -> Vec<String> {
+    path.iter().cloned().chain([name.to_owned()]).collect()
+}
+
+/// The group of each layer of a list, with the layer's name and node.
+fn groups<'a>(
+    layers: impl Iterator<Item = (&'a str, &'a Value)>,
+    dialect: Dialect,
+) -> Vec<(String, &'a str, &'a Value)> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     let group = |(name, node)| {
         let class = Value::get(node, "class_name").and_then(Value::as_str).unwrap_or_default();
@@ -122,14 +144,16 @@ fn groups(model: &Value, dialect: Dialect) -> Vec<(String, &str, &Value)> {
         *count += 1;
         (group, name, node)
     };
-    layers_of(model).map(group).collect()
+    layers.map(group).collect()
 }
 
 /// The node of the layer that another one has as this attribute.
 fn part<'a>(node: &'a Value, attribute: &str) -> Option<&'a Value> {
     let config = node.get("config")?;
     let both = ["forward_layer", "backward_layer"].contains(&attribute);
-    config.get(attribute).or_else(|| config.get("layer").filter(|_| both))
+    let found = config.get(attribute).or_else(|| config.get("layer").filter(|_| both));
+    let is_stack = node.get("class_name").is_some_and(|class| class == "StackedRNNCells");
+    found.filter(|part| is_stack || !part.is_array())
 }
 
 #[cfg(test)]
@@ -160,7 +184,10 @@ mod tests {
         let strange = |name: &str| layer("Strange", serde_json::json!({ "name": name }));
         let inner = serde_json::json!({"name": "inner", "layers": [strange("a"), strange("b")]});
         let each = serde_json::json!({"name": "each", "layer": layer("Sequential", inner.clone())});
-        let layers = [layer("Sequential", inner), layer("TimeDistributed", each)];
+        let stack =
+            layer("StackedRNNCells", serde_json::json!({"name": "s", "cells": [strange("c"), strange("d")]}));
+        let rnn = layer("RNN", serde_json::json!({"name": "rnn", "cell": stack}));
+        let layers = [layer("Sequential", inner), layer("TimeDistributed", each), rnn];
         let config = layer("Sequential", serde_json::json!({"name": "m", "layers": layers}));
         let architecture = Architecture { config, dialect: Dialect::Keras3, keras_version: None };
         let mut objects = Objects::default();
@@ -168,6 +195,7 @@ mod tests {
             "layers/sequential/layers/strange/vars/0",
             "layers/sequential/layers/strange_1/vars/0",
             "layers/time_distributed/layer/layers/strange_1/vars/0",
+            "layers/rnn/cell/cells/strange_1/vars/0",
         ] {
             let mut id = Objects::ROOT;
             let (last, groups) = path.rsplit_once('/').map(|(g, l)| (l, g.split('/'))).expect("a path");
@@ -188,5 +216,6 @@ mod tests {
         let paths = |layer: &str| found[layer].iter().map(|h| h.path.join("/")).collect::<Vec<_>>();
         assert_eq!(paths("inner"), ["a/0", "b/0"]);
         assert_eq!(paths("each"), ["layer/b/0"]);
+        assert_eq!(paths("rnn"), ["cell/cells/d/0"]);
     }
 }

@@ -15,6 +15,9 @@ static FORMATS: LazyLock<Vec<Box<dyn Format>>> = LazyLock::new(|| {
     formats.extend(modelark_keras::formats());
     #[cfg(feature = "checkpoint")]
     formats.extend(modelark_checkpoint::formats());
+    // It comes before the pickles of arrays.
+    #[cfg(all(feature = "json", feature = "keras"))]
+    formats.push(Box::new(crate::pickled::PickledKeras));
     #[cfg(feature = "json")]
     formats.extend(modelark_json::formats());
     formats

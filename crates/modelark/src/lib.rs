@@ -27,6 +27,8 @@ mod endpoint;
 mod formats;
 mod model;
 mod open;
+#[cfg(all(feature = "json", feature = "keras"))]
+mod pickled;
 mod runtime;
 mod values;
 mod words;

@@ -17,6 +17,7 @@ mod image;
 mod instance;
 pub mod layer;
 pub mod layers;
+mod marshal;
 mod model;
 mod quantization;
 mod random;

@@ -48,8 +48,8 @@ pub(super) fn refused(module: &str, name: &str, keras: bool) -> Error {
     ));
     if keras {
         error.help(
-            "a pickled Keras model opens only in the Python that wrote it: there, save it with \
-             model.save('model.keras'), or pickle model.get_weights()",
+            "a pickle of a Keras model opens where it holds the bytes of a .keras archive, as Keras 2.13 and later write \
+             it; in the Python that wrote this one, save it with model.save('model.keras'), or pickle model.get_weights()",
         )
     } else {
         error.help("save the arrays alone, with numpy.savez or as a pickle of a list of arrays")

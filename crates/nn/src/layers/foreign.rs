@@ -10,6 +10,7 @@ use super::Entry;
 use super::operation::base64;
 use crate::config::{Fields, Initializer, Object};
 use crate::layer::Sublayer;
+use crate::marshal::Code;
 use crate::{Call, Inputs, Instance, Layer, Spec, WeightSpec};
 
 macro_rules! foreign {
@@ -95,13 +96,16 @@ impl Foreign {
         // Keras 2 has the code first in a list, Keras 3 in an object; the first versions had it alone.
         let code = function.and_then(|f| f.pointer("/config/code").or(f.get(0)).or(Some(f))).and_then(Value::as_str);
         let bytes = code.and_then(|code| base64(code).or_else(|| raw(code)));
-        let names = bytes.map(|bytes| texts(&bytes)).unwrap_or_default();
-        let named = function.and_then(|f| f.pointer("/config")).and_then(Value::as_str);
-        match (named, names.is_empty()) {
-            (Some(name), _) => format!("the function is called {name:?}"),
-            (None, false) => format!("its bytecode has the names {}", names.join(", ")),
-            (None, true) => String::new(),
+        if let Some(name) = function.and_then(|f| f.pointer("/config")).and_then(Value::as_str) {
+            return format!("the function is called {name:?}");
         }
+        let Some(bytes) = bytes else { return String::new() };
+        if let Some(code) = Code::read(&bytes) {
+            return code.told();
+        }
+        // Where it is cut short, or of no known version, what looks like a text may be one.
+        let names = texts(&bytes);
+        if names.is_empty() { String::new() } else { format!("its bytecode has the names {}", names.join(", ")) }
     }
 }
 
@@ -184,6 +188,10 @@ impl Layer for Foreign {
             Sublayer::new(attribute, &Instance::from(layer).named(name), inputs.all().to_vec())
         };
         Ok(parts.into_iter().map(part).collect())
+    }
+
+    fn states(&self, _: &Inputs) -> Result<Vec<Spec>> {
+        Err(self.refusal())
     }
 
     fn output(&self, _: &Inputs) -> Result<Vec<Spec>> {

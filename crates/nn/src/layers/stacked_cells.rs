@@ -1,8 +1,7 @@
 //! Cells one above the other as one cell.
 
-use modelark_artifact::Result;
 use modelark_artifact::graph::Sym;
-use modelark_artifact::Error;
+use modelark_artifact::{Error, ErrorKind, Result};
 
 use super::Entry;
 use crate::config::Fields;
@@ -31,14 +30,19 @@ impl StackedRNNCells {
         let mut input = inputs.first()?.clone();
         let mut cells = Vec::with_capacity(self.cells.len());
         for cell in &self.cells {
-            let states = cell.states(&input)?;
-            let given: Vec<Spec> = std::iter::once(input.clone()).chain(states.iter().cloned()).collect();
-            let output = cell.output(&given)?.into_iter().next();
-            let output = output.ok_or_else(|| Error::mismatch("a cell that gives nothing"))?;
+            let (states, output) = step(cell, &input)?;
             cells.push((std::mem::replace(&mut input, output), states));
         }
         Ok((cells, input))
     }
+}
+
+/// A cell's states, and what it gives for an input.
+fn step(cell: &Instance, input: &Spec) -> Result<(Vec<Spec>, Spec)> {
+    let states = cell.states(input)?;
+    let given: Vec<Spec> = std::iter::once(input.clone()).chain(states.iter().cloned()).collect();
+    let output = cell.output(&given)?.into_iter().next();
+    Ok((states, output.ok_or_else(|| Error::mismatch("a cell that gives nothing"))?))
 }
 
 fn attribute(index: usize) -> String {
@@ -55,9 +59,18 @@ impl Layer for StackedRNNCells {
     }
 
     fn sublayers(&self, inputs: &Inputs) -> Result<Vec<Sublayer>> {
-        let (walked, _) = self.walk(inputs)?;
-        let held = self.cells.iter().zip(walked).enumerate();
-        Ok(held.map(|(i, (cell, (input, _)))| Sublayer::new(attribute(i), cell, vec![input])).collect())
+        let mut input = inputs.first()?.clone();
+        let mut held = Vec::with_capacity(self.cells.len());
+        for (i, cell) in self.cells.iter().enumerate() {
+            held.push(Sublayer::new(attribute(i), cell, vec![input.clone()]));
+            input = match step(cell, &input) {
+                Ok((_, output)) => output,
+                // What a cell gives that nobody has isn't known.
+                Err(e) if e.kind() == ErrorKind::UnknownClass => Spec::unknown(input.dtype),
+                Err(e) => return Err(e),
+            };
+        }
+        Ok(held)
     }
 
     fn arguments(&self) -> &[&str] {

@@ -12,7 +12,7 @@ use super::{Model, objects::Tree};
 use crate::config::Reader;
 use crate::layer::Given;
 use crate::layers::Foreign;
-use crate::{Instance, Registry, Spec};
+use crate::{Argument, Instance, Registry, Spec};
 
 /// More dimensions than any layer's input has that has weights.
 const MOST_DIMENSIONS: usize = 5;
@@ -35,15 +35,17 @@ pub(crate) struct StandIns<'a> {
 
 impl StandIns<'_> {
     /// The weights of a layer of this name within it, by their paths from that layer. Files have a wrapped layer under its
-    /// name, under the attribute that holds it, or leave both out.
+    /// name, under the attribute that holds it, or leave both out; one of a list under both.
     pub fn of(&self, name: &str) -> Vec<Weight> {
         let key = self.key;
-        let parts =
-            [name, key, &format!("forward_{name}"), &format!("forward_{key}"), &format!("backward_{name}")];
-        let under = |part: &&str| {
+        let forward = |of: &str| vec![format!("forward_{of}")];
+        let own = || vec![name.to_owned()];
+        let listed = vec![key.to_owned(), name.to_owned()];
+        let backward = vec![format!("backward_{name}")];
+        let parts = [own(), listed, vec![key.to_owned()], forward(name), forward(key), backward];
+        let under = |part: &Vec<String>| {
             let within = |(held, trained): &Weight| {
-                let path =
-                    held.path.strip_prefix(&[(*part).to_owned()][..]).filter(|rest| !rest.is_empty())?;
+                let path = held.path.strip_prefix(&part[..]).filter(|rest| !rest.is_empty())?;
                 Some((Held { path: path.to_vec(), ..held.clone() }, *trained))
             };
             let found: Vec<Weight> = self.held.iter().filter_map(within).collect();
@@ -57,7 +59,14 @@ impl StandIns<'_> {
     /// The layer, or what stands in for it where it can't be had.
     pub fn stand_for(&self, layer: Instance, reader: &Reader<'_>) -> Instance {
         let stand_in = |f: &Foreign| f.standing_in(&within(f, self.held, reader));
-        let Some(standing) = layer.downcast::<Foreign>().map(stand_in) else { return layer };
+        let Some(standing) = layer.downcast::<Foreign>().map(stand_in) else {
+            // It may come behind a stand-in within one layer, as stacked cells do.
+            let unknown = layer.given(&[Argument::Tensor(Spec::unknown(DType::F32))], &[]);
+            return match fitting(&layer, &unknown, self.held) {
+                Some(spec) => layer.supposing(spec),
+                None => layer,
+            };
+        };
         let weights = match self.held.len() {
             0 => String::new(),
             1 => ", with the weight that the file holds for it".to_owned(),
@@ -66,7 +75,17 @@ impl StandIns<'_> {
             ),
             count => format!(", with the {count} weights that the file holds for it"),
         };
-        let note = format!("{}: {}; its config was kept as it is{weights}", layer.place(), standing.reason());
+        let is_number = |name: &String| name.parse::<usize>().is_ok();
+        let nameless = if self.held.iter().any(|(held, _)| held.path.last().is_some_and(is_number)) {
+            "; the file numbers them without naming them, and so do forms that have names, such as a checkpoint"
+        } else {
+            ""
+        };
+        let note = format!(
+            "{}: {}; its config was kept as it is{weights}{nameless}",
+            layer.place(),
+            standing.reason()
+        );
         self.notes.borrow_mut().push(note);
         layer.of_layer(standing)
     }
@@ -343,6 +362,49 @@ mod tests {
         assert_eq!(model.changes(Dialect::Keras2).iter().filter(|n| n.contains("Strange")).count(), 3);
         let (same, _) = model.architecture(Dialect::Keras2).expect("written");
         assert_eq!(same.config, architecture.config);
+    }
+
+    #[test]
+    fn cells_before_and_behind_one_that_nobody_has_keep_their_weights() {
+        let cell =
+            |class: &str, name: &str| json!({"class_name": class, "config": {"name": name, "units": 3}});
+        let cells = json!([cell("GRUCell", "a"), cell("Strange", "b"), cell("LSTMCell", "c")]);
+        let stack = json!({"class_name": "StackedRNNCells", "config": {"name": "stack", "cells": cells}});
+        let layers = json!([
+            {"class_name": "InputLayer", "config": {"batch_input_shape": [null, 5, 4], "name": "x"}},
+            {"class_name": "RNN", "config": {"name": "rnn", "cell": stack}},
+        ]);
+        let config = json!({"class_name": "Sequential", "config": {"name": "s", "layers": layers}});
+        let architecture = Architecture { config, dialect: Dialect::Keras2, keras_version: None };
+        // By names, as an `.h5` has them, and by numbers, as an archive has them.
+        for (root, names) in [(&["stack"][..], true), (&["cell", "cells"], false)] {
+            let weight = |cell: &str, number: usize, name: &str, shape: &[usize]| {
+                let last = if names { name.to_owned() } else { number.to_string() };
+                let path: Vec<&str> = root.iter().copied().chain([cell, &last]).collect();
+                held(&path, shape)
+            };
+            let weights = vec![
+                weight("a", 0, "kernel", &[4, 9]),
+                weight("a", 1, "recurrent_kernel", &[3, 9]),
+                weight("a", 2, "bias", &[2, 9]),
+                weight("b", 0, "scale", &[7]),
+                weight("c", 0, "kernel", &[6, 12]),
+                weight("c", 1, "recurrent_kernel", &[3, 12]),
+                weight("c", 2, "bias", &[12]),
+            ];
+            let found = BTreeMap::from([("rnn".to_owned(), weights)]);
+            let model =
+                Model::with_stand_ins(&architecture, &Registry::default(), &found).expect("stands in");
+            let shape = |path: &str| {
+                let variable = model.objects().find(path).and_then(|id| model.objects().variable(id));
+                variable.unwrap_or_else(|| panic!("no {path}")).shape.clone()
+            };
+            assert_eq!(shape("layers/0/cell/cells/0/kernel"), [4, 9]);
+            assert_eq!(shape(&format!("layers/0/cell/cells/1/{}", if names { "scale" } else { "0" })), [7]);
+            assert_eq!(shape("layers/0/cell/cells/2/kernel"), [6, 12]);
+            let told = model.changes(Dialect::Keras2);
+            assert_eq!(told.iter().any(|n| n.contains("numbers them")), !names, "{told:?}");
+        }
     }
 
     #[test]
