@@ -64,6 +64,14 @@ impl Weights {
             V::List(items) | V::Tuple(items) => {
                 items.into_iter().map(Weights::of_pickle).collect::<Result<_>>().map(Weights::List)
             }
+            V::Objects { shape, items } if items.iter().all(|i| matches!(i, V::String(_) | V::Bytes(_))) => {
+                let texts = items.into_iter().filter_map(|item| match item {
+                    V::String(text) => Some(text.into_bytes()),
+                    V::Bytes(bytes) => Some(bytes.to_vec()),
+                    _ => None,
+                });
+                array(Tensor::from_strings(texts, shape)?)
+            }
             V::Objects { shape, items } => {
                 let items = items.into_iter().map(Weights::of_pickle).collect::<Result<_>>()?;
                 nest(items, &shape)

@@ -9,14 +9,15 @@ use super::Entry;
 use super::categories::{bucket, token};
 use super::lookup::Vocabulary;
 use crate::config::{Fields, Initializer, plain};
-use crate::layer::WeightSpec;
+use crate::layer::{WeightSpec, inputs};
 use crate::{Argument, Call, Inputs, Layer, Spec};
 
 pub(super) const LAYERS: &[Entry] = &[Entry::of::<DenseFeatures>(&["DenseFeatures"])];
 
 /// The columns that a list of feature columns makes of a dict of features, side by side (Keras 2: `DenseFeatures`).
 ///
-/// Numeric, bucketized, indicator and embedding columns are computed, over identities, hashes, vocabularies and buckets.
+/// Numeric, bucketized, indicator and embedding columns are computed, over identities, hashes, vocabularies, buckets and
+/// crosses of them, weighted by other features or not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DenseFeatures {
     feature_columns: Value,
@@ -79,6 +80,15 @@ impl<'a> Column<'a> {
     fn name(self) -> Result<String> {
         Ok(match self.class {
             "EmbeddingColumn" => format!("{}_embedding", self.within("categorical_column")?.name()?),
+            "WeightedCategoricalColumn" => {
+                let categories = self.within("categorical_column")?.name()?;
+                format!("{categories}_weighted_by_{}", self.text("weight_feature_key")?)
+            }
+            "CrossedColumn" => {
+                let mut names = self.leaves()?.into_iter().map(Leaf::name).collect::<Result<Vec<_>>>()?;
+                names.sort_unstable();
+                names.join("_X_")
+            }
             "BucketizedColumn" => format!("{}_bucketized", self.within("source_column")?.name()?),
             _ => self.text("key")?.to_owned(),
         })
@@ -100,7 +110,8 @@ impl<'a> Column<'a> {
     fn categories(self) -> Result<usize> {
         let sum = match self.class {
             "IdentityCategoricalColumn" => Some(self.count("number_buckets")?),
-            "HashedCategoricalColumn" => Some(self.count("hash_bucket_size")?),
+            "HashedCategoricalColumn" | "CrossedColumn" => Some(self.count("hash_bucket_size")?),
+            "WeightedCategoricalColumn" => Some(self.within("categorical_column")?.categories()?),
             "VocabularyListCategoricalColumn" => {
                 self.list("vocabulary_list")?.len().checked_add(self.count("num_oov_buckets")?)
             }
@@ -152,11 +163,17 @@ impl<'a> Column<'a> {
             "IndicatorColumn" | "BucketizedColumn" => {
                 let categories =
                     if self.class == "BucketizedColumn" { self } else { self.within("categorical_column")? };
-                let (ids, depth) = (categories.ids(call, features)?, categories.categories()?);
+                let (ids, shares) = categories.shares(call, features)?;
+                let depth = categories.categories()?;
                 let (on, off) = (call.constant_f32(1.0)?, call.constant_f32(0.0)?);
                 let depth =
                     call.int(i64::try_from(depth).map_err(|_| Error::limit("too many categories"))?)?;
-                let hot = call.op("OneHot").inputs(&[ids, depth, on, off]).attr("axis", -1i64).one()?;
+                let mut hot = call.op("OneHot").inputs(&[ids, depth, on, off]).attr("axis", -1i64).one()?;
+                if let Some(shares) = shares {
+                    let last = call.int(-1)?;
+                    let shares = call.apply("ExpandDims", &[shares, last])?;
+                    hot = call.apply("Mul", &[hot, shares])?;
+                }
                 call.reduce("Sum", hot, &[1], false)?
             }
             _ => self.embedded(call, features)?,
@@ -175,8 +192,84 @@ impl<'a> Column<'a> {
         call.cast(x, DType::F32)
     }
 
+    /// The categories of each row, those that are missing -1, and how much each counts where a feature says so.
+    fn shares(self, call: &mut Call<'_>, features: &Features<'_>) -> Result<(Sym, Option<Sym>)> {
+        if self.class != "WeightedCategoricalColumn" {
+            return Ok((self.ids(call, features)?, None));
+        }
+        let ids = self.within("categorical_column")?.ids(call, features)?;
+        let shares = features.rows(call, self.text("weight_feature_key")?)?;
+        Ok((ids, Some(call.cast(shares, DType::F32)?)))
+    }
+
+    /// What is crossed, crosses within it taken apart.
+    fn leaves(self) -> Result<Vec<Leaf<'a>>> {
+        let mut leaves = Vec::new();
+        for key in self.list("keys")? {
+            match (key.as_str(), key) {
+                (Some(feature), _) => leaves.push(Leaf::Feature(feature)),
+                (None, column) => match Column::of(column)? {
+                    cross if cross.class == "CrossedColumn" => leaves.extend(cross.leaves()?),
+                    column => leaves.push(Leaf::Column(column)),
+                },
+            }
+        }
+        Ok(leaves)
+    }
+
+    /// A category for each combination of a row's categories, by its hash; TensorFlow has columns before features.
+    fn crossed(self, call: &mut Call<'_>, features: &Features<'_>) -> Result<Sym> {
+        let (mut places, mut values, mut shapes, mut dense) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for leaf in self.leaves()? {
+            match leaf {
+                Leaf::Feature(key) => dense.push(features.rows(call, key)?),
+                Leaf::Column(column) => {
+                    let (ids, given) = column.given(call, features)?;
+                    let place = call.apply("Where", &[given])?;
+                    values.push(call.apply("GatherNd", &[ids, place])?);
+                    shapes.push(call.op("Shape").input(ids).attr("out_type", DType::I64).one()?);
+                    places.push(place);
+                }
+            }
+        }
+        let types = |call: &Call<'_>, all: &[Sym]| all.iter().map(|&x| call.dtype(x)).collect::<Vec<DType>>();
+        let (sparse_types, dense_types) = (types(call, &values), types(call, &dense));
+        // Numbers among them make TensorFlow cross by numbers.
+        let texts = sparse_types.iter().chain(&dense_types).all(|&dtype| dtype == DType::String);
+        let key = self.option("hash_key").and_then(Value::as_i64).filter(|&key| key != 0);
+        let count = i64::try_from(self.categories()?).map_err(|_| Error::limit("too many categories"))?;
+        let crossed = call
+            .op("SparseCross")
+            .attr("N", places.len() as i64)
+            .inputs(&[&places[..], &values, &shapes, &dense].concat())
+            .attr("hashed_output", true)
+            .attr("num_buckets", count)
+            .attr("hash_key", key.unwrap_or(CROSS_KEY))
+            .attr("sparse_types", sparse_types)
+            .attr("dense_types", dense_types)
+            .attr("out_type", DType::I64)
+            .attr("internal_type", if texts { DType::String } else { DType::I64 })
+            .all()?;
+        let [places, values, shape] = inputs(&crossed)?;
+        let none = token(call, &json!(-1), DType::I64)?;
+        call.apply("SparseToDense", &[places, shape, values, none])
+    }
+
     /// The categories of each row; those that are missing are -1.
     fn ids(self, call: &mut Call<'_>, features: &Features<'_>) -> Result<Sym> {
+        if self.class == "CrossedColumn" {
+            return self.crossed(call, features);
+        }
+        let (ids, given) = self.given(call, features)?;
+        if self.class == "BucketizedColumn" {
+            return Ok(ids);
+        }
+        let none = token(call, &json!(-1), DType::I64)?;
+        call.apply("SelectV2", &[given, ids, none])
+    }
+
+    /// The categories of each row, and which of them are given.
+    fn given(self, call: &mut Call<'_>, features: &Features<'_>) -> Result<(Sym, Sym)> {
         if self.class == "BucketizedColumn" {
             let source = self.within("source_column")?;
             let (x, elements) = (source.numbers(call, features)?, source.elements()?);
@@ -186,16 +279,12 @@ impl<'a> Column<'a> {
             let buckets = call.op("Bucketize").input(x).attr("boundaries", boundaries).one()?;
             let firsts: Vec<i64> = (0..elements as i64).map(|i| i.saturating_mul(each)).collect();
             let firsts = call.ints(&firsts)?;
-            return call.apply("AddV2", &[buckets, firsts]);
+            let buckets = call.cast(buckets, DType::I64)?;
+            let firsts = call.cast(firsts, DType::I64)?;
+            let ids = call.apply("AddV2", &[buckets, firsts])?;
+            return Ok((ids, call.apply("Equal", &[ids, ids])?));
         }
-        let mut x = features.get(self.text("key")?)?;
-        let rank = call.spec(x).rank()?;
-        if rank > 2 {
-            return Err(Error::unsupported("categories of more than two dimensions"));
-        }
-        if rank == 1 {
-            x = call.reshape(x, &[-1, 1])?;
-        }
+        let mut x = features.rows(call, self.text("key")?)?;
         let text = call.dtype(x) == DType::String;
         if !text {
             x = call.cast(x, DType::I64)?;
@@ -238,7 +327,7 @@ impl<'a> Column<'a> {
             }
             _ => return Err(self.unsupported()),
         };
-        call.apply("SelectV2", &[given, ids, none])
+        Ok((ids, given))
     }
 
     /// The rows of a table for each row's categories, combined; zeros where there are none.
@@ -246,10 +335,19 @@ impl<'a> Column<'a> {
         if self.option("max_norm").is_some() {
             return Err(Error::unsupported("an embedding column with max_norm"));
         }
-        let ids = self.within("categorical_column")?.ids(call, features)?;
+        let (ids, shares) = self.within("categorical_column")?.shares(call, features)?;
+        let combiner = self.text("combiner")?;
         let zero = call.scalar(0.0, ids)?;
         let known = call.apply("GreaterEqual", &[ids, zero])?;
-        let known = call.cast(known, DType::F32)?;
+        let mut known = call.cast(known, DType::F32)?;
+        if let Some(mut shares) = shares {
+            if combiner != "sum" {
+                // A mean has no negative shares.
+                let least = call.constant_f32(0.0)?;
+                shares = call.apply("Maximum", &[shares, least])?;
+            }
+            known = call.apply("Mul", &[known, shares])?;
+        }
         let rows = call.apply("Maximum", &[ids, zero])?;
         let (table, axis) = (call.weight(&self.weight_name()?)?, call.int(0)?);
         let table = call.cast(table, DType::F32)?;
@@ -258,16 +356,40 @@ impl<'a> Column<'a> {
         let share = call.apply("ExpandDims", &[known, last])?;
         let rows = call.apply("Mul", &[rows, share])?;
         let sum = call.reduce("Sum", rows, &[1], false)?;
-        let mut count = call.reduce("Sum", known, &[1], true)?;
-        match self.text("combiner")? {
+        let count = match combiner {
             "sum" => return Ok(sum),
-            "sqrtn" => count = call.apply("Sqrt", &[count])?,
-            "mean" => {}
+            "sqrtn" => {
+                let squares = call.apply("Mul", &[known, known])?;
+                let squares = call.reduce("Sum", squares, &[1], true)?;
+                call.apply("Sqrt", &[squares])?
+            }
+            "mean" => call.reduce("Sum", known, &[1], true)?,
             other => return Err(Error::unsupported(format!("embeddings combined by {other:?}"))),
-        }
+        };
         call.apply("DivNoNan", &[sum, count])
     }
 }
+
+/// What a cross is made of.
+#[derive(Clone, Copy)]
+enum Leaf<'a> {
+    /// A feature as it is given, by its key.
+    Feature(&'a str),
+    /// The categories of a column.
+    Column(Column<'a>),
+}
+
+impl Leaf<'_> {
+    fn name(self) -> Result<String> {
+        match self {
+            Leaf::Feature(key) => Ok(key.to_owned()),
+            Leaf::Column(column) => column.name(),
+        }
+    }
+}
+
+/// The key of the hash that TensorFlow takes where a cross has none.
+const CROSS_KEY: i64 = 956_888_297_470;
 
 /// The features by their keys.
 struct Features<'a> {
@@ -282,6 +404,19 @@ impl Features<'_> {
             _ => None,
         });
         found.ok_or_else(|| Error::mismatch(format!("the features have no {key:?}")))
+    }
+
+    /// A feature as rows of values; whole numbers in 64 bits.
+    fn rows(&self, call: &mut Call<'_>, key: &str) -> Result<Sym> {
+        let mut x = self.get(key)?;
+        let rank = call.spec(x).rank()?;
+        if rank > 2 {
+            return Err(Error::unsupported("categories of more than two dimensions"));
+        }
+        if rank == 1 {
+            x = call.reshape(x, &[-1, 1])?;
+        }
+        if call.dtype(x).is_integer() { call.cast(x, DType::I64) } else { Ok(x) }
     }
 }
 
@@ -365,7 +500,14 @@ mod tests {
             (&*weight.name, &weight.shape[..]),
             ("a_b_bucketized_embedding/embedding_weights", &[6, 5][..])
         );
-        let strange = json!({"class_name": "CrossedColumn", "config": {}});
+        let cross = json!({"class_name": "CrossedColumn", "config": {"keys": ["z", buckets], "hash_bucket_size": 7}});
+        let outer = json!({"class_name": "CrossedColumn", "config": {"keys": [cross, "c"], "hash_bucket_size": 9}});
+        let outer = Column::of(&outer).expect("a column");
+        assert_eq!((outer.name().expect("a name").as_str(), outer.categories().expect("a count")), (
+            "a b_bucketized_X_c_X_z",
+            9
+        ));
+        let strange = json!({"class_name": "SharedEmbeddingColumn", "config": {}});
         assert!(Column::of(&strange).expect("a column").width().is_err());
     }
 }

@@ -219,7 +219,9 @@ impl Layer for TextVectorization {
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let [mut x] = inputs(given)?;
         if self.ragged {
-            return Err(Error::unsupported("ragged outputs"));
+            return Err(Error::unsupported("rows of words as long as each text is (ragged outputs)").help(
+                "set \"ragged\": false in its config: rows then end in zeros, which Embedding(mask_zero=True) passes over",
+            ));
         }
         let rank = call.spec(x).rank()?;
         let words = self.words();

@@ -407,7 +407,7 @@ pub(super) const ROWS: &[Row] = &[
     row("= math.digamma(x)", Unary("Digamma")),
     row("numpy.Real(x) = math.real(input:x)", One(|a| part(a, "Real"))),
     row("numpy.Imag(x) = math.imag(input:x)", One(|a| part(a, "Imag"))),
-    row("numpy.Angle(x) = math.angle(input:x)", One(|a| part(a, "Angle"))),
+    row("numpy.Angle(x) = math.angle(input:x)", One(angle)),
     row("numpy.Conjugate(x) = math.conj(x)", One(conjugate)),
     row("numpy.Conj(x)", One(conjugate)),
     row("numpy.Copy(x)", Unary("Identity")),
@@ -454,6 +454,18 @@ fn part(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
         return Ok(args.call.op(op).input(x).attr("Tout", dtype).one()?);
     }
     if op == "Real" { Ok(x) } else { args.call.apply("ZerosLike", &[x]) }
+}
+
+/// The angle in the plane; a negative number's is a half turn.
+fn angle(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let x = args.tensor("x")?;
+    if args.call.dtype(x).is_complex() {
+        return part(args, "Angle");
+    }
+    let x = args.float_tensor("x")?;
+    let (zero, half) = (args.call.scalar(0.0, x)?, args.call.scalar(std::f64::consts::PI, x)?);
+    let is_negative = args.call.apply("Less", &[x, zero])?;
+    args.call.apply("SelectV2", &[is_negative, half, zero])
 }
 
 fn conjugate(args: &mut Args<'_, '_>) -> Result<Sym> {

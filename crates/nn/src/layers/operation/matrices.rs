@@ -130,6 +130,9 @@ fn cholesky_inverse(args: &mut Args<'_, '_>) -> Result<Sym> {
     let x = args.float_tensor("x")?;
     let rank = rank(args, "x", x)?;
     let lower = if args.flag("upper") { turned(args, x, rank)? } else { x };
+    // What is above the factor's diagonal doesn't count.
+    let (all, none) = (args.call.int(-1)?, args.call.int(0)?);
+    let lower = args.call.apply("MatrixBandPart", &[lower, all, none])?;
     let inverse = args.call.apply("MatrixInverse", &[lower])?;
     Ok(args.call.op("BatchMatMulV2").inputs(&[inverse, inverse]).attr("adj_x", true).one()?)
 }
