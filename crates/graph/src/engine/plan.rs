@@ -294,12 +294,18 @@ impl<'a> Draft<'a> {
         let signature = ops::signature(&node.op)?;
         let count = signature.output_dtypes(&node.attrs)?.len();
         let inputs = self.inputs_of(node, |i| signature.input_is_ref(&node.attrs, i))?;
+        if let Ok(wanted) = signature.input_dtypes(&node.attrs)
+            && wanted.len() != inputs.len()
+        {
+            return Err(Error::graph(format!(
+                "takes {} inputs, the node has {}",
+                wanted.len(),
+                inputs.len()
+            )));
+        }
         // Where a branch may not be taken, whatever depends on it must be a step that can be left out.
         let fixed = !self.conditional || node.controls.is_empty();
         if op.passes && !self.conditional {
-            if inputs.len() < count {
-                return Err(Error::graph(format!("takes {count} inputs, the node has {}", inputs.len())));
-            }
             for (i, value) in inputs.into_iter().take(count).enumerate() {
                 self.define(Output::new(index, i), value);
             }

@@ -26,7 +26,12 @@ pub(super) const OPS: &[Op] = &[
     Op::new("MulNoNan(x: T, y: T) -> (z: T); T: type", |_| binary(e::mul_no_nan)),
     Op::new("Div(x: T, y: T) -> (z: T); T: type", |_| binary(e::div)),
     Op::new("RealDiv(x: T, y: T) -> (z: T); T: type", |_| binary(e::div)),
-    Op::new("TruncateDiv(x: T, y: T) -> (z: T); T: type", |_| binary(e::div)),
+    Op::new("TruncateDiv(x: T, y: T) -> (z: T); T: type", |_| {
+        binary(|x, y| {
+            let quotient = e::div(x, y)?;
+            if quotient.dtype().is_float() { e::truncate(quotient) } else { Ok(quotient) }
+        })
+    }),
     Op::new("DivNoNan(x: T, y: T) -> (z: T); T: type", |_| binary(e::div_no_nan)),
     Op::new("FloorDiv(x: T, y: T) -> (z: T); T: type", |_| binary(e::floor_div)),
     Op::new("FloorMod(x: T, y: T) -> (z: T); T: type", |_| binary(e::floor_mod)),
@@ -54,7 +59,15 @@ pub(super) const OPS: &[Op] = &[
     Op::new("ClipByValue(t: T, clip_value_min: T, clip_value_max: T) -> (output: T); T: type", |_| {
         Ok(kernel(|_, inputs| {
             let [t, low, high] = tensors(inputs)?;
-            one(e::maximum(e::minimum(t, high)?, low)?)
+            let clip = |t, low, high| e::maximum(e::minimum(t, high)?, low);
+            if !t.dtype().is_complex() {
+                return one(clip(t, low, high)?);
+            }
+            // Part by part.
+            let of = |part: fn(&tensor::Tensor) -> tensor::Result<tensor::Tensor>| {
+                clip(part(&t)?, part(&low)?, part(&high)?)
+            };
+            one(e::complex(&of(e::real)?, &of(e::imag)?)?)
         }))
     }),
     Op::new("Cast(x: SrcT) -> (y: DstT); SrcT: type; DstT: type; Truncate: bool = false", |a| {

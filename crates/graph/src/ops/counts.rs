@@ -130,7 +130,7 @@ struct Limits {
 impl Limits {
     fn of(a: &NodeAttrs<'_>) -> Result<Self> {
         let most = a.int("maxlength")?;
-        Ok(Limits { most: Some(most).filter(|m| *m > 0), least: a.int("minlength")?, binary: a.bool("binary_output")? })
+        Ok(Limits { most: Some(most).filter(|m| *m >= 0), least: a.int("minlength")?, binary: a.bool("binary_output")? })
     }
 }
 

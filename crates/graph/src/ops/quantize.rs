@@ -119,13 +119,20 @@ fn with_fixed_bounds(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 
 /// What lies within the bounds passes; nothing reaches the bounds themselves.
 fn quantize_grad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    if a.int("axis")? != -1 {
-        return Err(Error::unsupported("QuantizeAndDequantizeV4Grad along an axis"));
-    }
-    Ok(kernel(|_, inputs| {
+    let at = a.int("axis")?;
+    Ok(kernel(move |_, inputs| {
         let [grad, x, low, high] = tensors(inputs)?;
         let zeros = |t: &Tensor| Tensor::zeros(t.dtype(), t.shape());
-        let beyond = e::logical_or(e::less(&x, &low)?, e::greater(&x, &high)?)?;
+        // Bounds for each part along an axis stand there.
+        let spread = |t: &Tensor| -> Result<Tensor> {
+            if at == -1 {
+                return Ok(t.clone());
+            }
+            let mut shape: Shape = x.shape().iter().map(|_| 1).collect();
+            shape[axis(at, x.rank())?] = t.len();
+            Ok(t.clone().reshape(shape)?)
+        };
+        let beyond = e::logical_or(e::less(&x, &spread(&low)?)?, e::greater(&x, &spread(&high)?)?)?;
         many([array::select(&beyond, &zeros(&grad)?, &grad)?, zeros(&low)?, zeros(&high)?])
     }))
 }

@@ -25,7 +25,9 @@ fn reduction(a: &NodeAttrs<'_>, f: Reduce) -> Result<Box<dyn Kernel>> {
 
 fn norm(x: &Tensor, axes: &[usize], keep_dims: bool) -> tensor::Result<Tensor> {
     if x.dtype().is_integer() {
-        return array::cast(&norm(&array::cast(x, DType::F64)?, axes, keep_dims)?, x.dtype());
+        // The sum of squares wraps.
+        let sum = reduce::sum(&e::square(x.clone())?, axes, keep_dims)?;
+        return array::cast(&e::sqrt(array::cast(&sum, DType::F64)?)?, x.dtype());
     }
     let squares = if x.dtype().is_complex() { e::square(e::magnitude(x)?)? } else { e::square(x.clone())? };
     let norm = e::sqrt(reduce::sum(&squares, axes, keep_dims)?)?;

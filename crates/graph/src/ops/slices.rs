@@ -230,6 +230,10 @@ fn split_v(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 fn reverse(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [x, axes] = tensors(inputs)?;
+        // A scalar takes whatever axis.
+        if x.rank() == 0 {
+            return one(x);
+        }
         let axes: Vec<usize> = if axes.dtype() == crate::tensor::DType::Bool {
             let flags = axes.elements::<crate::tensor::Bool>()?;
             flags.iter().enumerate().filter(|(_, f)| f.get()).map(|(i, _)| i).collect()

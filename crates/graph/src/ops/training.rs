@@ -1,12 +1,14 @@
 //! What optimizers do to variables: each rule written once for an element, used by four kinds of op (variables as
 //! resources or references, gradients dense or of some rows).
 
+use std::ops::{Add, Div, Mul, Sub};
+
 use super::args::one;
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, Value, Values, kernel};
 use crate::signature::ArgType;
 use crate::tensor::kernels::array::cast;
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{Complex32, Complex64, DType, Element, Tensor};
 use crate::{Error, Result};
 
 /// How one element of a variable and of its slots changes. Numbers that a rule takes come in the order of the op's
@@ -31,11 +33,102 @@ enum Rule {
     ProximalAdagrad,
 }
 
-/// A float that training computes in.
-trait Float: Element + Copy {
-    fn of(v: f64) -> Self;
+/// A number that training computes in.
+trait Number: Element + Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    const ZERO: Self;
+    const ONE: Self;
+    fn root(self) -> Self;
+
+    /// One step of a rule.
     fn step(rule: Rule, vars: &mut [Self], g: Self, h: &[Self]);
+
+    /// A step of a rule that asks for no order among numbers; whether it is one.
+    #[inline]
+    fn plain_step(rule: Rule, vars: &mut [Self], g: Self, h: &[Self]) -> bool {
+        let one = Self::ONE;
+        match (rule, vars, h) {
+            (Rule::Momentum { nesterov }, [var, accum], &[lr, momentum]) => {
+                *accum = *accum * momentum + g;
+                *var = *var - if nesterov { g * lr + *accum * momentum * lr } else { *accum * lr };
+            }
+            (Rule::KerasMomentum { nesterov }, [var, accum], &[lr, momentum]) => {
+                *accum = *accum * momentum - g * lr;
+                *var = *var + if nesterov { *accum * momentum - g * lr } else { *accum };
+            }
+            (Rule::Adam { nesterov }, [var, m, v], &[power1, power2, lr, beta1, beta2, epsilon]) => {
+                let alpha = lr * (one - power2).root() / (one - power1);
+                *m = *m + (g - *m) * (one - beta1);
+                *v = *v + (g * g - *v) * (one - beta2);
+                let ahead = if nesterov { *m * beta1 + g * (one - beta1) } else { *m };
+                *var = *var - ahead * alpha / (v.root() + epsilon);
+            }
+            (Rule::Adagrad { accumulates }, [var, accum], &[lr]) => {
+                if accumulates {
+                    *accum = *accum + g * g;
+                }
+                *var = *var - g * lr / accum.root();
+            }
+            (Rule::AdagradV2 { accumulates }, [var, accum], &[lr, epsilon]) => {
+                if accumulates {
+                    *accum = *accum + g * g;
+                }
+                *var = *var - g * lr / (accum.root() + epsilon);
+            }
+            (Rule::Adadelta, [var, accum, moved], &[lr, rho, epsilon]) => {
+                *accum = *accum * rho + g * g * (one - rho);
+                let by = (*moved + epsilon).root() / (*accum + epsilon).root() * g;
+                *var = *var - by * lr;
+                *moved = *moved * rho + by * by * (one - rho);
+            }
+            (Rule::RmsProp, [var, squares, momentum], &[lr, rho, decay, epsilon]) => {
+                *squares = *squares + (g * g - *squares) * (one - rho);
+                *momentum = *momentum * decay + g * lr / (*squares + epsilon).root();
+                *var = *var - *momentum;
+            }
+            (Rule::CenteredRmsProp, [var, mean, squares, momentum], &[lr, rho, decay, epsilon]) => {
+                *squares = *squares + (g * g - *squares) * (one - rho);
+                *mean = *mean + (g - *mean) * (one - rho);
+                let spread = *squares - *mean * *mean + epsilon;
+                *momentum = *momentum * decay + g * lr / spread.root();
+                *var = *var - *momentum;
+            }
+            _ => return false,
+        }
+        true
+    }
 }
+
+impl Rule {
+    /// Whether the rule asks for no order among numbers, so that they may be complex.
+    fn is_plain(self) -> bool {
+        use Rule::*;
+        matches!(
+            self,
+            Momentum { .. } | KerasMomentum { .. } | Adam { .. } | Adagrad { .. } | AdagradV2 { .. } | Adadelta | RmsProp
+                | CenteredRmsProp
+        )
+    }
+}
+
+macro_rules! complexes {
+    ($($t:ident)*) => { $(
+        impl Number for $t {
+            const ZERO: Self = $t { re: 0.0, im: 0.0 };
+            const ONE: Self = $t { re: 1.0, im: 0.0 };
+
+            fn root(self) -> Self {
+                self.sqrt()
+            }
+
+            #[inline]
+            fn step(rule: Rule, vars: &mut [$t], g: $t, h: &[$t]) {
+                Self::plain_step(rule, vars, g, h);
+            }
+        }
+    )* };
+}
+
+complexes!(Complex32 Complex64);
 
 /// Soft thresholding by `l1`, then shrinking by `l2`.
 macro_rules! proximal {
@@ -48,9 +141,12 @@ macro_rules! proximal {
 
 macro_rules! floats {
     ($($t:ident)*) => { $(
-        impl Float for $t {
-            fn of(v: f64) -> Self {
-                v as $t
+        impl Number for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+
+            fn root(self) -> Self {
+                self.sqrt()
             }
 
             #[inline]
@@ -58,22 +154,10 @@ macro_rules! floats {
                 fn sign(v: $t) -> $t {
                     if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { v }
                 }
+                if Self::plain_step(rule, vars, g, h) {
+                    return;
+                }
                 match (rule, vars, h) {
-                    (Rule::Momentum { nesterov }, [var, accum], &[lr, momentum]) => {
-                        *accum = *accum * momentum + g;
-                        *var -= if nesterov { g * lr + *accum * momentum * lr } else { *accum * lr };
-                    }
-                    (Rule::KerasMomentum { nesterov }, [var, accum], &[lr, momentum]) => {
-                        *accum = *accum * momentum - g * lr;
-                        *var += if nesterov { *accum * momentum - g * lr } else { *accum };
-                    }
-                    (Rule::Adam { nesterov }, [var, m, v], &[power1, power2, lr, beta1, beta2, epsilon]) => {
-                        let alpha = lr * (1.0 - power2).sqrt() / (1.0 - power1);
-                        *m += (g - *m) * (1.0 - beta1);
-                        *v += (g * g - *v) * (1.0 - beta2);
-                        let ahead = if nesterov { *m * beta1 + g * (1.0 - beta1) } else { *m };
-                        *var -= ahead * alpha / (v.sqrt() + epsilon);
-                    }
                     (Rule::Amsgrad, [var, m, v, most], &[power1, power2, lr, beta1, beta2, epsilon]) => {
                         let alpha = lr * (1.0 - power2).sqrt() / (1.0 - power1);
                         *m += (g - *m) * (1.0 - beta1);
@@ -86,41 +170,11 @@ macro_rules! floats {
                         *v = (*v * beta2).max(g.abs());
                         *var -= lr / (1.0 - power1) * (*m / (*v + epsilon));
                     }
-                    (Rule::Adagrad { accumulates }, [var, accum], &[lr]) => {
-                        if accumulates {
-                            *accum += g * g;
-                        }
-                        *var -= g * lr / accum.sqrt();
-                    }
-                    (Rule::AdagradV2 { accumulates }, [var, accum], &[lr, epsilon]) => {
-                        if accumulates {
-                            *accum += g * g;
-                        }
-                        *var -= g * lr / (accum.sqrt() + epsilon);
-                    }
                     (Rule::AdagradDa, [var, sum, squares], &[lr, l1, l2, step]) => {
                         *sum += g;
                         *squares += g * g;
                         let kept = if l1 > 0.0 { sign(*sum) * (sum.abs() - l1 * step).max(0.0) } else { *sum };
                         *var = -lr * kept / (l2 * step * lr + squares.sqrt());
-                    }
-                    (Rule::Adadelta, [var, accum, moved], &[lr, rho, epsilon]) => {
-                        *accum = *accum * rho + g * g * (1.0 - rho);
-                        let by = (*moved + epsilon).sqrt() / (*accum + epsilon).sqrt() * g;
-                        *var -= by * lr;
-                        *moved = *moved * rho + by * by * (1.0 - rho);
-                    }
-                    (Rule::RmsProp, [var, squares, momentum], &[lr, rho, decay, epsilon]) => {
-                        *squares += (g * g - *squares) * (1.0 - rho);
-                        *momentum = *momentum * decay + g * lr / (*squares + epsilon).sqrt();
-                        *var -= *momentum;
-                    }
-                    (Rule::CenteredRmsProp, [var, mean, squares, momentum], &[lr, rho, decay, epsilon]) => {
-                        *squares += (g * g - *squares) * (1.0 - rho);
-                        *mean += (g - *mean) * (1.0 - rho);
-                        let spread = *squares - *mean * *mean + epsilon;
-                        *momentum = *momentum * decay + g * lr / spread.sqrt();
-                        *var -= *momentum;
                     }
                     (Rule::Ftrl { by_rate, shrinks: false }, [var, accum, linear], &[lr, l1, l2, power]) => {
                         follow(var, accum, linear, g, g, [lr, l1, l2, power], by_rate);
@@ -204,7 +258,7 @@ fn apply(a: &NodeAttrs<'_>, rule: Rule) -> Result<Box<dyn Kernel>> {
         for (role, value) in roles.iter().zip(inputs) {
             match role {
                 Role::Variable => handles.push(value),
-                Role::Number => numbers.push(cast(value.tensor()?, DType::F64)?.item::<f64>()?),
+                Role::Number => numbers.push(value.into_tensor()?),
                 Role::Gradient => rest.insert(0, value.into_tensor()?),
                 Role::Indices => rest.push(value.into_tensor()?),
             }
@@ -220,7 +274,7 @@ fn apply(a: &NodeAttrs<'_>, rule: Rule) -> Result<Box<dyn Kernel>> {
 }
 
 /// Changes a variable and its slots by the gradient, of the rows at `indices` if given: in order, row by row.
-fn train(rule: Rule, handles: &[Value], numbers: &[f64], grad: &Tensor, indices: Option<&Tensor>) -> Result<()> {
+fn train(rule: Rule, handles: &[Value], numbers: &[Tensor], grad: &Tensor, indices: Option<&Tensor>) -> Result<()> {
     let variables = handles.iter().map(|h| h.resource()?.variable()).collect::<Result<Vec<_>>>()?;
     let dtype = grad.dtype();
     let (half, wide) = match dtype {
@@ -239,6 +293,8 @@ fn train(rule: Rule, handles: &[Value], numbers: &[f64], grad: &Tensor, indices:
     match wide {
         DType::F32 => change::<f32>(rule, &mut values, numbers, &grad, indices)?,
         DType::F64 => change::<f64>(rule, &mut values, numbers, &grad, indices)?,
+        DType::C64 if rule.is_plain() => change::<Complex32>(rule, &mut values, numbers, &grad, indices)?,
+        DType::C128 if rule.is_plain() => change::<Complex64>(rule, &mut values, numbers, &grad, indices)?,
         other => return Err(Error::unsupported(format!("training in {other}"))),
     }
     for (variable, value) in variables.into_iter().zip(values) {
@@ -247,10 +303,10 @@ fn train(rule: Rule, handles: &[Value], numbers: &[f64], grad: &Tensor, indices:
     Ok(())
 }
 
-fn change<T: Float>(
+fn change<T: Number>(
     rule: Rule,
     values: &mut [Tensor],
-    numbers: &[f64],
+    numbers: &[Tensor],
     grad: &Tensor,
     indices: Option<&Tensor>,
 ) -> Result<()> {
@@ -276,10 +332,11 @@ fn change<T: Float>(
         }
         _ => return Err(unfit(grad, &shape)),
     };
-    let numbers: Vec<T> = numbers.iter().map(|v| T::of(*v)).collect();
+    let number = |t: &Tensor| Ok(cast(t, grad.dtype())?.item::<T>()?);
+    let numbers = numbers.iter().map(number).collect::<Result<Vec<T>>>()?;
     let grads = grad.elements::<T>()?;
     let mut slices = values.iter_mut().map(|v| v.make_mut::<T>()).collect::<Result<Vec<_>, _>>()?;
-    let mut element = vec![T::of(0.0); slices.len()];
+    let mut element = vec![T::ZERO; slices.len()];
     for (k, start) in starts.into_iter().enumerate() {
         for (i, g) in grads[k * row..(k + 1) * row].iter().enumerate() {
             element.iter_mut().zip(&slices).for_each(|(e, s)| *e = s[start + i]);

@@ -45,15 +45,20 @@ pub fn conv_transpose(shape: &[usize], filter: &Tensor, y: &Tensor, slide: &Slid
     })
 }
 
-/// Runs `f` on the operands, half precision ones as `float32`, whose result is rounded back.
+/// Runs `f` on the operands, half precision ones as `float32`, whose result is rounded back; `int32` ones in pieces that
+/// floats hold.
 pub(super) fn in_wide_floats(
     operands: [Option<&Tensor>; 3],
-    f: impl FnOnce([Option<&Tensor>; 3]) -> Result<Tensor>,
+    f: impl Fn([Option<&Tensor>; 3]) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let mut dtypes = operands.iter().flatten().map(|t| t.dtype());
     let dtype = dtypes.next().ok_or_else(|| Error::value("there is nothing to convolve"))?;
     if let Some(other) = dtypes.find(|d| *d != dtype) {
         return Err(Error::dtype(dtype, other));
+    }
+    if let (DType::I32, [Some(a), Some(b), c]) = (dtype, operands) {
+        let product = wrapping(a, b, |a, b| f([Some(a), Some(b), None]))?;
+        return c.map_or(Ok(product.clone()), |c| super::elementwise::add(product, c.clone()));
     }
     if !matches!(dtype, DType::F16 | DType::BF16) {
         return f(operands);
@@ -62,6 +67,22 @@ pub(super) fn in_wide_floats(
     let [a, b, c] = operands;
     let (a, b, c) = (wide(a)?, wide(b)?, wide(c)?);
     super::array::cast(&f([a.as_ref(), b.as_ref(), c.as_ref()])?, dtype)
+}
+
+/// A sum of products of `int32`, which wraps, from such of floats: of lower and upper halves these are exact.
+fn wrapping(a: &Tensor, b: &Tensor, f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let halves = |t: &Tensor| -> Result<[Tensor; 2]> {
+        let x = t.elements::<i32>()?;
+        let part = |of: fn(i32) -> f64| Tensor::from_vec(x.iter().map(|v| of(*v)).collect(), t.shape());
+        Ok([part(|v| f64::from(v & 0xffff))?, part(|v| f64::from(v >> 16))?])
+    };
+    let ([a_low, a_high], [b_low, b_high]) = (halves(a)?, halves(b)?);
+    let (low, first, second) = (f(&a_low, &b_low)?, f(&a_high, &b_low)?, f(&a_low, &b_high)?);
+    let sums = low.elements::<f64>()?.into_owned();
+    let high = first.elements::<f64>()?.into_owned().into_iter().zip(second.elements::<f64>()?.into_owned());
+    let whole =
+        |(sum, (a, b)): (f64, (f64, f64))| (sum as i64).wrapping_add((a as i64 + b as i64) << 16) as i32;
+    Tensor::from_vec(sums.into_iter().zip(high).map(whole).collect(), low.shape())
 }
 
 /// A float that products are computed in.

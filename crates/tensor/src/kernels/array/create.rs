@@ -97,8 +97,8 @@ pub fn linspace(start: &Tensor, stop: &Tensor, count: usize) -> Result<Tensor> {
         let (from, to) = (start.item::<T>()?, stop.item::<T>()?);
         let step = if count > 1 { (to - from) / (count - 1) as T } else { T::ZERO };
         let mut values: Vec<T> = (0..count).map(|i| from + step * i as T).collect();
-        if let (Some(last), true) = (values.last_mut(), count > 1) {
-            *last = to;
+        if let ([first, .., last], true) = (&mut values[..], count > 1) {
+            (*first, *last) = (from, to);
         }
         Tensor::from_vec::<T>(values, [count])
     }, else => Err(Error::dtype("a float one", dtype)))

@@ -4,7 +4,7 @@
 use super::mover::{Mover, rearrange};
 use crate::kernels::elementwise::{self, Number, Real};
 use crate::kernels::parallel;
-use crate::{DType, Error, Result, Shape, Tensor, checked_elements, dispatch};
+use crate::{Complex32, Complex64, DType, Error, Result, Shape, Tensor, checked_elements, dispatch};
 
 /// Slices of the input's elements, one after another: where each starts, and how long they are.
 struct Runs {
@@ -233,6 +233,12 @@ pub fn scatter(target: Tensor, indices: &Tensor, updates: &Tensor, how: Scatter)
             };
             combine_at::<T>(target, &tuples, updates, combine)
         }, else => Err(Error::dtype("a number's", dtype))),
+        Scatter::Div if dtype == DType::C64 => {
+            combine_at::<Complex32>(target, &tuples, updates, |a, b| a / b)
+        }
+        Scatter::Div if dtype == DType::C128 => {
+            combine_at::<Complex64>(target, &tuples, updates, |a, b| a / b)
+        }
         Scatter::Div => dispatch!(native_real dtype, T => {
             let zero = <T as Number>::ZERO;
             if dtype.is_integer() && updates.elements::<T>()?.contains(&zero) {

@@ -30,8 +30,8 @@ macro_rules! functions {
                 DType::F64 => map1::<f64>(x, $double),
                 DType::F16 | DType::BF16 => half1(&x, $name),
                 $(
-                    DType::C64 => map1::<Complex32>(x, |_, z| $complex(z)),
-                    DType::C128 => map1::<Complex64>(x, |_, z| $complex(z)),
+                    DType::C64 => map1::<Complex32>(x, |_, z| ($complex)(z)),
+                    DType::C128 => map1::<Complex64>(x, |_, z| ($complex)(z)),
                 )?
                 d => Err(Error::dtype("a float one", d)),
             }
@@ -61,11 +61,11 @@ functions! {
     /// The tangent (`tf.tan`).
     tan: f32 |_, v| v.tan(), f64 |_, v| v.tan(), complex Complex::tan;
     /// The inverse sine (`tf.asin`).
-    asin: f32 |_, v| v.asin(), f64 |_, v| v.asin(), complex Complex::asin;
+    asin: f32 |_, v| v.asin(), f64 |_, v| v.asin(), complex |z| wide(z, Complex::asin);
     /// The inverse cosine (`tf.acos`).
-    acos: f32 |_, v| v.acos(), f64 |_, v| v.acos(), complex Complex::acos;
+    acos: f32 |_, v| v.acos(), f64 |_, v| v.acos(), complex |z| wide(z, Complex::acos);
     /// The inverse tangent (`tf.atan`).
-    atan: f32 |_, v| v.atan(), f64 |_, v| v.atan(), complex Complex::atan;
+    atan: f32 |_, v| v.atan(), f64 |_, v| v.atan(), complex |z| wide(z, Complex::atan);
     /// The hyperbolic sine (`tf.sinh`).
     sinh: f32 |_, v| v.sinh(), f64 |_, v| v.sinh(), complex Complex::sinh;
     /// The hyperbolic cosine (`tf.cosh`).
@@ -73,11 +73,11 @@ functions! {
     /// The hyperbolic tangent (`tf.tanh`).
     tanh: f32 math::tanh_f32, f64 |_, v| v.tanh(), complex Complex::tanh;
     /// The inverse hyperbolic sine (`tf.asinh`).
-    asinh: f32 |_, v| libm::asinhf(v), f64 |_, v| libm::asinh(v), complex Complex::asinh;
+    asinh: f32 |_, v| libm::asinhf(v), f64 |_, v| libm::asinh(v), complex |z| wide(z, Complex::asinh);
     /// The inverse hyperbolic cosine (`tf.acosh`).
-    acosh: f32 |_, v| if v < 1.0 { f32::NAN } else { libm::acoshf(v) }, f64 |_, v| libm::acosh(v), complex Complex::acosh;
+    acosh: f32 |_, v| if v < 1.0 { f32::NAN } else { libm::acoshf(v) }, f64 |_, v| libm::acosh(v), complex |z| wide(z, Complex::acosh);
     /// The inverse hyperbolic tangent (`tf.atanh`).
-    atanh: f32 |_, v| libm::atanhf(v), f64 |_, v| libm::atanh(v), complex Complex::atanh;
+    atanh: f32 |_, v| libm::atanhf(v), f64 |_, v| libm::atanh(v), complex |z| wide(z, Complex::atanh);
     /// The error function (`tf.math.erf`).
     erf: f32 math::erf_f32, f64 |_, v| libm::erf(v);
     /// One less the error function (`tf.math.erfc`).
@@ -123,6 +123,14 @@ pub(crate) fn selu_f64(v: f64) -> f64 {
     if v < 0.0 { math::SELU_SCALE_ALPHA * (v.exp() - 1.0) } else { math::SELU_SCALE * v }
 }
 
+/// A function of a complex number that loses digits on its way, in double precision.
+fn wide<F: num_traits::Float>(z: Complex<F>, f: fn(Complex64) -> Complex64) -> Complex<F> {
+    let part = |v: F| v.to_f64().unwrap_or(f64::NAN);
+    let narrow = |v: f64| F::from(v).unwrap_or_else(F::nan);
+    let found = f(Complex64::new(part(z.re), part(z.im)));
+    Complex::new(narrow(found.re), narrow(found.im))
+}
+
 fn complex_expm1<F: num_traits::Float>(z: Complex<F>) -> Complex<F> {
     // e^z - 1 = expm1(x) cos y - 2 sin²(y/2) + i e^x sin y
     let two = F::one() + F::one();
@@ -146,7 +154,13 @@ fn complex_reciprocal<F: num_traits::Float>(z: Complex<F>) -> Complex<F> {
 }
 
 fn complex_sigmoid<F: num_traits::Float>(z: Complex<F>) -> Complex<F> {
-    ((-z).exp() + F::one()).inv()
+    let below = (-z).exp() + F::one();
+    // The inverse of what overflowed would be no number.
+    if below.re.is_infinite() || below.im.is_infinite() {
+        Complex::new(F::zero(), F::zero())
+    } else {
+        below.inv()
+    }
 }
 
 macro_rules! rounding {
@@ -176,6 +190,8 @@ rounding! {
     ceil: ceil;
     /// Rounded to the nearest whole number, halves to the even one (`tf.round`, `tf.math.rint`).
     round_half_even: round_ties_even;
+    /// Rounded towards zero.
+    truncate: trunc;
 }
 
 macro_rules! classes {

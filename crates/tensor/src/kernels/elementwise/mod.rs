@@ -33,7 +33,7 @@ pub use float::{
     acos, acosh, asin, asinh, atan, atan2, atanh, ceil, cos, cosh, digamma, elu, erf, erfc, erfinv, exp,
     expm1, floor, is_finite, is_inf, is_nan, leaky_relu, lgamma, log, log1p, ndtri, next_after, reciprocal,
     relu, relu6, round_half_even, rsqrt, selu, sigmoid, sin, sinh, softplus, softsign, sqrt, tan, tanh,
-    xdivy, xlog1py, xlogy,
+    truncate, xdivy, xlog1py, xlogy,
 };
 pub(crate) use float::{selu_f64, sigmoid_f64, softplus_f64};
 pub use gradient::{

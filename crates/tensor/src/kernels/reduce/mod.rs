@@ -52,7 +52,7 @@ numbers! {
     min: native_real, "a real number's", GREATEST, Real::lesser;
 }
 
-/// The mean (`tf.reduce_mean`); of integers rounded towards zero, of no floats NaN.
+/// The mean (`tf.reduce_mean`); of integers rounded towards zero; of no floats NaN, of no complex numbers 0.
 ///
 /// # Errors
 /// When an axis is out of range or given twice, or the dtype isn't supported.
@@ -62,7 +62,7 @@ pub fn mean(x: &Tensor, axes: &[usize], keep_dims: bool) -> Result<Tensor> {
     }
     let total = sum(x, axes, keep_dims)?;
     let count: usize = axes.iter().map(|&a| x.shape()[a]).product();
-    if x.dtype().is_integer() && count == 0 {
+    if (x.dtype().is_integer() || x.dtype().is_complex()) && count == 0 {
         return Ok(total);
     }
     let count = cast(&cast(&Tensor::scalar(count as u64), DType::F64)?, x.dtype())?;
