@@ -41,7 +41,7 @@ fn read(def: FunctionDef, signature: &OpDef, ops: &Signatures, limits: &Limits) 
         read.push(arg.name.clone(), Node { op: ARG.to_owned(), attrs, ..Node::default() }, Vec::new());
     }
     def.node_def.iter().try_for_each(|node| read.decode(node, limits))?;
-    let Unconnected { nodes, names, references } = read;
+    let Unconnected { nodes, names, references, .. } = read;
     let index = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let mut body = Body { index, nodes, ops };
     for (i, (name, references)) in names.iter().zip(&references).enumerate() {

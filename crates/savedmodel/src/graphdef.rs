@@ -5,8 +5,12 @@ use std::collections::HashMap;
 use modelark_artifact::{Error, Limits, Result};
 use modelark_graph::{Graph, Node, Output};
 use modelark_proto::{Message, NodeDef, bytes::Bytes};
+use rayon::prelude::*;
 
 use crate::attr::{attrs_from_proto, attrs_to_proto};
+
+/// So many nodes are decoded by one thread; smaller graphs aren't worth more.
+const PART: usize = 4096;
 
 /// The graph of these nodes, which are encoded each.
 ///
@@ -18,8 +22,14 @@ pub(crate) fn graph_from_proto(nodes: &[Bytes], limits: &Limits) -> Result<Graph
         return Err(Error::limit(format!("the graph has {} nodes, over the limit", nodes.len())));
     }
     let mut read = Unconnected::with_capacity(nodes.len());
-    nodes.iter().try_for_each(|node| read.decode(node, limits))?;
-    let Unconnected { mut nodes, names, references } = read;
+    if nodes.len() > PART {
+        let part = |(i, part): (usize, &[Bytes])| Unconnected::after(i * PART).with(part, limits);
+        let parts: Vec<_> = nodes.par_chunks(PART).enumerate().map(part).collect();
+        parts.into_iter().try_for_each(|part| part.map(|part| read.append(part)))?;
+    } else {
+        read = read.with(nodes, limits)?;
+    }
+    let Unconnected { mut nodes, names, references, .. } = read;
     let mut index = HashMap::with_capacity(nodes.len());
     for (i, (name, node)) in names.iter().zip(&nodes).enumerate() {
         if index.insert(name.as_str(), i).is_some() {
@@ -44,6 +54,8 @@ pub(crate) fn graph_from_proto(nodes: &[Bytes], limits: &Limits) -> Result<Graph
 /// Nodes before their references are followed. The names stand beside them, so that an index can borrow these.
 #[derive(Default)]
 pub(crate) struct Unconnected {
+    /// How many nodes of the graph come before these.
+    before: usize,
     pub(crate) nodes: Vec<Node>,
     pub(crate) names: Vec<String>,
     pub(crate) references: Vec<Vec<String>>,
@@ -52,6 +64,7 @@ pub(crate) struct Unconnected {
 impl Unconnected {
     pub(crate) fn with_capacity(count: usize) -> Self {
         Unconnected {
+            before: 0,
             nodes: Vec::with_capacity(count),
             names: Vec::with_capacity(count),
             references: Vec::with_capacity(count),
@@ -64,10 +77,27 @@ impl Unconnected {
         self.references.push(references);
     }
 
+    fn after(before: usize) -> Self {
+        Unconnected { before, ..Unconnected::default() }
+    }
+
+    /// These, too.
+    fn with(mut self, nodes: &[Bytes], limits: &Limits) -> Result<Self> {
+        nodes.iter().try_for_each(|node| self.decode(node, limits))?;
+        Ok(self)
+    }
+
+    fn append(&mut self, mut more: Unconnected) {
+        self.nodes.append(&mut more.nodes);
+        self.names.append(&mut more.names);
+        self.references.append(&mut more.references);
+    }
+
     /// Decodes a node.
     pub(crate) fn decode(&mut self, node: &Bytes, limits: &Limits) -> Result<()> {
-        let def = NodeDef::decode(node.clone())
-            .map_err(|e| Error::corrupt(format!("node {} is damaged", self.nodes.len())).because(e))?;
+        let def = NodeDef::decode(node.clone()).map_err(|e| {
+            Error::corrupt(format!("node {} is damaged", self.before + self.nodes.len())).because(e)
+        })?;
         let attrs = attrs_from_proto(def.attr, limits).map_err(|e| e.at(place(&def.name, &def.op)))?;
         let node = Node {
             name: String::new(),
@@ -173,6 +203,19 @@ mod tests {
         assert_eq!(graph.nodes[0].inputs, [Output::new(1, 1), Output::new(2, 0)]);
         assert_eq!(graph.nodes[1].controls, [0]);
         assert_eq!(graph_to_proto(&graph).expect("nodes"), nodes);
+    }
+
+    #[test]
+    fn a_graph_of_many_parts_is_whole() {
+        let count = 2 * PART + 5;
+        let name = |i: usize| format!("n{i}");
+        let mut nodes: Vec<Bytes> =
+            (0..count).map(|i| def(&name(i), &[&name((i * 7 + 1) % count)])).collect();
+        let graph = graph_from_proto(&nodes, &Limits::default()).expect("graph");
+        assert_eq!(graph_to_proto(&graph).expect("nodes"), nodes);
+        nodes[PART + 3] = Bytes::from_static(b"\xff");
+        let e = graph_from_proto(&nodes, &Limits::default()).expect_err("bad graph");
+        assert!(e.to_string().contains(&format!("node {} is damaged", PART + 3)), "{e}");
     }
 
     #[test]
