@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use modelark::artifact::{ErrorKind, Memory};
-use modelark::graph::engine::{Executable, Resources, Values};
+use modelark::graph::engine::{Executable, Resources, RunOptions, Values};
 use modelark::graph::{self, Attr, Graph, Library, Node, Output};
 use modelark::tensor::memory::Budget;
 use modelark::{DType, Error, Limits, Load, Open, Place, Registry, Result, Tensor};
+
+use modelark_stablehlo::Module;
 
 use crate::fixtures;
 
@@ -53,6 +55,9 @@ const fn packed(
 /// Stands for a format where the bytes are a picture that an op decodes.
 const PICTURE: &str = "picture";
 
+/// Stands for a format where the bytes are a StableHLO module that a node of a graph holds.
+const MODULE: &str = "module";
+
 /// All parsers.
 pub const TARGETS: &[Target] = &[
     packed("saved_model", "saved_model", "protobuf", &["/saved_model.pb"]),
@@ -69,6 +74,7 @@ pub const TARGETS: &[Target] = &[
     single("npy", "npy", "m.npy", "numpy", &[".npy"]),
     single("npz", "npz", "m.npz", "zip", &["weights.npz"]),
     single("picture", PICTURE, "m.jpg", "jpeg", &[".jpg"]),
+    single("stablehlo", MODULE, "m.mlirbc", "stablehlo", &[".mlirbc"]),
     single("pickle", "pickle", "m.pkl", "numpy", &[".pkl"]),
     single("safetensors", "safetensors", "m.safetensors", "json", &["weights.safetensors"]),
 ];
@@ -101,6 +107,9 @@ impl Target {
     pub fn run(&self, bytes: &[u8]) -> Result<()> {
         if self.format == PICTURE {
             return decode(bytes);
+        }
+        if self.format == MODULE {
+            return call_module(bytes);
         }
         let (open, load) = (Open::new().format(self.format), Load::new().format(self.format));
         use_all(open, load, &self.place(bytes), &limits())
@@ -254,6 +263,63 @@ fn decode(bytes: &[u8]) -> Result<()> {
         result = result.and(run.run(&Resources::new(), inputs).map(|_| ()).map_err(refused));
     }
     result
+}
+
+/// Calls a StableHLO module on zeros of the shapes that it declares, two where an extent is open.
+fn call_module(bytes: &[u8]) -> Result<()> {
+    let refused = |e: String| Error::new(ErrorKind::Invalid, e);
+    let module = Module::read(bytes).map_err(|e| refused(e.to_string()))?;
+    let Some(main) = module.function("main") else {
+        return Err(refused("it has no main function".to_owned()));
+    };
+    let limits = limits();
+    let mut inputs = Values::new();
+    for value in &main.body.args {
+        let Some(ty) = main.ty(*value).tensor() else { continue };
+        let shape: Vec<usize> = ty.dims.iter().map(|d| d.unwrap_or(2)).collect();
+        let small = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).is_some_and(|n| n <= 1 << 16);
+        let Some(dtype) = ty.element.dtype().filter(|_| small) else { return Ok(()) };
+        inputs.push(Tensor::zeros(dtype, shape).map_err(Error::from)?.into());
+    }
+    let types: Vec<DType> = inputs.iter().map(|v| v.dtype()).collect();
+    let mut nodes: Vec<Node> = types
+        .iter()
+        .enumerate()
+        .map(|(i, dtype)| Node {
+            name: format!("x{i}"),
+            op: graph::ARG.to_owned(),
+            attrs: graph::Attrs::from([("T".to_owned(), Attr::Type(*dtype))]),
+            ..Node::default()
+        })
+        .collect();
+    let fed: Vec<Output> = (0..types.len()).map(|i| Output::new(i, 0)).collect();
+    let none = || Attr::List(Vec::new());
+    let attrs = [
+        ("version".to_owned(), Attr::Int(9)),
+        ("module".to_owned(), Attr::String(bytes.to_vec())),
+        ("Tin".to_owned(), types.into()),
+        ("Tout".to_owned(), none()),
+        ("Sout".to_owned(), none()),
+    ];
+    let name = "module".to_owned();
+    nodes.push(Node {
+        name,
+        op: "XlaCallModule".to_owned(),
+        inputs: fed.clone(),
+        attrs: attrs.into(),
+        ..Node::default()
+    });
+    let target = nodes.len() - 1;
+    let run = Executable::new(&Graph { nodes }, &Library::new(), &fed, &[], &[target]);
+    let options = RunOptions {
+        time: limits.run_time,
+        max_steps: limits.run_steps,
+        max_depth: limits.depth,
+        max_bytes: limits.run_bytes as usize,
+        ..RunOptions::default()
+    };
+    let run = run.map_err(|e| refused(e.to_string()))?;
+    run.run_with(&Resources::new(), inputs, &options).map(|_| ()).map_err(|e| refused(e.to_string()))
 }
 
 /// Several files as one: for each the length of its name, the name, the length of its content, the content.

@@ -282,7 +282,7 @@ pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Result<V
     let lacks = |op: &str| ops::find(op).is_none() && !functions.library.contains(op);
     let mut incomplete = BTreeSet::new();
     functions.library.ops(|function, op| {
-        if lacks(op) {
+        if lacks(op) || op == "XlaCallModule" {
             incomplete.insert(function);
         }
     })?;
@@ -293,8 +293,10 @@ pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Result<V
         .filter_map(|f| functions.library.get(f))
         .flat_map(|f| f.graph.nodes.iter().skip(f.arity).map(|n| (Some(f.name.clone()), n)));
     let mut missing: BTreeMap<String, Vec<(Option<String>, String)>> = BTreeMap::new();
-    for (function, node) in bodies.chain(session).filter(|(_, node)| lacks(&node.op)) {
-        missing.entry(node.op.clone()).or_default().push((function, node.name.clone()));
+    for (function, node) in bodies.chain(session).filter(|(_, node)| !functions.library.contains(&node.op)) {
+        for op in ops::missing(node) {
+            missing.entry(op).or_default().push((function.clone(), node.name.clone()));
+        }
     }
     Ok(missing.into_iter().map(|(op, nodes)| MissingOp { op, nodes }).collect())
 }

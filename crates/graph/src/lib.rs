@@ -11,6 +11,7 @@ mod composite;
 pub mod engine;
 mod error;
 mod graph;
+mod hlo;
 mod library;
 mod names;
 pub mod ops;

@@ -12,7 +12,8 @@ use crate::workspace::Outcome;
 const ARROWS: &[(&str, &[&str])] = &[
     ("modelark-tensor", &[]),
     ("modelark-proto", &[]),
-    ("modelark-graph", &["tensor"]),
+    ("modelark-stablehlo", &["tensor"]),
+    ("modelark-graph", &["stablehlo", "tensor"]),
     ("modelark-artifact", &["graph", "tensor"]),
     ("modelark-checkpoint", &["artifact", "proto", "tensor"]),
     ("modelark-hdf5", &["artifact", "tensor"]),

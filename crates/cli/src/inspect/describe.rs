@@ -1,6 +1,9 @@
 //! What there is to say of a model, before it becomes text or JSON.
 
+use std::collections::BTreeSet;
+
 use modelark::artifact::{ConcreteFunction, Format, Functions, Kind, Objects, Structure, Variable};
+use modelark::graph::ops::{self, HeldModule};
 use modelark::savedmodel::meta_graph_tags;
 use modelark::{Artifact, Limits, Port, Result};
 use serde_json::{Value, json};
@@ -39,6 +42,8 @@ pub(super) struct Description {
     pub(super) optimizer: Option<(String, usize)>,
     pub(super) assets: Vec<(String, usize)>,
     pub(super) missing_ops: Vec<MissingOp>,
+    /// StableHLO modules among the functions' nodes.
+    pub(super) modules: Vec<HeldModule>,
     /// The tags of each MetaGraph of a SavedModel.
     pub(super) meta_graphs: Vec<Vec<String>>,
 }
@@ -75,8 +80,21 @@ pub(super) fn describe(artifact: &Artifact, format: &dyn Format, source: &Source
         optimizer: optimizer.map(|o| (o.class.clone().unwrap_or_default(), o.variables.len())),
         assets: artifact.assets.iter().map(|a| (a.name.clone(), a.bytes.len())).collect(),
         missing_ops: functions.map(missing_ops).transpose()?.unwrap_or_default(),
+        modules: functions.map(modules).transpose()?.unwrap_or_default(),
         meta_graphs: meta_graphs(format, source),
     })
+}
+
+/// The StableHLO modules that nodes of functions hold.
+fn modules(functions: &Functions) -> Result<Vec<HeldModule>> {
+    let mut holders = BTreeSet::new();
+    functions.library.ops(|function, op| {
+        if op == "XlaCallModule" {
+            holders.insert(function);
+        }
+    })?;
+    let holders = holders.into_iter().filter_map(|f| functions.library.get(f));
+    Ok(holders.flat_map(|f| &f.graph.nodes).filter_map(ops::held_module).collect())
 }
 
 /// The tags of each MetaGraph.
@@ -185,6 +203,9 @@ impl Description {
             "missing_ops": self.missing_ops.iter().map(|m| json!({
                 "op": m.op,
                 "nodes": m.nodes.iter().map(|(f, n)| json!({"function": f, "node": n})).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "stablehlo": self.modules.iter().map(|m| json!({
+                "producer": m.producer, "functions": m.functions, "operations": m.operations,
             })).collect::<Vec<_>>(),
             "meta_graphs": self.meta_graphs,
         })

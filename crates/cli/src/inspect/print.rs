@@ -28,6 +28,16 @@ pub(super) fn print(d: &Description, artifact: &Artifact, full: bool) -> Result<
             d.assets.iter().map(|(name, size)| vec![name.clone(), output::bytes(*size as u64)]).collect();
         text.table(&["name", "size"], &[1], &rows);
     }
+    if !d.modules.is_empty() {
+        text.heading("StableHLO modules");
+        let number = |n: usize| n.to_string();
+        let rows: Vec<_> = d
+            .modules
+            .iter()
+            .map(|m| vec![m.producer.clone(), number(m.functions), number(m.operations)])
+            .collect();
+        text.table(&["written as", "functions", "operations"], &[1, 2], &rows);
+    }
     if !d.missing_ops.is_empty() {
         text.heading("Ops that can't run here");
         for missing in &d.missing_ops {

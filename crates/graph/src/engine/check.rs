@@ -65,9 +65,10 @@ impl Check<'_> {
 
     fn nodes(&mut self, graph: &Graph, function: Option<&str>, nodes: &[usize]) {
         for node in nodes.iter().filter_map(|&n| graph.nodes.get(n)) {
-            if ops::find(&node.op).is_none() && !self.library.contains(&node.op) {
+            if !self.library.contains(&node.op) {
                 let place = function.map(|f| format!(", function {f:?}")).unwrap_or_default();
-                self.missing.push(format!("{} (node {:?}{place})", node.op, node.name));
+                let missing = ops::missing(node).into_iter();
+                self.missing.extend(missing.map(|m| format!("{m} (node {:?}{place})", node.name)));
             }
             if self.library.contains(&node.op) {
                 self.waiting.push(node.op.clone());

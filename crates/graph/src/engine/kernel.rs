@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::{Resources, Value};
-use crate::{FuncRef, Result};
+use super::{Program, Resources, Value};
+use crate::{Error, FuncRef, Result};
 
 /// The values at a node's inputs or outputs, flat.
 pub type Values = SmallVec<[Value; 4]>;
@@ -21,6 +21,14 @@ pub trait Context {
     /// # Errors
     /// When there is no such function, or it fails.
     fn call(&mut self, function: &FuncRef, args: Values) -> Result<Values>;
+
+    /// Calls a function of another program, within the same run; what that one's library lacks, this one's has.
+    ///
+    /// # Errors
+    /// When there is no such function, it fails, or nothing can be called here.
+    fn call_in(&mut self, _program: &Program, function: &FuncRef, _args: Values) -> Result<Values> {
+        Err(Error::graph(format!("function {:?} can't be called here", function.name)))
+    }
 
     /// Hands over what a graph prints: `stderr`, `stdout` or whatever else `tf.print` was told, and the text.
     fn print(&self, _stream: &str, _text: &[u8]) {}

@@ -1,8 +1,8 @@
 //! Plans: which kernels run in which order, and where each value lives until its last use.
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use modelark_tensor::DType;
 use modelark_tensor::memory::Budget;
+use modelark_tensor::{DType, Tensor};
 use smallvec::SmallVec;
 
 use super::frames::{self, Loop, Unit};
@@ -611,6 +611,26 @@ fn mentions_function(attr: &Attr) -> bool {
         Attr::List(items) => items.iter().any(mentions_function),
         _ => false,
     }
+}
+
+/// What an op gives on these tensors, if its kernel needs nothing else and the results are small.
+pub(crate) fn fold(
+    op: &str,
+    attrs: &Attrs,
+    inputs: Vec<Tensor>,
+    most_elements: usize,
+) -> Option<Vec<Tensor>> {
+    let signature = ops::signature(op).ok()?;
+    if signature.stateful || attrs.values().any(mentions_function) {
+        return None;
+    }
+    let kernel = (ops::find(op)?.kernel)(&NodeAttrs { signature, attrs }).ok()?;
+    let size = inputs.iter().map(Tensor::nbytes).sum::<usize>();
+    let _within = Budget::new(size.saturating_add(most_elements * 64)).enter();
+    let inputs = inputs.into_iter().map(Value::from).collect();
+    let outputs = kernel.run(&mut Folding(Resources::new()), inputs).ok()?;
+    let tensors = outputs.into_iter().map(Value::into_tensor).collect::<Result<Vec<_>>>().ok()?;
+    tensors.iter().all(|t| t.len() <= most_elements).then_some(tensors)
 }
 
 /// What a kernel sees while constants are folded: nothing.

@@ -18,7 +18,7 @@ use crate::{FuncRef, Graph, Library, Output, Result};
 
 /// A library of functions, what was compiled of them so far, and what their runs may spend; cloning shares.
 #[derive(Clone)]
-pub struct Program(Arc<Shared>, RunOptions);
+pub struct Program(pub(super) Arc<Shared>, RunOptions);
 
 /// What all runs of a program share.
 pub(super) struct Shared {
@@ -172,7 +172,8 @@ impl Executable {
         // A time that no clock reaches is no limit.
         let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
         let shared = &self.program.0;
-        let run = Run { shared, resources, options, steps: &steps, deadline, depth: 0, node: "" };
+        let run =
+            Run { shared, outer: None, resources, options, steps: &steps, deadline, depth: 0, node: "" };
         self.plan.run(run, inputs).map_err(|e| match &self.name {
             Some(name) => e.at(format!("function {name:?}")),
             None => e,

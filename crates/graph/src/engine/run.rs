@@ -10,7 +10,7 @@ use modelark_tensor::{Bool, DType, PartialShape, Shape, Tensor, memory};
 use smallvec::SmallVec;
 
 use super::plan::{Frame, Kind, Plan, Source, Step};
-use super::program::Shared;
+use super::program::{Program, Shared};
 use super::{Context, Resource, Resources, Value, Values};
 use crate::{Error, ErrorKind, FuncRef, Result};
 
@@ -74,6 +74,8 @@ const STACK_MORE: usize = 4 << 20;
 /// One call of one function (or of the graph) in a run.
 pub(super) struct Run<'a> {
     pub(super) shared: &'a Shared,
+    /// What called this program, where a kernel of another did.
+    pub(super) outer: Option<&'a Shared>,
     pub(super) resources: &'a Resources,
     pub(super) options: &'a RunOptions,
     pub(super) steps: &'a AtomicU64,
@@ -99,17 +101,16 @@ impl Context for Run<'_> {
     }
 
     fn call(&mut self, function: &FuncRef, args: Values) -> Result<Values> {
-        if self.depth >= self.options.max_depth {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("functions call each other more than {} deep", self.options.max_depth),
-            ));
+        match self.outer {
+            Some(outer) if !self.shared.library.contains(&function.name) => {
+                self.enter(outer, None, function, args)
+            }
+            outer => self.enter(self.shared, outer, function, args),
         }
-        self.check()?;
-        let plan = self.shared.plan(function)?;
-        let callee = Run { depth: self.depth + 1, ..self.again() };
-        let run = || plan.run(callee, args).map_err(|e| e.at(format!("function {:?}", function.name)));
-        stacker::maybe_grow(STACK_LEFT, STACK_MORE, run)
+    }
+
+    fn call_in(&mut self, program: &Program, function: &FuncRef, args: Values) -> Result<Values> {
+        self.enter(&program.0, Some(self.shared), function, args)
     }
 
     fn check(&self) -> Result<()> {
@@ -135,6 +136,30 @@ impl Context for Run<'_> {
 }
 
 impl<'a> Run<'a> {
+    /// Calls a function of `shared`, one deeper.
+    fn enter<'b>(
+        &self,
+        shared: &'b Shared,
+        outer: Option<&'b Shared>,
+        function: &FuncRef,
+        args: Values,
+    ) -> Result<Values>
+    where
+        'a: 'b,
+    {
+        if self.depth >= self.options.max_depth {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("functions call each other more than {} deep", self.options.max_depth),
+            ));
+        }
+        self.check()?;
+        let plan = shared.plan(function)?;
+        let callee = Run { shared, outer, depth: self.depth + 1, ..self.again() };
+        let run = || plan.run(callee, args).map_err(|e| e.at(format!("function {:?}", function.name)));
+        stacker::maybe_grow(STACK_LEFT, STACK_MORE, run)
+    }
+
     /// Another call in the same run.
     pub(super) fn again(&self) -> Run<'a> {
         Run { node: "", ..*self }

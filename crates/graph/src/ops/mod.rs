@@ -61,6 +61,8 @@ families! {
     gather
     gradients
     hashes
+    hlo
+    householder
     images
     json_examples
     keyed_maps
@@ -112,10 +114,13 @@ families! {
     window_fusions
     window_gradients
     windows
+    xla_call_module
 }
 
 pub(crate) use fused::follows;
 pub(crate) use variables::ANONYMOUS;
+pub(crate) use xla_call_module::MODULE_OF_VARIABLES;
+pub use xla_call_module::{HeldModule, held_module};
 
 /// What an op is: its signature as text, what makes a kernel from a node's attributes, and, for a composite op of our
 /// own, how TensorFlow's ops say it.
@@ -202,6 +207,14 @@ pub fn signature(name: &str) -> Result<&'static OpSignature> {
     // Most graphs have none of those that are only declared.
     let text = RUN.get(name).map(|(_, text)| text).or_else(|| DECLARED.get(name));
     text.ok_or_else(|| Error::unsupported(format!("there is no op {name:?}")))?.parsed()
+}
+
+/// What a node needs and isn't here: its op, or operations of the StableHLO module that it holds.
+pub fn missing(node: &Node) -> Vec<String> {
+    if find(&node.op).is_none() {
+        return vec![node.op.clone()];
+    }
+    if node.op == xla_call_module::NAME { xla_call_module::missing(node) } else { Vec::new() }
 }
 
 /// The names of all ops that can run, sorted.

@@ -16,6 +16,7 @@ mod forward;
 mod fuse;
 mod inline;
 mod loops;
+mod modules;
 mod padding;
 mod part;
 mod pattern;
@@ -50,6 +51,7 @@ pub(crate) fn optimise(request: &Request<'_>) -> Option<Prepared> {
         // Values of variables change while this runs, so nothing derives from them for good.
         return Some(Prepared { part, derived: Vec::new(), named: Vec::new(), given: Vec::new() });
     }
+    modules::run(&mut part);
     loops::run(&mut part, request.library);
     recurrent::run(&mut part);
     recognise::run(&mut part);

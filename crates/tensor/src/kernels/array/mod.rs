@@ -24,5 +24,6 @@ pub use order::{bin_count, invert_permutation, list_diff, nth_element, search_so
 pub use pad::{Mirror, mirror_pad, pad};
 pub use select::{coordinates, select, select_slices};
 pub use strided::{
-    broadcast_to, matrix_transpose, reverse, roll, slice, strided_put, strided_slice, tile, transpose,
+    broadcast_to, matrix_transpose, put_slice, reverse, roll, slice, strided_put, strided_slice, tile,
+    transpose,
 };

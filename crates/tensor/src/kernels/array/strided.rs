@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::mover::{Mover, rearrange};
 use crate::kernels::parallel;
-use crate::{Error, Result, Shape, Tensor, checked_elements, contiguous_strides};
+use crate::{Error, Result, Shape, Tensor, checked_elements, contiguous_strides, dispatch};
 
 /// For each dimension an extent, and the distance from an element to the next.
 type Dims = SmallVec<[(usize, isize); 6]>;
@@ -250,6 +250,32 @@ impl Mover for Placed {
 pub fn strided_put(x: &Tensor, begin: &[i64], stride: &[i64], value: &Tensor) -> Result<Tensor> {
     let (start, dims) = places(x.shape(), begin, stride, value.shape())?;
     rearrange(&[x, value], x.shape(), &Placed { start, dims })
+}
+
+/// `x` with the slice from `begin` on replaced by `update`; in place when nobody else holds its elements
+/// (StableHLO: `dynamic_update_slice`).
+///
+/// # Errors
+/// When dtypes differ, or the slice lies outside.
+pub fn put_slice(mut x: Tensor, begin: &[usize], update: &Tensor) -> Result<Tensor> {
+    crate::kernels::elementwise::same_dtype(&x, update)?;
+    let begin: Vec<i64> = begin.iter().map(|b| i64::try_from(*b).unwrap_or(i64::MAX)).collect();
+    let ones = vec![1; begin.len()];
+    let (start, mut dims) = places(x.shape(), &begin, &ones, update.shape())?;
+    if update.is_empty() {
+        return Ok(x);
+    }
+    // The last dimension goes at once.
+    let run = dims.pop().map_or(1, |(n, _)| n);
+    dispatch!(pod x.dtype(), T => {
+        let values = update.elements::<T>()?;
+        let out = x.make_mut::<T>()?;
+        for (i, row) in values.chunks(run).enumerate() {
+            let at = offset(start, &dims, i);
+            out[at..at + run].copy_from_slice(row);
+        }
+        Ok(x)
+    }, else => strided_put(&x, &begin, &ones, update))
 }
 
 /// The tensor with the elements along `axes` in reverse order (`tf.reverse`).

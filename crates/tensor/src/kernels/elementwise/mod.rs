@@ -8,6 +8,7 @@ mod arith;
 mod bessel;
 mod bits;
 mod compare;
+mod compiled;
 mod complex;
 mod float;
 mod gamma;
@@ -28,6 +29,10 @@ pub use bits::{
     population_count, shift_left, shift_right,
 };
 pub use compare::{approximate_equal, equal, greater, greater_equal, less, less_equal, not_equal};
+pub use compiled::{
+    cubic_root, divide, leading_zeros, power, reduce_precision, remainder, round_half_away, shift_out_left,
+    shift_out_right, shift_out_right_signed, to_integer,
+};
 pub use complex::{angle, complex, conj, imag, magnitude, real};
 pub use float::{
     acos, acosh, asin, asinh, atan, atan2, atanh, ceil, cos, cosh, digamma, elu, erf, erfc, erfinv, exp,

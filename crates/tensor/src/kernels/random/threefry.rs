@@ -101,6 +101,16 @@ impl ThreeFry {
         if which == 0 { a } else { b }
     }
 
+    /// How many values of the counter the words of 32 bits of a shape take.
+    ///
+    /// # Errors
+    /// When the shape overflows.
+    pub fn used(shape: &[usize]) -> Result<usize> {
+        let halves = Halves::of(shape)?;
+        let count = checked_elements(shape)?;
+        Ok(count.checked_div(halves.whole).unwrap_or(0) * halves.half)
+    }
+
     /// Integers of any bits (`StatelessRandomUniformFullIntV2`).
     ///
     /// # Errors

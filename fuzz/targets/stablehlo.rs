@@ -1,0 +1,3 @@
+#![no_main]
+
+modelark_fuzz::target!("stablehlo");
