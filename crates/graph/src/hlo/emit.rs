@@ -27,7 +27,7 @@ pub(super) struct Val {
 /// Results of no more elements are computed while lowering.
 const MOST_KNOWN: usize = 1 << 12;
 /// Nodes of one call of a module: a module whose functions call each other over and over would make more without end.
-const MOST_NODES: usize = 1 << 19;
+const MOST_NODES: usize = 1 << 17;
 
 impl Val {
     pub(super) fn known(tensor: Tensor) -> Val {
@@ -339,8 +339,10 @@ impl Emit {
         let thin: Shape =
             (0..v.rank()).map(|d| if v.thin[d] == 1 { size[d].min(1) } else { size[d] }).collect();
         let held = Val { shape: v.thin.clone(), ..v.clone() };
-        let (begin, stride) = (pick(begin, 0), pick(stride, 1));
-        let raw = if stride.iter().zip(&thin[..]).all(|(s, n)| *s == 1 || *n <= 1) {
+        let begin = pick(begin, 0);
+        // Of one element, the step may be anything.
+        let stride: Vec<usize> = (0..v.rank()).map(|d| if thin[d] <= 1 { 1 } else { stride[d] }).collect();
+        let raw = if stride.iter().all(|s| *s == 1) {
             let [raw] = self.node("Slice", &[&held, &ints(&begin)?, &ints(&thin)?], &[])?;
             raw
         } else {

@@ -315,9 +315,9 @@ impl<'m> Lower<'m> {
         }
         let mut further = vec![0i64];
         for (d, size) in sizes.iter().enumerate().take(split) {
+            modelark_tensor::memory::check(further.len().saturating_mul(*size).saturating_mul(8))?;
             let by = step(d);
             further = further.iter().flat_map(|f| (0..*size as i64).map(move |i| f + i * by)).collect();
-            modelark_tensor::memory::check(further.len() * 8)?;
         }
         let count = further.len();
         Ok(Places { row, first, inside, further: Tensor::from_vec(further, [count])? })

@@ -205,7 +205,7 @@ struct Lower<'m> {
 }
 
 /// A module whose functions call each other over and over would unroll without end.
-const MOST_OPERATIONS: usize = 1 << 18;
+const MOST_OPERATIONS: usize = 1 << 17;
 /// Calls and regions lie no deeper in each other.
 const DEEPEST: usize = 100;
 

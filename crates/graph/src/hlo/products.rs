@@ -262,7 +262,7 @@ impl<'m> Lower<'m> {
                 0 => 0,
                 w => (w - 1)
                     .checked_mul(window.dilations[d])
-                    .and_then(|v| i64::try_from(v + 1).ok())
+                    .and_then(|v| i64::try_from(v).ok()?.checked_add(1))
                     .ok_or_else(wrong)?,
             };
             let stride = i64::try_from(window.strides[d]).ok().filter(|s| *s > 0).ok_or_else(wrong)?;

@@ -1,5 +1,6 @@
 //! `sort`, whose order is a block of its own.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use modelark_stablehlo::{Attr as HloAttr, Block, Op, Value};
@@ -166,6 +167,11 @@ fn keys(body: &Block) -> Option<Vec<Key>> {
     }
 }
 
+/// How many values are looked at before two are told to differ.
+fn fuel() -> Cell<usize> {
+    Cell::new(200)
+}
+
 fn maker(body: &Block, value: Value) -> Option<&Op> {
     body.ops.iter().find(|op| op.results.contains(&value))
 }
@@ -181,7 +187,7 @@ fn key(body: &Block, op: &Op) -> Option<Key> {
         "GT" => true,
         _ => return None,
     };
-    let sides = mirrored(body, a, b, 0)?;
+    let sides = mirrored(body, a, b, &fuel())?;
     let (left, descending) = match sides {
         Some(true) => (a, descending),
         // The second side first: the other way round.
@@ -199,17 +205,15 @@ fn is_equality(body: &Block, value: Value, of: Value) -> bool {
     maker(body, value).is_some_and(|op| {
         &*op.name == "compare"
             && word(op, "comparison_direction") == "EQ"
-            && matches!(op.operands[..], [a, b] if mirrored(body, a, b, 0).flatten().is_some()
-                && (mirrored(body, a, of, 0) == Some(None) || a == of || same(body, a, of, 0)))
+            && matches!(op.operands[..], [a, b] if mirrored(body, a, b, &fuel()).flatten().is_some()
+                && (mirrored(body, a, of, &fuel()) == Some(None) || a == of || same(body, a, of, &fuel())))
     })
 }
 
 /// Whether two values are computed alike, one of the left sides and one of the right; tells whether the first is the left,
 /// or neither.
-fn mirrored(body: &Block, a: Value, b: Value, depth: usize) -> Option<Option<bool>> {
-    if depth > 16 {
-        return None;
-    }
+fn mirrored(body: &Block, a: Value, b: Value, fuel: &Cell<usize>) -> Option<Option<bool>> {
+    fuel.set(fuel.get().checked_sub(1)?);
     if let (Some(i), Some(j)) = (argument(body, a), argument(body, b)) {
         return if i / 2 == j / 2 && i != j { Some(Some(i < j)) } else { None };
     }
@@ -222,7 +226,7 @@ fn mirrored(body: &Block, a: Value, b: Value, depth: usize) -> Option<Option<boo
     }
     let mut side = None;
     for (a, b) in x.operands.iter().zip(&y.operands) {
-        match (mirrored(body, *a, *b, depth + 1)?, side) {
+        match (mirrored(body, *a, *b, fuel)?, side) {
             (Some(one), Some(other)) if one != other => return None,
             (Some(one), _) => side = Some(one),
             (None, _) => {}
@@ -232,14 +236,14 @@ fn mirrored(body: &Block, a: Value, b: Value, depth: usize) -> Option<Option<boo
 }
 
 /// Whether two values are computed alike of the same values.
-fn same(body: &Block, a: Value, b: Value, depth: usize) -> bool {
+fn same(body: &Block, a: Value, b: Value, fuel: &Cell<usize>) -> bool {
     if a == b {
         return true;
     }
+    let Some(left) = fuel.get().checked_sub(1) else { return false };
+    fuel.set(left);
     let (Some(x), Some(y)) = (maker(body, a), maker(body, b)) else { return false };
-    depth < 16
-        && alike(x, y)
-        && x.operands.iter().zip(&y.operands).all(|(a, b)| same(body, *a, *b, depth + 1))
+    alike(x, y) && x.operands.iter().zip(&y.operands).all(|(a, b)| same(body, *a, *b, fuel))
 }
 
 fn alike(x: &Op, y: &Op) -> bool {

@@ -20,6 +20,9 @@ pub(super) struct Window {
     pub(super) padding: Vec<i64>,
 }
 
+/// Windows of more elements along a dimension are made of smaller ones, however far they move.
+const MOST_SLICES: usize = 64;
+
 /// Windows whose places are gone through one by one have no more.
 const MOST_PLACES: usize = 1 << 12;
 
@@ -129,7 +132,7 @@ impl<'m> Lower<'m> {
         }
         let mut shape = Shape::new();
         for d in 0..4 {
-            let padded = (window.padding[2 * d] + window.padding[2 * d + 1]) as usize;
+            let padded = window.padding[2 * d].saturating_add(window.padding[2 * d + 1]) as usize;
             let Some(room) = x.shape[d].checked_add(padded).and_then(|n| n.checked_sub(window.size[d]))
             else {
                 return Ok(None);
@@ -179,7 +182,7 @@ impl<'m> Lower<'m> {
             values.iter().map(cut).collect::<Result<Vec<_>>>()
         };
         let doublings = size.ilog2() as usize;
-        if size <= (2 * doublings + 1) * stride {
+        if size <= MOST_SLICES && size <= (2 * doublings + 1).saturating_mul(stride) {
             let mut made = part(self, &values, 0, count, stride)?;
             for i in 1..size {
                 let next = part(self, &values, i * dilation, count, stride)?;

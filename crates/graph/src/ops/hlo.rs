@@ -32,7 +32,8 @@ fn pad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             let long = step.checked_mul((n - 1).max(0)).and_then(|v| v.checked_add(n.min(1))).ok_or_else(wrong)?;
             let whole = long.checked_add(low[d]).and_then(|v| v.checked_add(high[d])).filter(|v| *v >= 0);
             let whole = whole.ok_or_else(wrong)?;
-            let skipped = if low[d] < 0 { (-low[d] + step - 1) / step } else { 0 }.min(n);
+            let cut = i128::from(low[d]).min(0).abs();
+            let skipped = ((cut + i128::from(step) - 1) / i128::from(step)).min(n.into()) as i64;
             let first = low[d] + skipped * step;
             let room = if whole > first { (whole - first - 1) / step + 1 } else { 0 };
             from.push(skipped as usize);
