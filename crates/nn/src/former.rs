@@ -182,6 +182,8 @@ pub enum Layout {
     EarlyKeras1,
     /// Kernels of 2-D convolutions are `[in, out, columns, rows]`, as some files of other backends have them.
     Transposed,
+    /// Kernels have low-rank adapters beside them, as `.h5` files of Keras 3 do.
+    Adapted,
     /// As cuDNN has them: gates transposed, and biases of the input and of the state apart.
     CuDnn,
 }
@@ -200,8 +202,8 @@ impl Origin {
     /// says it; `backend` what it ran on.
     pub fn candidates(keras: Option<&str>, is_keras1: bool, backend: Option<&str>) -> Vec<Origin> {
         let old = is_keras1 || keras.is_some_and(|v| v.starts_with("1.") || v == "1");
-        let order = if old {
-            [
+        let order: &[_] = if old {
+            &[
                 Some(Layout::Keras1),
                 Some(Layout::EarlyKeras1),
                 None,
@@ -209,15 +211,16 @@ impl Origin {
                 Some(Layout::CuDnn),
             ]
         } else {
-            [
+            &[
                 None,
                 Some(Layout::CuDnn),
                 Some(Layout::Transposed),
                 Some(Layout::Keras1),
                 Some(Layout::EarlyKeras1),
+                Some(Layout::Adapted),
             ]
         };
-        order.into_iter().map(|layout| Origin { layout, flipped: backend == Some("theano") }).collect()
+        order.iter().map(|&layout| Origin { layout, flipped: backend == Some("theano") }).collect()
     }
 
     /// Whether weights lie as they do today.

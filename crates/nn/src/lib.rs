@@ -10,6 +10,7 @@
 //! [`Architecture`]: modelark_artifact::Architecture
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod call;
 pub mod config;
 pub mod former;

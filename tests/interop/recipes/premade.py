@@ -37,15 +37,13 @@ def checks(world: World) -> Iterator[Check]:
 
 def made(world: World, case: str, form: str) -> tuple[Path, Any, np.ndarray]:
     """A model's file, what it takes, and what it gave before it was saved."""
-    import tensorflow as tf
-
     def around(inner: Any, inputs: int = 1) -> Any:
         # A signature has its inputs by their names, sorted.
         given = [world.keras.Input((n,), name=f"in_{i}") for i, n in enumerate((3, 2)[:inputs])]
         return world.keras.Model(given, layers.Dense(2)(inner(given if inputs > 1 else given[0])))
 
     rng = np.random.default_rng(len(case))
-    experimental, layers = tf.keras.experimental, world.keras.layers
+    experimental, layers = world.keras.experimental, world.keras.layers
     a, b = (rng.normal(size=(5, n)).astype("float32") for n in (3, 2))
     deep = world.keras.Sequential([layers.Dense(4, "relu"), layers.Dense(1)])
     model, x = {

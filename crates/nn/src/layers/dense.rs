@@ -5,8 +5,10 @@ use modelark_artifact::graph::Sym;
 use serde_json::Value;
 
 use super::Entry;
+use crate::adapter::Adapter;
 use crate::config::{Activation, Fields, Initializer, Regularizer};
 use crate::quantization::Kernel;
+use crate::former::{FormerWeights, Origin};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
@@ -23,6 +25,7 @@ pub struct Dense {
     activity_regularizer: Option<Regularizer>,
     /// How the inputs are quantized, where the kernel is.
     quantization_config: Value,
+    adapter: Adapter,
 }
 
 impl Default for Dense {
@@ -35,6 +38,7 @@ impl Default for Dense {
             bias: WeightOptions::new(Initializer::Zeros),
             activity_regularizer: None,
             quantization_config: Value::Null,
+            adapter: Adapter::default(),
         }
     }
 }
@@ -83,6 +87,7 @@ impl Layer for Dense {
         self.bias.visit("bias", f);
         f.sparse("activity_regularizer", &mut self.activity_regularizer);
         f.keras3("quantization_config", &mut self.quantization_config);
+        self.adapter.visit(f);
     }
 
     fn weights(&self, inputs: &Inputs) -> Result<Vec<WeightSpec>> {
@@ -93,6 +98,10 @@ impl Layer for Dense {
             Some(quantization) => quantization.weights(kernel, bias, extents, vec![self.units]),
             None => std::iter::once(kernel).chain(bias).collect(),
         })
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        Ok(self.adapter.former_weights(self.weights(inputs)?, origin))
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {

@@ -5,8 +5,10 @@ use modelark_artifact::{Error, Result};
 use serde_json::Value;
 
 use super::Entry;
+use crate::adapter::Adapter;
 use crate::config::{Activation, Fields, Initializer, Listed, Regularizer};
 use crate::quantization::{Kernel, Quantization};
+use crate::former::{FormerWeights, Origin};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::{Call, Inputs, Layer, Spec};
 
@@ -26,6 +28,7 @@ pub struct EinsumDense {
     activity_regularizer: Option<Regularizer>,
     /// How the inputs are quantized, where the kernel is.
     quantization_config: Value,
+    adapter: Adapter,
 }
 
 impl Default for EinsumDense {
@@ -46,6 +49,7 @@ impl EinsumDense {
             bias: WeightOptions::new(Initializer::Zeros),
             activity_regularizer: None,
             quantization_config: Value::Null,
+            adapter: Adapter::default(),
         }
     }
 
@@ -211,6 +215,7 @@ impl Layer for EinsumDense {
         self.bias.visit("bias", f);
         f.sparse("activity_regularizer", &mut self.activity_regularizer);
         f.keras3("quantization_config", &mut self.quantization_config);
+        self.adapter.visit(f);
         f.constant("gptq_unpacked_column_size", &[], Value::Null);
     }
 
@@ -229,6 +234,10 @@ impl Layer for EinsumDense {
         });
         let extents = letters.extents(quantization, &shapes.kernel)?;
         Ok(quantization.weights(kernel, bias, extents, scale.collect()))
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        Ok(self.adapter.former_weights(self.weights(inputs)?, origin))
     }
 
     fn quantizes(&self) -> bool {

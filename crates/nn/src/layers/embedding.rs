@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::Entry;
 use super::dense::matmul_last;
+use crate::adapter::Adapter;
 use crate::config::{Fields, Initializer};
+use crate::former::{FormerWeights, Origin};
 use crate::layer::{WeightOptions, WeightSpec, inputs};
 use crate::quantization::{Quantization, by_groups, rounded, unpacked};
 use crate::{Call, Inputs, Layer, Spec};
@@ -31,6 +33,7 @@ pub struct Embedding {
     embeddings: WeightOptions,
     mask_zero: bool,
     quantization_config: Value,
+    adapter: Adapter,
     input_length: Option<Value>,
 }
 
@@ -42,6 +45,7 @@ impl Default for Embedding {
             embeddings: WeightOptions::new(Initializer::uniform()),
             mask_zero: false,
             quantization_config: Value::Null,
+            adapter: Adapter::default(),
             input_length: None,
         }
     }
@@ -75,6 +79,7 @@ impl Layer for Embedding {
         self.embeddings.visit("embeddings", f);
         f.field("mask_zero", &mut self.mask_zero);
         f.keras3("quantization_config", &mut self.quantization_config);
+        self.adapter.visit(f);
         // Keras 2's only says how long the input is, which the model's input does too.
         f.read_only("input_length", &mut self.input_length);
         for key in ["activity_regularizer", "weights", "sparse"] {
@@ -88,6 +93,10 @@ impl Layer for Embedding {
             Some(quantization) => self.quantized_weights(quantization, weight),
             None => Ok(vec![weight]),
         }
+    }
+
+    fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
+        Ok(self.adapter.former_weights(self.weights(inputs)?, origin))
     }
 
     fn quantizes(&self) -> bool {

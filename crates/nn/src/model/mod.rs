@@ -37,6 +37,7 @@ pub(crate) use stand_in::{StandIns, Weight};
 pub use summary::Row;
 pub use trace::Traced;
 
+use crate::adapter;
 use crate::config::{Object, Reader, Writer, expected, plain};
 use crate::former;
 use crate::layers::{InputLayer, Operation};
@@ -308,6 +309,14 @@ impl Model {
     /// When the dialect can't say what a layer is.
     pub fn respelled(&self, dialect: Dialect, modules: bool) -> Result<Option<Model>> {
         let Some(source) = self.source.as_ref().filter(|s| s.dialect == dialect) else { return Ok(None) };
+        if !modules && dialect == Dialect::Keras3 {
+            let mut merged = source.clone();
+            if adapter::leave_out(&mut merged.config) {
+                let mut model = Model { source: Some(merged), ..self.clone() };
+                model.note("low-rank adapters (lora_rank) were added to their kernels and left out");
+                return Ok(Some(model.respelled(dialect, modules)?.unwrap_or(model)));
+            }
+        }
         let version = source.keras_version.as_deref().unwrap_or("2");
         let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or_default();
         let is_old = modules && dialect == Dialect::Keras2 && minor < 13;
