@@ -72,7 +72,7 @@ pub(crate) fn leave_out(config: &mut Value) -> bool {
             });
             node.values_mut().fold(left, |left, value| leave_out(value) || left)
         }
-        Value::Array(items) => items.iter_mut().fold(false, |left, value| leave_out(value) || left),
+        Value::Array(items) => items.iter_mut().map(leave_out).filter(|left| *left).count() > 0,
         _ => false,
     }
 }
