@@ -5,7 +5,7 @@
 //! a node as it is. Shapes aren't known before a run, so kernels of fused nodes decide then what they can do at once.
 //!
 //! The order: [`inline`] sees through calls, [`effects`] drops control edges that order nothing, [`forward`] sees
-//! through identities. Then [`recognise`] finds ideas that are spelled with many ops and [`loops`] recurrent layers, whose weights [`recurrent`]
+//! through identities, [`modules`] hands StableHLO modules the variables behind their inputs. Then [`recognise`] finds ideas that are spelled with many ops and [`loops`] recurrent layers, whose weights [`recurrent`]
 //! has laid out, [`padding`] gives
 //! convolutions the zeros around their images, [`fuse`] gathers what follows a product into it, and [`derive`] finds what depends on variables alone and need not be computed in each run.
 
