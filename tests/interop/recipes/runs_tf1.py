@@ -83,6 +83,21 @@ def tables(v1: Any, session: Any, folder: Path) -> tuple[dict[Any, np.ndarray], 
     return {text: np.array([b"dog", b"none", b"cat"])}, [tf.identity(ids, "ids"), tf.identity(weighed, "weighed")]
 
 
+def references(v1: Any, session: Any, folder: Path) -> tuple[dict[Any, np.ndarray], list[Any]]:
+    """A variable that is assigned to, and read by what its value was named before."""
+    import tensorflow as tf
+
+    x = v1.placeholder(tf.float32, [2], "x")
+    variable = v1.get_variable("variable", initializer=np.array([1, 2], "float32"), use_resource=False)
+    assigned = v1.assign(variable, variable + x, use_locking=True)
+    with tf.control_dependencies([assigned]):
+        added = v1.assign_add(variable, x * 2, use_locking=True)
+    with tf.control_dependencies([added]):
+        scattered = v1.scatter_update(variable, [0], [100.0], use_locking=True)
+    with tf.control_dependencies([scattered]):
+        return {x: np.array([3, 4], "float32")}, [tf.identity(variable, "y")]
+
+
 def signature(v1: Any, feeds: dict[Any, Any], fetches: list[Any]) -> Any:
     info = v1.saved_model.build_tensor_info
     inputs = {f"in_{i}": info(t) for i, t in enumerate(feeds)}
@@ -140,6 +155,7 @@ CASES = {
     "variables, text": (variables, text),
     "variables, without signatures": (variables, bare),
     "variables, frozen": (variables, frozen),
+    "references, builder": (references, builder),
     "tables, builder": (tables, builder),
     "tables, legacy init op": (tables, legacy),
     "tables, text": (tables, text),

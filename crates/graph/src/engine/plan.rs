@@ -293,6 +293,18 @@ impl<'a> Draft<'a> {
         };
         let signature = ops::signature(&node.op)?;
         let count = signature.output_dtypes(&node.attrs)?.len();
+        // What `Identity` gives of a reference is the variable's own memory in TensorFlow, so that a later `assign` shows.
+        if node.op == "Identity"
+            && let [variable] = node.inputs[..]
+            && self.references.contains(&variable)
+            && !self.values.contains_key(&Output::new(index, 0))
+            && !self.conditional
+        {
+            let value = self.value(variable)?;
+            self.define(Output::new(index, 0), value);
+            self.references.insert(Output::new(index, 0));
+            return Ok(());
+        }
         let inputs = self.inputs_of(node, |i| signature.input_is_ref(&node.attrs, i))?;
         if let Ok(wanted) = signature.input_dtypes(&node.attrs)
             && wanted.len() != inputs.len()

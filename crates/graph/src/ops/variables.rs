@@ -162,4 +162,36 @@ mod tests {
         }
         assert_eq!(v.read().and_then(|t| Ok(t.item::<i64>()?)).expect("int"), 9);
     }
+
+    #[test]
+    fn what_a_reference_was_read_as_follows_the_variable() {
+        use crate::{Attr, Attrs, Graph, Library, Node, Output};
+        let node = |name: &str, op: &str, inputs: &[usize], controls: &[usize]| Node {
+            name: name.to_owned(),
+            op: op.to_owned(),
+            inputs: inputs.iter().map(|i| Output::new(*i, 0)).collect(),
+            controls: controls.to_vec(),
+            attrs: ["T", "dtype"].map(|a| (a.to_owned(), Attr::Type(DType::F32))).into_iter().collect::<Attrs>(),
+            ..Node::default()
+        };
+        let mut one = node("one", "Const", &[], &[]);
+        one.attrs.insert("value".to_owned(), Attr::Tensor(Box::new(Tensor::scalar(1f32))));
+        let nodes = vec![
+            node("v", "VariableV2", &[], &[]),
+            node("read", "Identity", &[0], &[]),
+            one,
+            node("more", "AssignAdd", &[0, 2], &[]),
+            node("y", "Identity", &[1], &[3]),
+            node("twice", "AddV2", &[4, 4], &[]),
+        ];
+        let graph = Graph { nodes };
+        let resources = Resources::new();
+        let v = Arc::new(Variable::with_value("v", Tensor::scalar(2f32)));
+        resources.insert(VARIABLE, "v", Resource::Variable(v));
+        let fetches = [Output::new(4, 0), Output::new(5, 0)];
+        let run = Executable::new(&graph, &Library::new(), &[], &fetches, &[]).expect("plan");
+        let out = run.run(&resources, Values::new()).expect("run");
+        let number = |i: usize| out[i].tensor().and_then(|t| Ok(t.item::<f32>()?)).expect("float");
+        assert_eq!((number(0), number(1)), (3.0, 6.0));
+    }
 }
