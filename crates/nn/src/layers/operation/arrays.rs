@@ -604,9 +604,12 @@ fn difference(args: &mut Args<'_, '_>) -> Result<Sym> {
 
 fn bucketed(args: &mut Args<'_, '_>) -> Result<Sym> {
     let x = args.float_tensor("x")?;
-    let bins = args.value("bins").and_then(|v| v.as_array().cloned());
+    // A list, or an array of NumPy's in a wrapping of its own.
+    let bins = args.value("bins").and_then(|v| {
+        let all = v.pointer("/config/value").unwrap_or(&v).as_array()?;
+        all.iter().map(|bin| bin.as_f64().map(|f| f as f32)).collect::<Option<Vec<f32>>>()
+    });
     let bins = bins.ok_or_else(|| Error::unsupported("bins that aren't constant"))?;
-    let bins: Vec<f32> = bins.iter().filter_map(serde_json::Value::as_f64).map(|f| f as f32).collect();
     Ok(args.call.op("Bucketize").input(x).attr("boundaries", bins).one()?)
 }
 
