@@ -43,6 +43,11 @@ impl InputLayer {
         self
     }
 
+    /// What the config calls a tensor that the layer takes as a dense one all the same.
+    pub(crate) fn made_dense(&self) -> Option<&'static str> {
+        if self.ragged { Some("ragged") } else { self.sparse.then_some("sparse") }
+    }
+
     /// What is known of the input.
     ///
     /// # Errors

@@ -624,6 +624,19 @@ mod tests {
     }
 
     #[test]
+    fn inputs_that_are_more_than_dense_are_told() {
+        for (form, told) in [("ragged", 1), ("sparse", 1), ("optional", 0)] {
+            let layers = json!([
+                {"class_name": "InputLayer", "name": "x", "inbound_nodes": [],
+                 "config": {"name": "x", "batch_input_shape": [null, 3], "dtype": "float32", form: true}},
+                {"class_name": "Dense", "name": "y", "config": {"name": "y", "units": 2}, "inbound_nodes": [[["x", 0, 0, {}]]]},
+            ]);
+            let notes = model(&layers, Dialect::Keras2).changes(Dialect::Keras2);
+            assert_eq!(notes.iter().filter(|n| n.contains(&format!("\"x\" is {form}"))).count(), told, "{notes:?}");
+        }
+    }
+
+    #[test]
     fn calls_refer_to_the_names_beside_the_configs() {
         let op = json!({
             "name": "Relu6_1", "constants": {},

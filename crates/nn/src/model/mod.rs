@@ -117,6 +117,7 @@ impl Model {
         }
         let mut model = Model::read(&node, reader).map_err(|e| e.at("architecture"))?;
         model.premade = premade;
+        model.note_dense_inputs();
         match became {
             None => model.source = Some(architecture.clone()),
             Some(class) => {
@@ -126,6 +127,21 @@ impl Model {
             }
         }
         Ok(model)
+    }
+
+    /// Tells of inputs that are more than dense tensors in Keras.
+    fn note_dense_inputs(&mut self) {
+        let first = match &self.kind {
+            Kind::Sequential { input: Some(input), .. } => Some(&**input),
+            _ => None,
+        };
+        let inputs = first.into_iter().chain(&self.layers);
+        let told = inputs.filter_map(|layer| {
+            let form = layer.downcast::<InputLayer>()?.made_dense()?;
+            Some(format!("the input {:?} is {form} in Keras: it is taken as a dense tensor", layer.name()))
+        });
+        let told: Vec<String> = told.collect();
+        self.notes.extend(told);
     }
 
     /// The model's name.

@@ -463,10 +463,13 @@ fn size_of(args: &mut Args<'_, '_>) -> Result<Sym> {
 }
 
 fn filled(args: &mut Args<'_, '_>) -> Result<Sym> {
-    let x = args.tensor("x")?;
+    let mut x = args.tensor("x")?;
+    if let Some(dtype) = args.dtype("dtype")? {
+        x = args.call.cast(x, dtype)?;
+    }
     let ones = args.call.apply("OnesLike", &[x])?;
     let value = args.like("fill_value", x)?;
-    args.call.apply("Mul", &[ones, value])
+    args.call.apply(if args.call.dtype(x) == DType::Bool { "LogicalAnd" } else { "Mul" }, &[ones, value])
 }
 
 fn fill(args: &mut Args<'_, '_>, value: f64) -> Result<Sym> {
@@ -524,7 +527,10 @@ fn band_part(args: &mut Args<'_, '_>) -> Result<Sym> {
 }
 
 fn sort(args: &mut Args<'_, '_>, indices: bool) -> Result<Sym> {
-    let x = args.tensor("x")?;
+    let mut x = args.tensor("x")?;
+    if indices && args.call.dtype(x) == DType::Bool {
+        x = args.call.cast(x, DType::I32)?;
+    }
     let rank = rank(args, "x", x)?;
     let axis = args.axis("axis", -1, rank)?;
     let descends = args.text("direction").is_some_and(|d| d.eq_ignore_ascii_case("DESCENDING"));
@@ -597,7 +603,8 @@ fn difference(args: &mut Args<'_, '_>) -> Result<Sym> {
         slices.pop();
         slices.push((None, Some(-1), 1));
         let before = args.call.slice(x, &slices)?;
-        x = args.call.apply("Sub", &[after, before])?;
+        let op = if args.call.dtype(x) == DType::Bool { "NotEqual" } else { "Sub" };
+        x = args.call.apply(op, &[after, before])?;
     }
     Ok(x)
 }

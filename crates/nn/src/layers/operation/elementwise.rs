@@ -6,7 +6,7 @@ use modelark_artifact::{Error, Result};
 
 use super::arguments::Args;
 use super::table::Form::{Binary, Compare, Float, FloatBinary, Logical, One, Unary};
-use super::table::{Row, row};
+use super::table::{Row, is_whole, row};
 use crate::Activation;
 
 /// An activation function of Keras 3's, by name.
@@ -58,6 +58,9 @@ fn infinite(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
 fn ignoring_nan(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
     let [a, b] = args.pair("x1", "x2")?;
     let y = args.call.apply(op, &[a, b])?;
+    if is_whole(args.call.dtype(a)) {
+        return Ok(y);
+    }
     let (no_a, no_b) = (args.call.apply("IsNan", &[a])?, args.call.apply("IsNan", &[b])?);
     let y = args.call.apply("SelectV2", &[no_a, b, y])?;
     args.call.apply("SelectV2", &[no_b, a, y])
@@ -82,7 +85,7 @@ fn log_add(args: &mut Args<'_, '_>, base: f64) -> Result<Sym> {
 fn quotient(args: &mut Args<'_, '_>) -> Result<Sym> {
     let [a, b] = args.pair("x1", "x2")?;
     let dtype = args.call.dtype(a);
-    if !dtype.is_integer() && dtype != DType::Bool {
+    if !is_whole(dtype) {
         return args.call.apply("RealDiv", &[a, b]);
     }
     let wide = if args.keras2 && dtype.size() >= Some(4) { DType::F64 } else { DType::F32 };
@@ -90,8 +93,8 @@ fn quotient(args: &mut Args<'_, '_>) -> Result<Sym> {
     args.call.apply("RealDiv", &[a, b])
 }
 
-fn is_close(args: &mut Args<'_, '_>) -> Result<Sym> {
-    let [a, b] = args.pair("x1", "x2")?;
+/// Whether `a` lies within tolerances of `b`; both are floats.
+fn near(args: &mut Args<'_, '_>, a: Sym, b: Sym) -> Result<Sym> {
     let relative = args.float("rtol").unwrap_or(1e-5);
     let absolute = args.float("atol").unwrap_or(1e-8);
     let apart = args.call.apply("Sub", &[a, b])?;
@@ -101,6 +104,52 @@ fn is_close(args: &mut Args<'_, '_>) -> Result<Sym> {
     let limit = args.call.apply("Mul", &[relative, size])?;
     let limit = args.call.apply("AddV2", &[absolute, limit])?;
     args.call.apply("LessEqual", &[apart, limit])
+}
+
+/// Or whether neither is a number, where that counts as equal.
+fn or_neither(args: &mut Args<'_, '_>, close: Sym, a: Sym, b: Sym) -> Result<Sym> {
+    if !args.flag("equal_nan") {
+        return Ok(close);
+    }
+    let (no_a, no_b) = (args.call.apply("IsNan", &[a])?, args.call.apply("IsNan", &[b])?);
+    let neither = args.call.apply("LogicalAnd", &[no_a, no_b])?;
+    args.call.apply("LogicalOr", &[close, neither])
+}
+
+fn is_close(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let [a, b] = args.pair("x1", "x2")?;
+    if is_whole(args.call.dtype(a)) {
+        return args.call.apply("Equal", &[a, b]);
+    }
+    let close = near(args, a, b)?;
+    or_neither(args, close, a, b)
+}
+
+/// Whether all of two tensors are close, or equal where they are infinite.
+fn all_close(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let [a, b] = args.pair("x1", "x2")?;
+    let mut same = args.call.apply("Equal", &[a, b])?;
+    if !is_whole(args.call.dtype(a)) {
+        let (a_is, b_is) = (args.call.apply("IsFinite", &[a])?, args.call.apply("IsFinite", &[b])?);
+        let finite = args.call.apply("LogicalAnd", &[a_is, b_is])?;
+        let close = near(args, a, b)?;
+        let close = args.call.apply("LogicalAnd", &[finite, close])?;
+        same = args.call.apply("LogicalOr", &[close, same])?;
+        same = or_neither(args, same, a, b)?;
+    }
+    let axes: Vec<i64> = (0..super::reductions::rank(args, "x1", same)? as i64).collect();
+    args.call.reduce("All", same, &axes, false)
+}
+
+/// Two tensors as floats of Keras's: `float64` of `int64`.
+fn wide_pair(args: &mut Args<'_, '_>) -> Result<[Sym; 2]> {
+    let [a, b] = args.pair("x1", "x2")?;
+    let dtype = match args.call.dtype(a) {
+        DType::I64 => DType::F64,
+        dtype if dtype.is_integer() => DType::F32,
+        dtype => dtype,
+    };
+    Ok([args.call.cast(a, dtype)?, args.call.cast(b, dtype)?])
 }
 
 fn leaky(args: &mut Args<'_, '_>) -> Result<Sym> {
@@ -216,10 +265,16 @@ fn like(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
 }
 
 fn hypot(args: &mut Args<'_, '_>) -> Result<Sym> {
-    let [a, b] = args.pair("x1", "x2")?;
-    let (a, b) = (args.call.apply("Square", &[a])?, args.call.apply("Square", &[b])?);
-    let sum = args.call.apply("AddV2", &[a, b])?;
-    args.call.apply("Sqrt", &[sum])
+    let [a, b] = wide_pair(args)?;
+    let (a, b) = (args.call.apply("Abs", &[a])?, args.call.apply("Abs", &[b])?);
+    let (most, least) = (args.call.apply("Maximum", &[a, b])?, args.call.apply("Minimum", &[a, b])?);
+    // Squares of the ratio don't overflow.
+    let ratio = args.call.apply("DivNoNan", &[least, most])?;
+    let square = args.call.apply("Square", &[ratio])?;
+    let one = args.call.scalar(1.0, square)?;
+    let sum = args.call.apply("AddV2", &[one, square])?;
+    let root = args.call.apply("Sqrt", &[sum])?;
+    args.call.apply("Mul", &[most, root])
 }
 
 fn power_of(args: &mut Args<'_, '_>, base: f64) -> Result<Sym> {
@@ -279,7 +334,7 @@ fn saturating(args: &mut Args<'_, '_>) -> Result<Sym> {
 
 pub(super) const ROWS: &[Row] = &[
     row("numpy.Heaviside(x1 x2)", One(|a| {
-        let [x, at_zero] = a.pair("x1", "x2")?;
+        let [x, at_zero] = wide_pair(a)?;
         let zero = a.call.scalar(0.0, x)?;
         let (same, above) = (a.call.apply("Equal", &[x, zero])?, a.call.apply("Greater", &[x, zero])?);
         let above = a.call.cast(above, a.call.dtype(x))?;
@@ -309,11 +364,7 @@ pub(super) const ROWS: &[Row] = &[
         let dtype = dtype.unwrap_or(a.call.dtype(x));
         Ok(a.call.op("Bitcast").input(x).attr("type", dtype).one()?)
     })),
-    row("numpy.AllClose(x1 x2; rtol atol equal_nan)", One(|a| {
-        let same = is_close(a)?;
-        let axes: Vec<i64> = (0..super::reductions::rank(a, "x1", same)? as i64).collect();
-        a.call.reduce("All", same, &axes, false)
-    })),
+    row("numpy.AllClose(x1 x2; rtol atol equal_nan)", One(all_close)),
     row("core.SaturateCast(x; dtype) = dtypes.saturate_cast(value:x dtype)", One(saturating)),
     row("numpy.Add(x1 x2) = __operators__.add(x:x1 y:x2) | math.add(x:x1 y:x2) | add(x:x1 y:x2)", Binary("AddV2")),
     row("numpy.Subtract(x1 x2) = math.subtract(x:x1 y:x2) | subtract(x:x1 y:x2) | __operators__.sub(x:x1 y:x2)", Binary("Sub")),

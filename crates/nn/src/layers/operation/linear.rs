@@ -50,8 +50,18 @@ fn equation(a: &[char], b: &[char], out: &[char]) -> String {
     format!("{},{}->{}", text(a), text(b), text(out))
 }
 
+/// A product along the last axes; of booleans, whether any pair is true.
+fn inner(args: &mut Args<'_, '_>) -> Result<Sym> {
+    let y = tensordot(args, Some([vec![-1], vec![-1]]))?;
+    let [x, _] = args.pair("x1", "x2")?;
+    args.call.cast(y, args.call.dtype(x))
+}
+
 fn tensordot(args: &mut Args<'_, '_>, axes: Option<[Vec<i64>; 2]>) -> Result<Sym> {
-    let [x, y] = args.pair("x1", "x2")?;
+    let [mut x, mut y] = args.pair("x1", "x2")?;
+    if args.call.dtype(x) == DType::Bool {
+        (x, y) = (args.call.cast(x, DType::F32)?, args.call.cast(y, DType::F32)?);
+    }
     let ranks = [rank(args, "x1", x)?, rank(args, "x2", y)?];
     let axes = match axes {
         Some(axes) => axes,
@@ -168,7 +178,7 @@ pub(super) const ROWS: &[Row] = &[
     row("numpy.Matmul(x1 x2) = linalg.matmul(a:x1 b:x2 transpose_a transpose_b adjoint_a adjoint_b) | matmul(a:x1 b:x2 transpose_a transpose_b adjoint_a adjoint_b) | __operators__.matmul(x:x1 y:x2)", One(matmul)),
     row("= linalg.matvec(a:x1 b:x2 transpose_a adjoint_a)", One(matmul)),
     row("numpy.Dot(x1 x2)", One(dot)),
-    row("numpy.Inner(x1 x2)", One(|a| tensordot(a, Some([vec![-1], vec![-1]])))),
+    row("numpy.Inner(x1 x2)", One(inner)),
     row("numpy.Outer(x1 x2)", One(outer)),
     row("numpy.Tensordot(x1 x2; axes) = tensordot(a:x1 b:x2 axes)", One(|a| tensordot(a, None))),
     row("numpy.Einsum(operands; subscripts) = einsum(equation:subscripts inputs:operands)", One(einsum)),

@@ -288,6 +288,38 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_and_booleans_become_what_keras_makes_of_them() {
+        let given = |class: &str, names: &[&str], dtype: DType| {
+            let name = |(i, name): (usize, &&str)| ((*name).to_owned(), Argument::Tensor(i));
+            let arguments: Vec<_> = names.iter().enumerate().map(name).collect();
+            let specs = vec![Spec::new([Some(2), Some(3)], dtype); names.len()];
+            let inputs = Inputs::new(specs, DType::F32).of_call(&DType::F32.into(), arguments);
+            op(class, json!({})).output(&inputs).map(|o| o[0].dtype).unwrap_or_else(|e| panic!("{class}: {e}"))
+        };
+        for (class, dtype, made) in [
+            ("Absolute", DType::Bool, DType::Bool),
+            ("Amax", DType::Bool, DType::Bool),
+            ("Min", DType::Bool, DType::Bool),
+            ("Argsort", DType::Bool, DType::I32),
+            ("Cumsum", DType::Bool, DType::I32),
+        ] {
+            assert_eq!(given(class, &["x"], dtype), made, "{class}");
+        }
+        assert_eq!(given("Diff", &["a"], DType::Bool), DType::Bool);
+        for (class, dtype, made) in [
+            ("Arctan2", DType::Bool, DType::F32),
+            ("AllClose", DType::Bool, DType::Bool),
+            ("Fmax", DType::I32, DType::I32),
+            ("Heaviside", DType::I32, DType::F32),
+            ("Hypot", DType::I64, DType::F64),
+            ("Inner", DType::Bool, DType::Bool),
+            ("Isclose", DType::I32, DType::Bool),
+        ] {
+            assert_eq!(given(class, &["x1", "x2"], dtype), made, "{class}");
+        }
+    }
+
+    #[test]
     fn a_call_is_spelt_as_the_other_dialect_has_it() {
         let mean = op("Mean", json!({"axis": 1, "keepdims": true}));
         let (args, keywords, _) = mean.spell(&[Argument::Tensor(0)], &[], false).unwrap();

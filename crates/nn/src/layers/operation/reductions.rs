@@ -92,6 +92,9 @@ fn scan(args: &mut Args<'_, '_>, op: &str) -> Result<Sym> {
     if let Some(dtype) = args.dtype("dtype")? {
         x = args.call.cast(x, dtype)?;
     }
+    if args.call.dtype(x) == DType::Bool {
+        x = args.call.cast(x, DType::I32)?;
+    }
     let rank = rank(args, "x", x)?;
     let axis = match (args.int("axis"), args.keras2) {
         (None, false) => {

@@ -50,6 +50,7 @@ impl Form {
                 let x = args.tensor(name(0)?)?;
                 match (*op, args.call.dtype(x)) {
                     ("Abs", DType::C64) => args.call.apply("ComplexAbs", &[x])?,
+                    ("Abs", DType::Bool | DType::U8 | DType::U16 | DType::U32 | DType::U64) if !args.keras2 => x,
                     ("Abs", DType::C128) => args.call.op("ComplexAbs").input(x).attr("Tout", DType::F64).one()?,
                     _ => args.call.apply(op, &[x])?,
                 }
@@ -64,7 +65,7 @@ impl Form {
             }
             Form::FloatBinary(op) => {
                 let [mut a, mut b] = args.pair(name(0)?, name(1)?)?;
-                if args.call.dtype(a).is_integer() {
+                if is_whole(args.call.dtype(a)) {
                     a = args.call.cast(a, DType::F32)?;
                     b = args.call.cast(b, DType::F32)?;
                 }
@@ -89,6 +90,11 @@ impl Form {
                 let rank = reductions::rank(args, name(0)?, x)?;
                 let axes = args.axes("axis", rank)?;
                 let keep = args.flag("keepdims");
+                let op = match (*op, args.call.dtype(x)) {
+                    ("Max", DType::Bool) => "Any",
+                    ("Min", DType::Bool) => "All",
+                    (op, _) => op,
+                };
                 args.call.reduce(op, x, &axes, keep)?
             }
         };
@@ -103,6 +109,11 @@ impl Form {
             _ => None,
         }
     }
+}
+
+/// Whether a dtype has no fractions, so that Keras makes floats of it where a function gives some.
+pub(super) fn is_whole(dtype: DType) -> bool {
+    dtype.is_integer() || dtype == DType::Bool
 }
 
 /// A row as it is written down.
