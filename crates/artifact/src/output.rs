@@ -247,7 +247,7 @@ mod tests {
     fn what_is_written_in_parts_and_places_is_there() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("f");
-        let bytes: Vec<u8> = (0..5 * PART + 77).map(|i| (i * i >> 5) as u8).collect();
+        let bytes: Vec<u8> = (0..5 * PART + 77).map(|i| ((i * i) >> 5) as u8).collect();
         let mut out = Output::create(&path).expect("creates");
         out.write_all(&[0; 100]).expect("writes");
         for part in bytes[100..].chunks(300_000) {
