@@ -632,7 +632,11 @@ mod tests {
                 {"class_name": "Dense", "name": "y", "config": {"name": "y", "units": 2}, "inbound_nodes": [[["x", 0, 0, {}]]]},
             ]);
             let notes = model(&layers, Dialect::Keras2).changes(Dialect::Keras2);
-            assert_eq!(notes.iter().filter(|n| n.contains(&format!("\"x\" is {form}"))).count(), told, "{notes:?}");
+            assert_eq!(
+                notes.iter().filter(|n| n.contains(&format!("\"x\" is {form}"))).count(),
+                told,
+                "{notes:?}"
+            );
         }
     }
 
