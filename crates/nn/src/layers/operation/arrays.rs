@@ -127,6 +127,13 @@ fn split(args: &mut Args<'_, '_>, axis: Option<i64>) -> Result<Vec<Sym>> {
     Ok(args.call.op("SplitV").inputs(&[x, lengths, at]).attr("num_split", count).all()?)
 }
 
+/// Parts along the second axis, or the only one.
+fn columns(args: &mut Args<'_, '_>) -> Result<Vec<Sym>> {
+    let x = args.tensor("x")?;
+    let rank = rank(args, "x", x)?;
+    split(args, Some(if rank == 1 { 0 } else { 1 }))
+}
+
 /// A quarter turn from one axis to another, so many times.
 fn rotated(args: &mut Args<'_, '_>) -> Result<Sym> {
     let x = args.tensor("array")?;
@@ -653,7 +660,7 @@ pub(super) const ROWS: &[Row] = &[
     row("core.Unstack(x; num axis) = unstack(value:x num axis)", Many(unstack)),
     row("numpy.Split(x; indices_or_sections axis) = split(value:x num_or_size_splits:indices_or_sections axis)", Many(|a| split(a, None))),
     row("numpy.ArraySplit(x; indices_or_sections axis)", Many(|a| split(a, None))),
-    row("numpy.Hsplit(x; indices_or_sections)", Many(|a| split(a, Some(1)))),
+    row("numpy.Hsplit(x; indices_or_sections)", Many(columns)),
     row("numpy.Vsplit(x; indices_or_sections)", Many(|a| split(a, Some(0)))),
     row("numpy.Dsplit(x; indices_or_sections)", Many(|a| split(a, Some(2)))),
     row("numpy.Dstack(xs)", One(|a| concatenate(a, "xs", 2))),

@@ -3,6 +3,7 @@
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
 use modelark_artifact::{Error, Result};
+use serde_json::Value;
 
 use super::arguments::Args;
 use super::table::Form::{Many, One, Reduce};
@@ -13,8 +14,22 @@ pub(super) fn rank(args: &Args<'_, '_>, name: &str, x: Sym) -> Result<usize> {
     let spec = args.find(name).and_then(|a| a.tensors().first().copied()).and_then(|i| args.given.get(i));
     match spec {
         Some(&given) => args.call.spec(given).rank(),
-        None => args.call.spec(x).rank(),
+        None => match args.value(name).as_ref().and_then(depth) {
+            Some(depth) => Ok(depth),
+            None => args.call.spec(x).rank(),
+        },
     }
+}
+
+/// How many dimensions numbers in lists have.
+fn depth(value: &Value) -> Option<usize> {
+    let mut depth = 0;
+    let mut inner = value;
+    while let Some(items) = inner.as_array() {
+        depth += 1;
+        inner = items.first()?;
+    }
+    inner.is_number().then_some(depth)
 }
 
 /// `x` as floats, with the axes that `axis` names.
@@ -169,8 +184,8 @@ fn without_nan(args: &mut Args<'_, '_>, op: &str, neutral: f64) -> Result<Sym> {
 fn norm(args: &mut Args<'_, '_>) -> Result<Sym> {
     let (x, axes, keep) = along(args)?;
     let order = args.value("ord");
-    let number = order.as_ref().and_then(serde_json::Value::as_f64);
-    let text = order.as_ref().and_then(serde_json::Value::as_str).unwrap_or("");
+    let number = order.as_ref().and_then(Value::as_f64);
+    let text = order.as_ref().and_then(Value::as_str).unwrap_or("");
     let size = args.call.apply("Abs", &[x])?;
     match (text, number) {
         ("euclidean" | "fro" | "", None) => args.call.reduce("EuclideanNorm", x, &axes, keep),
