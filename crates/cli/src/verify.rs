@@ -282,7 +282,7 @@ pub(crate) fn missing_ops(functions: &modelark::artifact::Functions) -> Result<V
     let lacks = |op: &str| ops::find(op).is_none() && !functions.library.contains(op);
     let mut incomplete = BTreeSet::new();
     functions.library.ops(|function, op| {
-        if lacks(op) || op == "XlaCallModule" {
+        if lacks(op) || op == ops::XLA_CALL_MODULE {
             incomplete.insert(function);
         }
     })?;

@@ -89,7 +89,7 @@ pub(super) fn describe(artifact: &Artifact, format: &dyn Format, source: &Source
 fn modules(functions: &Functions) -> Result<Vec<HeldModule>> {
     let mut holders = BTreeSet::new();
     functions.library.ops(|function, op| {
-        if op == "XlaCallModule" {
+        if op == ops::XLA_CALL_MODULE {
             holders.insert(function);
         }
     })?;

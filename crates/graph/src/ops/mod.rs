@@ -120,7 +120,7 @@ families! {
 pub(crate) use fused::follows;
 pub(crate) use variables::ANONYMOUS;
 pub(crate) use xla_call_module::MODULE_OF_VARIABLES;
-pub use xla_call_module::{HeldModule, held_module};
+pub use xla_call_module::{HeldModule, NAME as XLA_CALL_MODULE, held_module};
 
 /// What an op is: its signature as text, what makes a kernel from a node's attributes, and, for a composite op of our
 /// own, how TensorFlow's ops say it.

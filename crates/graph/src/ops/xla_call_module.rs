@@ -10,8 +10,8 @@ use crate::hlo::{self, Given, Surroundings};
 use crate::tensor::Tensor;
 use crate::{Attr, Error, FuncRef, Node, Result};
 
-/// The op's name.
-pub(super) const NAME: &str = "XlaCallModule";
+/// The op that holds a StableHLO module.
+pub const NAME: &str = "XlaCallModule";
 
 /// Versions of the op that say what this one does: earlier ones hold text, or ask what no graph has.
 const VERSIONS: std::ops::RangeInclusive<i64> = 4..=10;

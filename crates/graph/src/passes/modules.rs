@@ -2,7 +2,7 @@
 //! kept, as it is for any other graph.
 
 use super::part::Part;
-use crate::ops::MODULE_OF_VARIABLES;
+use crate::ops::{MODULE_OF_VARIABLES, XLA_CALL_MODULE};
 use crate::tensor::DType;
 use crate::{Attr, Node, Output};
 
@@ -10,7 +10,7 @@ use crate::{Attr, Node, Output};
 pub(super) fn run(part: &mut Part) {
     for &index in part.ordered().iter() {
         let node = &part.graph.nodes[index];
-        if node.op != "XlaCallModule" {
+        if node.op != XLA_CALL_MODULE {
             continue;
         }
         let Some(types) = node.attr("Tin").and_then(Attr::as_list).filter(|t| t.len() == node.inputs.len())

@@ -185,7 +185,7 @@ impl Args<'_, '_> {
         let dtype = self.call.dtype(x);
         let fraction = self.value(number).is_some_and(|v| v.is_f64() && !self.keras2);
         let boolean = dtype == DType::Bool && self.value(number).is_some_and(|v| v.is_number());
-        match (dtype.is_integer() || dtype == DType::Bool) && (fraction || boolean) {
+        match is_whole(dtype) && (fraction || boolean) {
             true => self.call.cast(x, if fraction { DType::F32 } else { DType::I32 }),
             false => Ok(x),
         }
@@ -194,10 +194,16 @@ impl Args<'_, '_> {
     /// A tensor as floats: what Keras 3 does with integers where a function gives fractions.
     pub fn float_tensor(&mut self, name: &str) -> Result<Sym> {
         let x = self.tensor(name)?;
-        if self.call.dtype(x).is_integer() || self.call.dtype(x) == DType::Bool {
-            return self.call.cast(x, DType::F32);
+        if is_whole(self.call.dtype(x)) { self.call.cast(x, DType::F32) } else { Ok(x) }
+    }
+
+    /// Two tensors of one dtype, as floats.
+    pub fn float_pair(&mut self, first: &str, second: &str) -> Result<[Sym; 2]> {
+        let [a, b] = self.pair(first, second)?;
+        if !is_whole(self.call.dtype(a)) {
+            return Ok([a, b]);
         }
-        Ok(x)
+        Ok([self.call.cast(a, DType::F32)?, self.call.cast(b, DType::F32)?])
     }
 
     fn make(&mut self, argument: &Argument<usize>, like: Option<DType>) -> Result<Sym> {
@@ -303,6 +309,11 @@ fn constant(flat: &[Value], shape: &[usize], dtype: Option<DType>) -> Result<Ten
         return Ok(Tensor::from_vec(values, shape)?);
     }
     crate::config::numbers(&numbers, shape, dtype)
+}
+
+/// Whether a dtype has no fractions, so that Keras makes floats of it where a function gives some.
+pub(super) fn is_whole(dtype: DType) -> bool {
+    dtype.is_integer() || dtype == DType::Bool
 }
 
 /// The dtype in which Keras computes with two.

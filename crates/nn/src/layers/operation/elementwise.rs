@@ -4,9 +4,9 @@ use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
 use modelark_artifact::{Error, Result};
 
-use super::arguments::Args;
+use super::arguments::{Args, is_whole};
 use super::table::Form::{Binary, Compare, Float, FloatBinary, Logical, One, Unary};
-use super::table::{Row, is_whole, row};
+use super::table::{Row, row};
 use crate::Activation;
 
 /// An activation function of Keras 3's, by name.

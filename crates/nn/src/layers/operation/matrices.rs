@@ -7,7 +7,7 @@ use modelark_artifact::{Error, Result};
 use super::arguments::Args;
 use super::reductions::rank;
 use super::table::Form::{Many, One};
-use super::table::{Row, is_whole, row};
+use super::table::{Row, row};
 
 /// A matrix with its last two axes swapped.
 fn turned(args: &mut Args<'_, '_>, x: Sym, rank: usize) -> Result<Sym> {
@@ -146,10 +146,7 @@ fn log_determinant(args: &mut Args<'_, '_>) -> Result<Sym> {
 
 /// A number for each pair of rows: how far apart they are.
 fn distances(args: &mut Args<'_, '_>) -> Result<Sym> {
-    let [mut x, mut y] = args.pair("x", "y")?;
-    if is_whole(args.call.dtype(x)) {
-        (x, y) = (args.call.cast(x, DType::F32)?, args.call.cast(y, DType::F32)?);
-    }
+    let [x, y] = args.float_pair("x", "y")?;
     let (before, last) = (args.call.int(-2)?, args.call.int(-3)?);
     let (x, y) = (args.call.apply("ExpandDims", &[x, before])?, args.call.apply("ExpandDims", &[y, last])?);
     let apart = args.call.apply("SquaredDifference", &[x, y])?;

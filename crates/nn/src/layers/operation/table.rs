@@ -64,12 +64,8 @@ impl Form {
                 args.call.apply(op, &both)?
             }
             Form::FloatBinary(op) => {
-                let [mut a, mut b] = args.pair(name(0)?, name(1)?)?;
-                if is_whole(args.call.dtype(a)) {
-                    a = args.call.cast(a, DType::F32)?;
-                    b = args.call.cast(b, DType::F32)?;
-                }
-                args.call.apply(op, &[a, b])?
+                let both = args.float_pair(name(0)?, name(1)?)?;
+                args.call.apply(op, &both)?
             }
             Form::Logical(op) => {
                 let mut operands = Vec::new();
@@ -109,11 +105,6 @@ impl Form {
             _ => None,
         }
     }
-}
-
-/// Whether a dtype has no fractions, so that Keras makes floats of it where a function gives some.
-pub(super) fn is_whole(dtype: DType) -> bool {
-    dtype.is_integer() || dtype == DType::Bool
 }
 
 /// A row as it is written down.

@@ -31,7 +31,8 @@ pub fn logical_not(x: Tensor) -> Result<Tensor> {
     map1::<Bool>(x, |_, v| (!v.get()).into())
 }
 
-macro_rules! bitwise {
+/// Functions of two tensors of integers, element by element.
+macro_rules! of_integers {
     ($($(#[$doc:meta])* $name:ident: $f:expr;)*) => { $(
         $(#[$doc])*
         ///
@@ -44,7 +45,9 @@ macro_rules! bitwise {
     )* };
 }
 
-bitwise! {
+pub(super) use of_integers;
+
+of_integers! {
     /// Bits that both have (`tf.bitwise.bitwise_and`).
     bitwise_and: Integer::and;
     /// Bits that either has (`tf.bitwise.bitwise_or`).

@@ -1,6 +1,7 @@
 //! Arithmetic as XLA compiles it, where TensorFlow's own ops refuse a number or mean something else: integers divided by
 //! zero, bits shifted out, floats too large for an integer.
 
+use super::bits::of_integers;
 use super::map::{map1, map1_to, map2};
 use crate::kernels::array;
 use crate::{DType, Error, Result, Tensor, bf16, dispatch, f16};
@@ -76,20 +77,7 @@ bits! {
     u8, u8, i8; u16, u16, i16; u32, u32, i32; u64, u64, i64;
 }
 
-macro_rules! integers {
-    ($($(#[$doc:meta])* $name:ident: $f:expr;)*) => { $(
-        $(#[$doc])*
-        ///
-        /// # Errors
-        /// When dtypes differ or aren't integers, or shapes don't broadcast.
-        pub fn $name(a: Tensor, b: Tensor) -> Result<Tensor> {
-            dispatch!(integer a.dtype(), T => map2::<T>(a, b, |_, x, y| $f(x, y)),
-                else => Err(Error::dtype("an integer one", a.dtype())))
-        }
-    )* };
-}
-
-integers! {
+of_integers! {
     /// The quotient towards zero; by zero, all bits (StableHLO: `divide`).
     divide: Bits::quotient;
     /// The remainder with the dividend's sign; by zero, the dividend (StableHLO: `remainder`).
