@@ -9,6 +9,7 @@ from . import (
     everything,
     json_npy,
     op_suite,
+    options,
     pickles,
     premade,
     runs,
@@ -40,4 +41,5 @@ WIDE = (
     continued.checks,
     premade.checks,
     within.checks,
+    options.checks,
 )

@@ -47,6 +47,8 @@ def other_dialect(world: World) -> str:
     return "keras2" if world.dialect == "keras3" else "keras3"
 
 
+# Models whose weights aren't all numbers that can be spoilt before others are read.
+LEARNS = ("learned", "words", "float8", "int4", "int8")
 # Models of what the other generation lacks, and of dtypes that NumPy lacks.
 QUANTIZED = ("float8", "int4", "int8")
 
@@ -87,6 +89,8 @@ class Made:
         world.keras.utils.set_random_seed(SEED)
         rng = np.random.default_rng(SEED)
         self.name, self.folder = name, world.work / "every-form" / name
+        # What was made of which architecture, by Keras and text.
+        self.empty: dict[tuple[Any, str], Any] = {}
         if name in everything.APPLICATIONS:
             it = everything.built(world, name)
             self.whole = Whole(it.model, [it.x], everything.CLOSE)
@@ -156,9 +160,7 @@ def crossing(world: World, name: str, source: str, target: str, dialect: str) ->
         rebuilt(model, keras)
     else:
         text = convert(folder / "model.json").read_text(encoding="utf-8")
-        model = keras.models.model_from_json(text, custom_objects=custom(it, keras))
-        if not model.built:
-            model.build([None if d is None else int(d) for d in np.shape(it.whole.inputs[0])])
+        model = empty(it, keras, text)
         load_weights(model, keras, target, convert, folder)
     outputs = called(model, it.whole.inputs)
     if dialect != world.dialect:
@@ -169,6 +171,27 @@ def crossing(world: World, name: str, source: str, target: str, dialect: str) ->
     if keras is world.keras and name not in QUANTIZED and name != "learned":
         seen += f"; {same_bits(model.get_weights(), it.whole.model.get_weights())}"
     return seen
+
+
+def empty(it: Made, keras: Any, text: str) -> Any:
+    """A model of this architecture whose weights are yet to come; built once where that takes long."""
+    if it.name in LEARNS:
+        return of_json(it, keras, text)
+    if (keras, text) not in it.empty:
+        it.empty[keras, text] = of_json(it, keras, text)
+    model = it.empty[keras, text]
+    forget(model)
+    for variable in model.weights:
+        if "float" in str(variable.dtype):
+            variable.assign(np.full(tuple(variable.shape), 0.123, "float32"))
+    return model
+
+
+def of_json(it: Made, keras: Any, text: str) -> Any:
+    model = keras.models.model_from_json(text, custom_objects=custom(it, keras))
+    if not model.built:
+        model.build([None if d is None else int(d) for d in np.shape(it.whole.inputs[0])])
+    return model
 
 
 def take(world: World, source: list[Path | str], dialect: str, target: Path, *options: str) -> Path:
