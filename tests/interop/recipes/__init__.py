@@ -2,6 +2,7 @@
 
 from . import (
     archive,
+    compile_options,
     compiled_saved_model,
     continued,
     custom_layer,
@@ -42,4 +43,5 @@ WIDE = (
     premade.checks,
     within.checks,
     options.checks,
+    compile_options.checks,
 )

@@ -173,18 +173,55 @@ fn kronecker(args: &mut Args<'_, '_>) -> Result<Sym> {
 }
 
 /// The product of vectors that stands upright on both, along the last axis.
+/// The product of vectors in space; one in the plane stands there with a zero, and two of those give the third number alone.
 fn cross(args: &mut Args<'_, '_>) -> Result<Sym> {
-    if ["axisa", "axisb", "axisc", "axis"].iter().any(|name| args.int(name).is_some_and(|a| a != -1)) {
-        return Err(Error::unsupported("a cross product along another axis than the last"));
+    let pair = args.pair("x1", "x2")?;
+    let mut rank_of_both = 0;
+    let mut in_plane = true;
+    let mut spatial = Vec::with_capacity(pair.len());
+    for (x, given, option) in [(pair[0], "x1", "axisa"), (pair[1], "x2", "axisb")] {
+        let rank = rank(args, given, x)?;
+        let option = if args.int("axis").is_some() { "axis" } else { option };
+        let axis = args.axis(option, -1, rank)?;
+        let order: Vec<usize> = (0..rank).filter(|a| *a != axis).chain([axis]).collect();
+        let x = args.call.transpose(x, &order)?;
+        let x = match args.call.spec(x).known(-1)? {
+            2 => padded(args, x, rank)?,
+            3 => {
+                in_plane = false;
+                x
+            }
+            other => return Err(Error::mismatch(format!("{given} has vectors of {other} numbers")).help("give vectors of two or three")),
+        };
+        rank_of_both = rank.max(rank_of_both);
+        spatial.push(x);
     }
-    let [x, y] = args.pair("x1", "x2")?;
-    let mut shifted = |x: Sym, by: i64| {
+    let mut shifted = |i: usize, by: i64| {
         let (by, axis) = (args.call.int(by)?, args.call.int(-1)?);
-        args.call.apply("Roll", &[x, by, axis])
+        args.call.apply("Roll", &[spatial[i], by, axis])
     };
-    let (x1, x2, y1, y2) = (shifted(x, -1)?, shifted(x, -2)?, shifted(y, -1)?, shifted(y, -2)?);
+    let (x1, x2, y1, y2) = (shifted(0, -1)?, shifted(0, -2)?, shifted(1, -1)?, shifted(1, -2)?);
     let (first, second) = (args.call.apply("Mul", &[x1, y2])?, args.call.apply("Mul", &[x2, y1])?);
-    args.call.apply("Sub", &[first, second])
+    let product = args.call.apply("Sub", &[first, second])?;
+    if in_plane {
+        let (third, axis) = (args.call.int(2)?, args.call.int(-1)?);
+        return args.call.apply("GatherV2", &[product, third, axis]);
+    }
+    let axis = args.axis(if args.int("axis").is_some() { "axis" } else { "axisc" }, -1, rank_of_both)?;
+    let mut order: Vec<usize> = (0..rank_of_both.saturating_sub(1)).collect();
+    order.insert(axis, rank_of_both.saturating_sub(1));
+    args.call.transpose(product, &order)
+}
+
+/// Vectors of one number more, zero.
+fn padded(args: &mut Args<'_, '_>, x: Sym, rank: usize) -> Result<Sym> {
+    let mut widths = vec![0; 2 * rank];
+    if let Some(after) = widths.last_mut() {
+        *after = 1;
+    }
+    let widths = args.call.ints(&widths)?;
+    let widths = args.call.reshape(widths, &[-1, 2])?;
+    args.call.apply("Pad", &[x, widths])
 }
 
 /// A diagonal as a matrix, `k` above the middle.

@@ -190,8 +190,12 @@ fn ramp(args: &mut Args<'_, '_>, of_logs: bool) -> Result<Sym> {
         if own.is_float() { own } else { DType::F32 }
     });
     let (mut start, mut stop) = (args.call.cast(start, dtype)?, args.call.cast(stop, dtype)?);
+    let sign = args.call.apply("Sign", &[start])?;
     if of_logs {
-        (start, stop) = (args.call.apply("Log", &[start])?, args.call.apply("Log", &[stop])?);
+        for end in [&mut start, &mut stop] {
+            *end = args.call.apply("Abs", &[*end])?;
+            *end = args.call.apply("Log", &[*end])?;
+        }
     }
     let count = args.int("num").unwrap_or(50);
     if !(0..=1 << 24).contains(&count) {
@@ -203,12 +207,20 @@ fn ramp(args: &mut Args<'_, '_>, of_logs: bool) -> Result<Sym> {
     let rank = rank(args, "start", start)?.max(rank(args, "stop", stop)?);
     let mut shape = vec![shares.len()];
     shape.resize(rank + 1, 1);
+    let is_end = |end: f64| shares.iter().map(|share| f64::from(u8::from(*share == end))).collect::<Vec<_>>();
+    let ends = [(is_end(0.0), start), (is_end(1.0), stop)];
     let shares = args.call.constant(numbers(&shares, &shape, dtype)?)?;
     let extent = args.call.apply("Sub", &[stop, start])?;
     let mut y = args.call.apply("Mul", &[shares, extent])?;
     y = args.call.apply("AddV2", &[y, start])?;
+    // The ends are what was given, however far they are.
+    for (is_end, end) in ends {
+        let is_end = args.call.constant(numbers(&is_end, &shape, DType::Bool)?)?;
+        y = args.call.apply("SelectV2", &[is_end, end, y])?;
+    }
     if of_logs {
         y = args.call.apply("Exp", &[y])?;
+        y = args.call.apply("Mul", &[y, sign])?;
     } else if let Some(base) = args.float("base") {
         let base = args.call.scalar(base, y)?;
         y = args.call.apply("Pow", &[base, y])?;
