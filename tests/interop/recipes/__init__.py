@@ -6,6 +6,7 @@ from . import (
     compiled_saved_model,
     continued,
     custom_layer,
+    drawn,
     every_form,
     everything,
     json_npy,
@@ -37,6 +38,7 @@ RECIPES = (
 WIDE = (
     runs.checks,
     op_suite.checks,
+    drawn.checks,
     everything.checks,
     every_form.checks,
     continued.checks,

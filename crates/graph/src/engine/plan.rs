@@ -331,7 +331,7 @@ impl<'a> Draft<'a> {
             self.define(Output::new(index, 0), value);
             return Ok(());
         }
-        let made = (op.kernel)(&NodeAttrs::of(signature, node))?;
+        let made = op.make(&NodeAttrs::of(signature, node))?;
         let foldable = !signature.stateful
             && fixed
             && Kind::of(&node.op) == Kind::Plain
@@ -636,7 +636,7 @@ pub(crate) fn fold(
     if signature.stateful || attrs.values().any(mentions_function) {
         return None;
     }
-    let kernel = (ops::find(op)?.kernel)(&NodeAttrs { signature, attrs }).ok()?;
+    let kernel = ops::find(op)?.make(&NodeAttrs { signature, attrs }).ok()?;
     let size = inputs.iter().map(Tensor::nbytes).sum::<usize>();
     let _within = Budget::new(size.saturating_add(most_elements * 64)).enter();
     let inputs = inputs.into_iter().map(Value::from).collect();

@@ -1,7 +1,7 @@
 //! Biases and activation functions, with the gradients that are written as ops of their own.
 
 use super::Op;
-use super::args::{binary, map1, one, tensors, unary};
+use super::args::{map1, one, paired, tensors, unary};
 use crate::engine::kernel;
 use crate::tensor::kernels::elementwise as e;
 use crate::tensor::{self, Shape, Tensor};
@@ -57,13 +57,13 @@ pub(super) const OPS: &[Op] = &[
     Op::new("Softplus(features: T) -> (activations: T); T: type", |_| unary(e::softplus)),
     Op::new("Softsign(features: T) -> (activations: T); T: type", |_| unary(e::softsign)),
     Op::new("SigmoidGrad(y: T, dy: T) -> (z: T); T: type", |_| {
-        binary(|y, dy| {
+        paired(|y, dy| {
             let rest = e::sub(like(&y, 1.0)?, y.clone())?;
             e::mul(dy, e::mul(y, rest)?)
         })
     }),
     Op::new("TanhGrad(y: T, dy: T) -> (z: T); T: type", |_| {
-        binary(|y, dy| {
+        paired(|y, dy| {
             let one = like(&y, 1.0)?;
             e::mul(dy, e::sub(one, e::square(y)?)?)
         })

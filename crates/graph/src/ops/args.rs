@@ -71,6 +71,20 @@ pub(super) fn binary(f: fn(Tensor, Tensor) -> tensor::Result<Tensor>) -> Result<
     }))
 }
 
+/// A kernel from two tensors of as many elements to one of the first's shape.
+pub(super) fn paired(
+    f: impl Fn(Tensor, Tensor) -> tensor::Result<Tensor> + Send + Sync + 'static,
+) -> Result<Box<dyn Kernel>> {
+    Ok(kernel(move |_, inputs| {
+        let [a, b] = tensors(inputs)?;
+        if a.len() != b.len() {
+            return Err(Error::compute(format!("shapes {:?} and {:?} differ in size", a.shape(), b.shape())));
+        }
+        let b = b.reshape(a.shape())?;
+        one(f(a, b)?)
+    }))
+}
+
 /// A kernel from two tensors, which are only read, to one.
 pub(super) fn comparing(f: fn(&Tensor, &Tensor) -> tensor::Result<Tensor>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {

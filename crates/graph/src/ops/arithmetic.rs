@@ -5,7 +5,7 @@ use super::{NodeAttrs, Op};
 use super::args::{binary, comparing, map1, one, reading, tensors, unary};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::DType;
-use crate::tensor::kernels::elementwise as e;
+use crate::tensor::kernels::{array, elementwise as e};
 use crate::{Error, Result, tensor};
 
 fn add_n(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
@@ -14,6 +14,19 @@ fn add_n(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let first = all.next().ok_or_else(|| Error::graph("needs at least one input"))?;
         one(all.try_fold(first, add_like)?)
     }))
+}
+
+/// A bound that isn't a number doesn't bound.
+fn bound(t: tensor::Tensor, instead: f32) -> Result<tensor::Tensor> {
+    if !t.dtype().is_float() {
+        return Ok(t);
+    }
+    let nan = e::is_nan(&t)?;
+    if !nan.elements::<tensor::Bool>()?.iter().any(|b| b.get()) {
+        return Ok(t);
+    }
+    let instead = array::cast(&tensor::Tensor::scalar(instead), t.dtype())?;
+    Ok(array::select(&nan, &instead, &t)?)
 }
 
 pub(super) const OPS: &[Op] = &[
@@ -48,7 +61,12 @@ pub(super) const OPS: &[Op] = &[
     Op::new("NextAfter(x1: T, x2: T) -> (output: T); T: type = float32", |_| binary(e::next_after)),
     Op::new("Complex(real: T, imag: T) -> (out: Tout); T: type = float32; Tout: type = complex64", |_| comparing(e::complex)),
     Op::new("Abs(x: T) -> (y: T); T: type", |_| unary(e::abs)),
-    Op::new("ComplexAbs(x: T) -> (y: Tout); T: type = complex64; Tout: type = float32", |_| reading(e::magnitude)),
+    Op::new("ComplexAbs(x: T) -> (y: Tout); T: type = complex64; Tout: type = float32", |a| {
+        match (a.dtype("T")?, a.dtype("Tout")?) {
+            (DType::C64, DType::F32) | (DType::C128, DType::F64) => reading(e::magnitude),
+            (from, to) => Err(Error::graph(format!("magnitudes of {from} aren't {to}"))),
+        }
+    }),
     Op::new("Real(input: T) -> (output: Tout); T: type = complex64; Tout: type = float32", |_| reading(e::real)),
     Op::new("Imag(input: T) -> (output: Tout); T: type = complex64; Tout: type = float32", |_| reading(e::imag)),
     Op::new("Angle(input: T) -> (output: Tout); T: type = complex64; Tout: type = float32", |_| reading(e::angle)),
@@ -61,7 +79,7 @@ pub(super) const OPS: &[Op] = &[
             let [t, low, high] = tensors(inputs)?;
             let clip = |t, low, high| e::maximum(e::minimum(t, high)?, low);
             if !t.dtype().is_complex() {
-                return one(clip(t, low, high)?);
+                return one(clip(t, bound(low, f32::NEG_INFINITY)?, bound(high, f32::INFINITY)?)?);
             }
             // Part by part.
             let of = |part: fn(&tensor::Tensor) -> tensor::Result<tensor::Tensor>| {
@@ -69,12 +87,12 @@ pub(super) const OPS: &[Op] = &[
             };
             one(e::complex(&of(e::real)?, &of(e::imag)?)?)
         }))
-    }),
+    }).ranks("_ =0 =0"),
     Op::new("Cast(x: SrcT) -> (y: DstT); SrcT: type; DstT: type; Truncate: bool = false", |a| {
         let to = a.dtype("DstT")?;
         if a.bool("Truncate")? && matches!(to, DType::F16 | DType::BF16) {
             return Err(Error::unsupported(format!("a cast to {to} that truncates")));
         }
-        map1(move |x| if x.dtype() == to { Ok(x) } else { tensor::kernels::array::cast(&x, to) })
+        map1(move |x| if x.dtype() == to { Ok(x) } else { array::cast(&x, to) })
     }),
 ];

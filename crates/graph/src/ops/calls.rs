@@ -4,7 +4,7 @@ use super::args::{int, one, take};
 use super::{NodeAttrs, Op};
 use crate::engine::{Context, Kernel, Value, Values, kernel};
 use crate::tensor::kernels::array;
-use crate::tensor::{DType, Tensor, dispatch};
+use crate::tensor::{DType, PartialShape, Tensor, dispatch};
 use crate::{Attr, Error, FuncRef, Result};
 
 /// `PartitionedCall` and its kin: the function of attribute `f`.
@@ -178,9 +178,10 @@ pub(super) const OPS: &[Op] = &[
     }),
     Op::new("FakeParam() -> (output: dtype); dtype: type; shape: shape", |a| {
         let dtype = a.dtype("dtype")?;
+        let shape = a.get("shape").and_then(Attr::as_shape).and_then(PartialShape::known).unwrap_or_else(|| [0].into_iter().collect());
         Ok(kernel(move |_, _| {
             // It stands for a value that the branch not taken would have made; nobody looks at it.
-            one(Tensor::zeros(dtype, [0usize])?)
+            one(Tensor::zeros(dtype, &shape)?)
         }))
     }),
 ];

@@ -38,11 +38,11 @@ pub(super) const OPS: &[Op] = &[
             let [base, shard, shards] = super::args::tensors(inputs)?;
             named(&base, &format!("{:05}", int(&shard, "the shard")?), &shards)
         }))
-    }),
+    }).ranks("0 0 0"),
     Op::new("ShardedFilespec(basename: string, num_shards: int32) -> (filename: string)", |_| {
         Ok(kernel(|_, inputs| {
             let [base, shards] = super::args::tensors(inputs)?;
             named(&base, "?????", &shards)
         }))
-    }),
+    }).ranks("0 0"),
 ];

@@ -31,8 +31,8 @@ fn bounded_contrast() -> Result<Box<dyn Kernel>> {
 pub(super) const OPS: &[Op] = &[
     Op::new("RGBToHSV(images: T) -> (output: T); T: type = float32", |_| unary(colour::rgb_to_hsv)),
     Op::new("HSVToRGB(images: T) -> (output: T); T: type = float32", |_| unary(colour::hsv_to_rgb)),
-    Op::new("AdjustHue(images: T, delta: float32) -> (output: T); T: type = float32", |_| adjust(colour::adjust_hue)),
-    Op::new("AdjustSaturation(images: T, scale: float32) -> (output: T); T: type = float32", |_| adjust(colour::adjust_saturation)),
+    Op::new("AdjustHue(images: T, delta: float32) -> (output: T); T: type = float32", |_| adjust(colour::adjust_hue)).ranks("3+ 0"),
+    Op::new("AdjustSaturation(images: T, scale: float32) -> (output: T); T: type = float32", |_| adjust(colour::adjust_saturation)).ranks("3+ 0"),
     Op::new("AdjustContrastv2(images: T, contrast_factor: float32) -> (output: T); T: type = float32", |_| adjust(contrast)),
     Op::new("AdjustContrast(images: T, contrast_factor: float32, min_value: float32, max_value: float32) -> (output: float32); T: type", |_| bounded_contrast()),
 ];

@@ -28,6 +28,7 @@ impl Counted {
 
     fn dense(x: &Tensor) -> Result<Self> {
         match *x.shape() {
+            [0, _] | [_, 0] => Err(Error::compute(format!("there is nothing to count in shape {:?}", x.shape()))),
             [n] => Counted::new(x, vec![0; n], None),
             [rows, n] => Counted::new(x, (0..rows * n).map(|i| (i / n) as i64).collect(), Some(rows)),
             _ => Err(Error::compute(format!("counting takes a vector or a matrix, got shape {:?}", x.shape()))),
@@ -47,7 +48,7 @@ impl Counted {
     fn ragged(splits: &Tensor, values: &Tensor) -> Result<Self> {
         let splits = extents(splits, "splits")?;
         let ends = splits.first() == Some(&0) && splits.last() == Some(&values.len());
-        if !ends || !splits.is_sorted() || values.rank() != 1 {
+        if !ends || !splits.is_sorted() {
             return Err(Error::compute(format!("splits must rise from 0 to the number of values, {}", values.len())));
         }
         let rows = splits.windows(2).enumerate();
@@ -105,7 +106,7 @@ impl Counted {
             let count = |m: &Vec<usize>| if limits.binary { 1 } else { m.len() as i64 };
             array::cast(&vector(slots.values().map(count).collect())?, weights.dtype())?
         };
-        let longest = self.numbers.iter().max().map_or(0, |m| m.saturating_add(1));
+        let longest = self.numbers.iter().max().map_or(1, |m| m.wrapping_add(1));
         let width = limits.most.unwrap_or(longest.max(limits.least));
         let index = |(row, number): &(i64, i64)| -> Vec<i64> { self.rows.map(|_| *row).into_iter().chain([*number]).collect() };
         let shape: Vec<i64> = self.rows.map(|r| r as i64).into_iter().chain([width]).collect();

@@ -77,8 +77,15 @@ fn band_part() -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [x, lower, upper] = tensors(inputs)?;
         // A negative number of diagonals means all.
-        let lower = usize::try_from(int(&lower, "num_lower")?).ok();
-        one(array::band_part(&x, lower, usize::try_from(int(&upper, "num_upper")?).ok())?)
+        let count = |t: &Tensor, what: &str, most: usize| -> Result<Option<usize>> {
+            match usize::try_from(int(t, what)?).ok() {
+                Some(n) if n > most => Err(Error::compute(format!("{what} is {n}, over the matrix's extent {most}"))),
+                n => Ok(n),
+            }
+        };
+        let &[.., rows, columns] = x.shape() else { return Err(Error::compute("a band is part of a matrix")) };
+        let (lower, upper) = (count(&lower, "num_lower", rows)?, count(&upper, "num_upper", columns)?);
+        one(array::band_part(&x, lower, upper)?)
     }))
 }
 
@@ -110,12 +117,12 @@ fn whole(f: fn(&Tensor) -> Result<Values>) -> Result<Box<dyn Kernel>> {
 }
 
 pub(super) const OPS: &[Op] = &[
-    Op::new("MatrixBandPart(input: T, num_lower: Tindex, num_upper: Tindex) -> (band: T); T: type; Tindex: type = int64", |_| band_part()),
+    Op::new("MatrixBandPart(input: T, num_lower: Tindex, num_upper: Tindex) -> (band: T); T: type; Tindex: type = int64", |_| band_part()).ranks("2+ 0 0"),
     Op::new("BatchMatrixBandPart(input: T, num_lower: int64, num_upper: int64) -> (band: T); T: type", |_| band_part()),
     Op::new("MatrixDiag(diagonal: T) -> (output: T); T: type", |_| main_diag()),
     Op::new("BatchMatrixDiag(diagonal: T) -> (output: T); T: type", |_| main_diag()),
-    Op::new("MatrixDiagV2(diagonal: T, k: int32, num_rows: int32, num_cols: int32, padding_value: T) -> (output: T); T: type", |_| diag(LEFT)),
-    Op::new("MatrixDiagV3(diagonal: T, k: int32, num_rows: int32, num_cols: int32, padding_value: T) -> (output: T); T: type; align: string = \"RIGHT_LEFT\"", |a| diag(align(a)?)),
+    Op::new("MatrixDiagV2(diagonal: T, k: int32, num_rows: int32, num_cols: int32, padding_value: T) -> (output: T); T: type", |_| diag(LEFT)).ranks("1+ _ 0 0 0"),
+    Op::new("MatrixDiagV3(diagonal: T, k: int32, num_rows: int32, num_cols: int32, padding_value: T) -> (output: T); T: type; align: string = \"RIGHT_LEFT\"", |a| diag(align(a)?)).ranks("1+ _ 0 0 0"),
     Op::new("MatrixDiagPart(input: T) -> (diagonal: T); T: type", |_| main_part()),
     Op::new("BatchMatrixDiagPart(input: T) -> (diagonal: T); T: type", |_| main_part()),
     Op::new("MatrixDiagPartV2(input: T, k: int32, padding_value: T) -> (diagonal: T); T: type", |_| diag_part(LEFT)),
@@ -124,6 +131,6 @@ pub(super) const OPS: &[Op] = &[
     Op::new("BatchMatrixSetDiag(input: T, diagonal: T) -> (output: T); T: type", |_| main_set()),
     Op::new("MatrixSetDiagV2(input: T, diagonal: T, k: int32) -> (output: T); T: type", |_| set_diag(LEFT)),
     Op::new("MatrixSetDiagV3(input: T, diagonal: T, k: int32) -> (output: T); T: type; align: string = \"RIGHT_LEFT\"", |a| set_diag(align(a)?)),
-    Op::new("Diag(diagonal: T) -> (output: T); T: type", |_| whole(whole_diag)),
+    Op::new("Diag(diagonal: T) -> (output: T); T: type", |_| whole(whole_diag)).ranks("1+"),
     Op::new("DiagPart(input: T) -> (diagonal: T); T: type", |_| whole(whole_diag_part)),
 ];

@@ -60,7 +60,7 @@ fn list_diff(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 pub(super) const OPS: &[Op] = &[
     Op::new("Unique(x: T) -> (y: T, idx: out_idx); T: type; out_idx: type = int32", |a| unique(a, false)),
     Op::new("UniqueWithCounts(x: T) -> (y: T, idx: out_idx, count: out_idx); T: type; out_idx: type = int32", |a| unique(a, true)),
-    Op::new("UniqueV2(x: T, axis: Taxis) -> (y: T, idx: out_idx); T: type; Taxis: type = int64; out_idx: type = int32", |a| unique_along(a, false)),
-    Op::new("UniqueWithCountsV2(x: T, axis: Taxis) -> (y: T, idx: out_idx, count: out_idx); T: type; Taxis: type = int64; out_idx: type = int32", |a| unique_along(a, true)),
+    Op::new("UniqueV2(x: T, axis: Taxis) -> (y: T, idx: out_idx); T: type; Taxis: type = int64; out_idx: type = int32", |a| unique_along(a, false)).ranks("_ 1"),
+    Op::new("UniqueWithCountsV2(x: T, axis: Taxis) -> (y: T, idx: out_idx, count: out_idx); T: type; Taxis: type = int64; out_idx: type = int32", |a| unique_along(a, true)).ranks("_ 1"),
     Op::new("ListDiff(x: T, y: T) -> (out: T, idx: out_idx); T: type; out_idx: type = int32", list_diff),
 ];

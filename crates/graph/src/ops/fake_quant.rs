@@ -53,9 +53,9 @@ impl Range {
     fn round(self, x: f32) -> f32 {
         let inverse = 1.0 / self.step;
         let zero = (-self.min * inverse + 0.5).floor();
-        // In the order of TensorFlow's `min` and `max`, which decides what becomes of NaN.
-        let clamped = if x < self.max { x } else { self.max };
-        let clamped = if clamped > self.min { clamped } else { self.min };
+        // What isn't a number stays so.
+        let clamped = if self.max < x { self.max } else { x };
+        let clamped = if clamped < self.min { self.min } else { clamped };
         ((clamped - self.min) * inverse - zero + 0.5).floor() * self.step
     }
 }
@@ -75,15 +75,7 @@ fn ranges(bits: Bits, x: &Tensor, min: &Tensor, max: &Tensor, per_channel: bool)
         )));
     }
     let (min, max) = (min.elements::<f32>()?, max.elements::<f32>()?);
-    min.iter()
-        .zip(max.iter())
-        .map(|(&min, &max)| match bits.range(min, max) {
-            Some(_) if min > max => {
-                Err(Error::compute(format!("the lower bound {min} is over the upper bound {max}")))
-            }
-            range => Ok(range),
-        })
-        .collect()
+    Ok(min.iter().zip(max.iter()).map(|(&min, &max)| bits.range(min, max)).collect())
 }
 
 fn quantize(bits: Bits, x: &Tensor, min: &Tensor, max: &Tensor, per_channel: bool) -> Result<Tensor> {
@@ -115,12 +107,11 @@ fn gradients(
             within.push(g);
             continue;
         };
-        if x < range.min {
-            below[channel] += g;
-        } else if x > range.max {
-            above[channel] += g;
-        }
-        within.push(if x >= range.min && x <= range.max { g } else { 0.0 });
+        // A product each, so that what isn't a number shows wherever it is.
+        let times = |holds: bool| g * f32::from(u8::from(holds));
+        below[channel] += times(x < range.min);
+        above[channel] += times(x > range.max);
+        within.push(times(x >= range.min && x <= range.max));
     }
     Ok([
         Tensor::from_vec(within, x.shape())?,

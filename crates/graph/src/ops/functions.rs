@@ -2,7 +2,7 @@
 
 use super::Op;
 use super::args::{binary, one, reading, tensors, unary};
-use crate::Result;
+use crate::{Error, Result};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::{array, elementwise as e};
 use crate::tensor::{DType, Tensor};
@@ -10,6 +10,12 @@ use crate::tensor::{DType, Tensor};
 fn betainc() -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [a, b, x] = tensors(inputs)?;
+        let mut shapes = [&a, &b, &x].map(|t| t.shape()).into_iter().filter(|s| !s.is_empty());
+        if let Some(first) = shapes.next()
+            && let Some(other) = shapes.find(|s| *s != first)
+        {
+            return Err(Error::compute(format!("shapes {first:?} and {other:?} are neither the same nor a scalar's")));
+        }
         one(e::betainc(&a, &b, &x)?)
     }))
 }

@@ -10,7 +10,9 @@ use crate::{Error, Result};
 /// The slices of `params` along `at` at `indices`; the first `batch_dims` dimensions go side by side.
 fn gather(params: &Tensor, indices: &Tensor, at: Option<i64>, batch_dims: i64) -> Result<Values> {
     // A batch may have as many dimensions as the indices, which is one more than the last axis.
-    let batch_dims = axis(batch_dims, indices.rank() + 1)?;
+    let counted = if batch_dims < 0 { batch_dims.saturating_add_unsigned(indices.rank() as u64) } else { batch_dims };
+    let batch_dims = usize::try_from(counted).ok().filter(|n| *n <= indices.rank());
+    let batch_dims = batch_dims.ok_or_else(|| Error::compute(format!("batch_dims {counted} of {:?}", indices.shape())))?;
     let at = match at {
         Some(at) => axis(at, params.rank())?,
         None => batch_dims,
@@ -18,9 +20,16 @@ fn gather(params: &Tensor, indices: &Tensor, at: Option<i64>, batch_dims: i64) -
     one(array::gather(params, indices, at, batch_dims)?)
 }
 
+/// A vector of indices is one of tuples of one number each.
+pub(super) fn tuples(indices: Tensor) -> Result<Tensor> {
+    let n = indices.len();
+    Ok(if indices.rank() == 1 { indices.reshape([n, 1])? } else { indices })
+}
+
 fn scatter(how: Scatter) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [target, indices, updates] = tensors(inputs)?;
+        let indices = tuples(indices)?;
         one(array::scatter(target, &indices, &updates, how)?)
     }))
 }
@@ -126,7 +135,7 @@ fn bucketize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }
     map1(move |x| {
         let wide = array::cast(&x, crate::tensor::DType::F64)?;
-        let bucket = |v: &f64| boundaries.partition_point(|b| f64::from(*b) <= *v) as i32;
+        let bucket = |v: &f64| boundaries.partition_point(|b| f64::from(*b) <= *v || v.is_nan()) as i32;
         Tensor::from_vec(wide.elements::<f64>()?.iter().map(bucket).collect(), x.shape())
     })
 }
@@ -225,7 +234,7 @@ pub(super) const OPS: &[Op] = &[
             let [x, k] = tensors(inputs)?;
             top_k(&x, int(&k, "k")?, dtype)
         }))
-    }),
+    }).ranks("1+ 0"),
     Op::new("InTopK(predictions: float32, targets: T) -> (precision: bool); k: int; T: type = int32", |a| {
         let k = a.int("k")?;
         Ok(kernel(move |_, inputs| {
@@ -239,17 +248,17 @@ pub(super) const OPS: &[Op] = &[
             one(in_top_k(&predictions, &targets, int(&k, "k")?)?)
         }))
     }),
-    Op::new("LowerBound(sorted_inputs: T, values: T) -> (output: out_type); T: type; out_type: type = int32", |a| search(a, false)),
-    Op::new("UpperBound(sorted_inputs: T, values: T) -> (output: out_type); T: type; out_type: type = int32", |a| search(a, true)),
+    Op::new("LowerBound(sorted_inputs: T, values: T) -> (output: out_type); T: type; out_type: type = int32", |a| search(a, false)).ranks("2 2"),
+    Op::new("UpperBound(sorted_inputs: T, values: T) -> (output: out_type); T: type; out_type: type = int32", |a| search(a, true)).ranks("2 2"),
     Op::new("Bucketize(input: T) -> (output: int32); T: type; boundaries: list(float)", bucketize),
     Op::new("Bincount(arr: int32, size: int32, weights: T) -> (bins: T); T: type", |_| {
         Ok(kernel(|_, inputs| {
             let [x, size, weights] = tensors(inputs)?;
             let size = usize::try_from(int(&size, "the size")?).map_err(|_| Error::compute("the size is negative"))?;
-            let n = x.len();
-            one(array::bin_count(&x.reshape([n])?, size, &weights, false)?)
+            let (n, flat) = (x.len(), weights.len());
+            one(array::bin_count(&x.reshape([n])?, size, &weights.reshape([flat])?, false)?)
         }))
-    }),
+    }).ranks("_ 0"),
     Op::new("DenseBincount(input: Tidx, size: Tidx, weights: T) -> (output: T); Tidx: type; T: type; binary_output: bool = false", |a| {
         let binary = a.bool("binary_output")?;
         Ok(kernel(move |_, inputs| {
@@ -257,6 +266,6 @@ pub(super) const OPS: &[Op] = &[
             let size = usize::try_from(int(&size, "the size")?).map_err(|_| Error::compute("the size is negative"))?;
             one(array::bin_count(&x, size, &weights, binary)?)
         }))
-    }),
+    }).ranks("_ 0"),
     Op::new("UnravelIndex(indices: Tidx, dims: Tidx) -> (output: Tidx); Tidx: type = int32", |_| Ok(kernel(|_, inputs| { let [indices, dims] = tensors(inputs)?; one(unravel(&indices, &dims)?) }))),
 ];

@@ -1,6 +1,6 @@
 //! Gradients of functions of one number, and of ops that move elements.
 
-use super::args::{binary, extents, one, tensors};
+use super::args::{binary, extents, one, paired, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::array::{self, Scatter};
@@ -78,17 +78,17 @@ fn symbolic(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 }
 
 pub(super) const OPS: &[Op] = &[
-    Op::new("ReluGrad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::relu_grad)),
-    Op::new("Relu6Grad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::relu6_grad)),
-    Op::new("LeakyReluGrad(gradients: T, features: T) -> (backprops: T); alpha: float = 0.2; T: type = float32", leaky_relu),
-    Op::new("EluGrad(gradients: T, outputs: T) -> (backprops: T); T: type", |_| binary(e::elu_grad)),
-    Op::new("SeluGrad(gradients: T, outputs: T) -> (backprops: T); T: type", |_| binary(e::selu_grad)),
-    Op::new("SoftplusGrad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::softplus_grad)),
-    Op::new("SoftsignGrad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::softsign_grad)),
-    Op::new("SqrtGrad(y: T, dy: T) -> (z: T); T: type", |_| binary(e::sqrt_grad)),
-    Op::new("RsqrtGrad(y: T, dy: T) -> (z: T); T: type", |_| binary(e::rsqrt_grad)),
-    Op::new("ReciprocalGrad(y: T, dy: T) -> (z: T); T: type", |_| binary(e::reciprocal_grad)),
-    Op::new("InvGrad(y: T, dy: T) -> (z: T); T: type", |_| binary(e::reciprocal_grad)),
+    Op::new("ReluGrad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::relu_grad)).ranks("_ ="),
+    Op::new("Relu6Grad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::relu6_grad)).ranks("_ ="),
+    Op::new("LeakyReluGrad(gradients: T, features: T) -> (backprops: T); alpha: float = 0.2; T: type = float32", leaky_relu).ranks("_ ="),
+    Op::new("EluGrad(gradients: T, outputs: T) -> (backprops: T); T: type", |_| binary(e::elu_grad)).ranks("_ ="),
+    Op::new("SeluGrad(gradients: T, outputs: T) -> (backprops: T); T: type", |_| binary(e::selu_grad)).ranks("_ ="),
+    Op::new("SoftplusGrad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::softplus_grad)).ranks("_ ="),
+    Op::new("SoftsignGrad(gradients: T, features: T) -> (backprops: T); T: type", |_| binary(e::softsign_grad)).ranks("_ ="),
+    Op::new("SqrtGrad(y: T, dy: T) -> (z: T); T: type", |_| paired(e::sqrt_grad)),
+    Op::new("RsqrtGrad(y: T, dy: T) -> (z: T); T: type", |_| paired(e::rsqrt_grad)),
+    Op::new("ReciprocalGrad(y: T, dy: T) -> (z: T); T: type", |_| paired(e::reciprocal_grad)),
+    Op::new("InvGrad(y: T, dy: T) -> (z: T); T: type", |_| paired(e::reciprocal_grad)),
     Op::new("MirrorPadGrad(input: T, paddings: Tpaddings) -> (output: T); T: type; Tpaddings: type = int32; mode: string", mirror_pad),
     Op::new("TileGrad(input: T, multiples: int32) -> (output: T); T: type", tile),
     Op::new("SymbolicGradient(input: [Tin]) -> (output: [Tout]); Tin: list(type); Tout: list(type); f: func", symbolic),

@@ -4,7 +4,7 @@ use super::args::{map1, one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
 use crate::tensor::kernels::array;
-use crate::tensor::{self, Tensor};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// For each letter of the first format its place in the second.
@@ -22,12 +22,13 @@ fn axes(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let places = places(a, "src_format", "dst_format")?;
     map1(move |x| {
         let rank = places.len() as i64;
+        // As TensorFlow counts axes beyond either end: what is still negative means the last.
         let map = |axis: i64| {
-            let counted = if axis < 0 { axis + rank } else { axis };
-            let found = usize::try_from(counted).ok().and_then(|i| places.get(i)).copied();
-            found.ok_or_else(|| tensor::Error::value(format!("axis {axis} is out of range for rank {rank}")))
+            let counted = axis.wrapping_add(rank) % rank;
+            let found = usize::try_from(counted).ok().and_then(|i| places.get(i)).or(places.last()).copied();
+            found.unwrap_or_default()
         };
-        let mapped = x.to_i64_vec()?.into_iter().map(map).collect::<tensor::Result<Vec<_>>>()?;
+        let mapped = x.to_i64_vec()?.into_iter().map(map).collect::<Vec<_>>();
         array::cast(&Tensor::from_vec(mapped, x.shape())?, x.dtype())
     })
 }

@@ -59,7 +59,11 @@ fn least_squares(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let fast = a.bool("fast")?;
     Ok(kernel(move |_, inputs| {
         let [matrix, rhs, regularizer] = tensors(inputs)?;
-        let how = if fast { LeastSquares::Normal(regularizer.item::<f64>()?) } else { LeastSquares::Decomposed };
+        let regularizer = regularizer.item::<f64>()?;
+        if regularizer < 0.0 {
+            return Err(Error::compute(format!("l2_regularizer must not be negative, got {regularizer}")));
+        }
+        let how = if fast { LeastSquares::Normal(regularizer) } else { LeastSquares::Decomposed };
         one(linalg::least_squares(&matrix, &rhs, how)?)
     }))
 }

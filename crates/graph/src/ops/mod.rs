@@ -24,6 +24,7 @@ mod args;
 mod coordinates;
 mod dtypes;
 mod kept;
+mod ranks;
 mod shared;
 mod wire;
 
@@ -133,6 +134,8 @@ pub struct Op {
     pub expand: Option<Expand>,
     /// Whether its outputs are its inputs, so that no kernel need run.
     pub(crate) passes: bool,
+    /// What shapes its inputs have to have, as [`ranks::checked`] reads it; empty where the kernel looks itself.
+    ranks: &'static str,
 }
 
 /// Traces what a composite op means with TensorFlow's ops: from its attributes and inputs to its outputs.
@@ -141,7 +144,7 @@ pub type Expand = fn(&mut Builder, &NodeAttrs<'_>, &[Sym]) -> Result<Vec<Sym>>;
 impl Op {
     /// An op of TensorFlow's.
     pub const fn new(signature: &'static str, kernel: fn(&NodeAttrs<'_>) -> Result<Box<dyn Kernel>>) -> Self {
-        Op { signature, kernel, expand: None, passes: false }
+        Op { signature, kernel, expand: None, passes: false, ranks: "" }
     }
 
     /// An op of TensorFlow's that passes its inputs on as they are.
@@ -151,7 +154,22 @@ impl Op {
             kernel: |_| Ok(crate::engine::kernel(|_, inputs| Ok(inputs))),
             expand: None,
             passes: true,
+            ranks: "",
         }
+    }
+
+    /// The same op, which refuses inputs of other ranks: see [`ranks::checked`].
+    const fn ranks(self, ranks: &'static str) -> Self {
+        Op { ranks, ..self }
+    }
+
+    /// The kernel for a node with these attributes.
+    ///
+    /// # Errors
+    /// When an attribute is missing or isn't what the op takes.
+    pub fn make(&self, attrs: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+        let made = (self.kernel)(attrs)?;
+        Ok(if self.ranks.is_empty() { made } else { ranks::checked(made, self.ranks) })
     }
 
     /// The op's name.

@@ -221,14 +221,14 @@ pub(super) const OPS: &[Op] = &[
             let order = permutation(&order, x.rank())?;
             one(array::transpose(&x, &order)?)
         }))
-    }),
+    }).ranks("_ 1"),
     Op::new("ConjugateTranspose(x: T, perm: Tperm) -> (y: T); T: type; Tperm: type = int32", |_| {
         Ok(kernel(|_, inputs| {
             let [x, order] = tensors(inputs)?;
             let order = permutation(&order, x.rank())?;
             one(tensor::kernels::elementwise::conj(array::transpose(&x, &order)?)?)
         }))
-    }),
+    }).ranks("_ 1"),
     Op::new("InvertPermutation(x: T) -> (y: T); T: type = int32", |_| {
         map1(|x| array::cast(&array::invert_permutation(&x)?, x.dtype()))
     }),
@@ -270,7 +270,7 @@ pub(super) const OPS: &[Op] = &[
             one(array::linspace(&start, &stop, count)?)
         }))
     }),
-    Op::new("OneHot(indices: TI, depth: int32, on_value: T, off_value: T) -> (output: T); axis: int = -1; T: type; TI: type = int64", one_hot),
+    Op::new("OneHot(indices: TI, depth: int32, on_value: T, off_value: T) -> (output: T); axis: int = -1; T: type; TI: type = int64", one_hot).ranks("_ 0 0 0"),
     Op::new("Pad(input: T, paddings: Tpaddings) -> (output: T); T: type; Tpaddings: type = int32", |_| {
         Ok(kernel(|_, inputs| {
             let [x, pads] = tensors(inputs)?;
@@ -298,7 +298,7 @@ pub(super) const OPS: &[Op] = &[
             one(array::select_slices(&condition, &a, &b)?)
         }))
     }),
-    Op::new("Where(input: T) -> (index: int64); T: type = bool", |_| map1(|x| array::coordinates(&x))),
+    Op::new("Where(input: T) -> (index: int64); T: type = bool", |_| map1(|x| array::coordinates(&x))).ranks("1+"),
     Op::new("SpaceToBatchND(input: T, block_shape: Tblock_shape, paddings: Tpaddings) -> (output: T); T: type; Tblock_shape: type = int32; Tpaddings: type = int32", |_| blocks(space_to_batch)),
     Op::new("BatchToSpaceND(input: T, block_shape: Tblock_shape, crops: Tcrops) -> (output: T); T: type; Tblock_shape: type = int32; Tcrops: type = int32", |_| blocks(batch_to_space)),
     Op::new("SpaceToBatch(input: T, paddings: Tpaddings) -> (output: T); T: type; Tpaddings: type = int32; block_size: int", |a| square_blocks(a, space_to_batch)),

@@ -132,20 +132,20 @@ pub(super) const OPS: &[Op] = &[
     Op::new("FusedBatchNorm(x: T, scale: T, offset: T, mean: T, variance: T) -> (y: T, batch_mean: T, batch_variance: T, reserve_space_1: T, reserve_space_2: T); T: type; epsilon: float = 0.0001; exponential_avg_factor: float = 1; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm(a, 5)),
     Op::new("FusedBatchNormV2(x: T, scale: U, offset: U, mean: U, variance: U) -> (y: T, batch_mean: U, batch_variance: U, reserve_space_1: U, reserve_space_2: U); T: type; U: type; epsilon: float = 0.0001; exponential_avg_factor: float = 1; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm(a, 5)),
     Op::new("FusedBatchNormV3(x: T, scale: U, offset: U, mean: U, variance: U) -> (y: T, batch_mean: U, batch_variance: U, reserve_space_1: U, reserve_space_2: U, reserve_space_3: U); T: type; U: type; epsilon: float = 0.0001; exponential_avg_factor: float = 1; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm(a, 6)),
-    Op::new("FusedBatchNormGrad(y_backprop: T, x: T, scale: T, reserve_space_1: T, reserve_space_2: T) -> (x_backprop: T, scale_backprop: T, offset_backprop: T, reserve_space_3: T, reserve_space_4: T); T: type; epsilon: float = 0.0001; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm_grad(a, 2)),
-    Op::new("FusedBatchNormGradV2(y_backprop: T, x: T, scale: float32, reserve_space_1: U, reserve_space_2: U) -> (x_backprop: T, scale_backprop: U, offset_backprop: U, reserve_space_3: U, reserve_space_4: U); T: type; U: type; epsilon: float = 0.0001; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm_grad(a, 2)),
-    Op::new("FusedBatchNormGradV3(y_backprop: T, x: T, scale: float32, reserve_space_1: U, reserve_space_2: U, reserve_space_3: U) -> (x_backprop: T, scale_backprop: U, offset_backprop: U, reserve_space_4: U, reserve_space_5: U); T: type; U: type; epsilon: float = 0.0001; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm_grad(a, 3)),
+    Op::new("FusedBatchNormGrad(y_backprop: T, x: T, scale: T, reserve_space_1: T, reserve_space_2: T) -> (x_backprop: T, scale_backprop: T, offset_backprop: T, reserve_space_3: T, reserve_space_4: T); T: type; epsilon: float = 0.0001; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm_grad(a, 2)).ranks("_ _ 1 1 1"),
+    Op::new("FusedBatchNormGradV2(y_backprop: T, x: T, scale: float32, reserve_space_1: U, reserve_space_2: U) -> (x_backprop: T, scale_backprop: U, offset_backprop: U, reserve_space_3: U, reserve_space_4: U); T: type; U: type; epsilon: float = 0.0001; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm_grad(a, 2)).ranks("_ _ 1 1 1"),
+    Op::new("FusedBatchNormGradV3(y_backprop: T, x: T, scale: float32, reserve_space_1: U, reserve_space_2: U, reserve_space_3: U) -> (x_backprop: T, scale_backprop: U, offset_backprop: U, reserve_space_4: U, reserve_space_5: U); T: type; U: type; epsilon: float = 0.0001; data_format: string = \"NHWC\"; is_training: bool = true", |a| batch_norm_grad(a, 3)).ranks("_ _ 1 1 1"),
     Op::new("LRN(input: T) -> (output: T); depth_radius: int = 5; bias: float = 1; alpha: float = 1; beta: float = 0.5; T: type = float32", |a| {
         let how = local_norm(a)?;
         map1(move |x| local_norm::local_norm(&x, how))
-    }),
+    }).ranks("4"),
     Op::new("LRNGrad(input_grads: T, input_image: T, output_image: T) -> (output: T); depth_radius: int = 5; bias: float = 1; alpha: float = 1; beta: float = 0.5; T: type = float32", |a| {
         let how = local_norm(a)?;
         Ok(kernel(move |_, inputs| {
             let [grad, x, y] = tensors(inputs)?;
             one(local_norm::local_norm_grad(&grad, &x, &y, how)?)
         }))
-    }),
+    }).ranks("4 4 4"),
     Op::new("_FusedBatchNormEx(x: T, scale: U, offset: U, mean: U, variance: U, side_input: num_side_inputs * T) -> (y: T, batch_mean: U, batch_variance: U, reserve_space_1: U, reserve_space_2: U, reserve_space_3: U); T: type; U: type; epsilon: float = 0.0001; exponential_avg_factor: float = 1; num_side_inputs: int = 0; activation_mode: string = \"Identity\"; data_format: string = \"NHWC\"; is_training: bool = true", fused_batch_norm),
 ];
 

@@ -101,6 +101,11 @@ struct Form {
 impl Form {
     fn read(a: &NodeAttrs<'_>) -> Result<Form> {
         let style = match (a.bool("scientific")?, a.bool("shortest")?) {
+            (scientific, shortest)
+                if (scientific || shortest) && !a.dtype("T")?.is_float() && !a.dtype("T")?.is_complex() =>
+            {
+                return Err(Error::graph(format!("{} has neither a scientific nor a shortest format", a.dtype("T")?)));
+            }
             (true, true) => return Err(Error::graph("text can't be both scientific and the shortest")),
             (true, false) => Style::Scientific,
             (false, true) => Style::General,

@@ -3,7 +3,7 @@
 use super::args::{one, tensors};
 use super::{NodeAttrs, Op};
 use crate::engine::{Kernel, kernel};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use crate::tensor::kernels::activation::Activation;
 use crate::tensor::kernels::array;
 use crate::tensor::kernels::matmul::{Form, matmul, matmul_bias};
@@ -18,6 +18,19 @@ fn product(a_form: Form, b_form: Form) -> Result<Box<dyn Kernel>> {
 
 fn batch(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     product(Form::adjoint(a.bool("adj_x")?), Form::adjoint(a.bool("adj_y")?))
+}
+
+/// The first `BatchMatMul`, whose batches don't broadcast.
+fn batch_alike(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let (x_form, y_form) = (Form::adjoint(a.bool("adj_x")?), Form::adjoint(a.bool("adj_y")?));
+    Ok(kernel(move |_, inputs| {
+        let [x, y] = tensors(inputs)?;
+        let batch = |t: &Tensor| t.shape().len().checked_sub(2).map(|n| t.shape()[..n].to_vec());
+        if batch(&x) != batch(&y) {
+            return Err(Error::compute(format!("batches of shapes {:?} and {:?} differ", x.shape(), y.shape())));
+        }
+        one(matmul(&x, x_form, &y, y_form)?)
+    }))
 }
 
 /// `BatchMatMulV3`: operands may differ in dtype, the result has the one asked for.
@@ -80,7 +93,7 @@ pub(super) const OPS: &[Op] = &[
             one(matmul(&a, a_form, &b, b_form)?)
         }))
     }),
-    Op::new("BatchMatMul(x: T, y: T) -> (output: T); T: type; adj_x: bool = false; adj_y: bool = false; grad_x: bool = false; grad_y: bool = false", batch),
+    Op::new("BatchMatMul(x: T, y: T) -> (output: T); T: type; adj_x: bool = false; adj_y: bool = false; grad_x: bool = false; grad_y: bool = false", batch_alike),
     Op::new("BatchMatMulV2(x: T, y: T) -> (output: T); T: type; adj_x: bool = false; adj_y: bool = false; grad_x: bool = false; grad_y: bool = false", batch),
     Op::new("BatchMatMulV3(x: Ta, y: Tb) -> (output: Tout); Ta: type; Tb: type; Tout: type; adj_x: bool = false; adj_y: bool = false; grad_x: bool = false; grad_y: bool = false", batch_mixed),
     Op::new("_FusedMatMul(a: T, b: T, args: num_args * T) -> (product: T); transpose_a: bool = false; transpose_b: bool = false; T: type; num_args: int; fused_ops: list(string) = []; epsilon: float = 0.0001; leakyrelu_alpha: float = 0.2", fused),

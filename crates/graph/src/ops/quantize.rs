@@ -18,7 +18,7 @@ struct Steps {
 
 impl Steps {
     fn bounds(self) -> Result<(f64, f64)> {
-        if !(1..=63).contains(&self.bits) || (self.signed && self.bits < 2) {
+        if !(1..=63).contains(&self.bits) || (self.signed && self.narrow && self.bits < 2) {
             return Err(Error::compute(format!("{} bits to quantize to", self.bits)));
         }
         Ok(if self.signed {

@@ -171,15 +171,27 @@ fn two(inputs: Values) -> Result<(Quantized, Quantized)> {
     Ok((Quantized::new(&a, &min_a, &max_a)?, Quantized::new(&b, &min_b, &max_b)?))
 }
 
+/// Ops of one element with another take no empty ranges.
+fn rising(q: &Quantized) -> Result<()> {
+    let (least, greatest) = q.range;
+    if least < greatest {
+        return Ok(());
+    }
+    Err(Error::compute(format!("the range from {least} to {greatest} is empty")))
+}
+
 /// A kernel of two quantized tensors that sums products of how far their integers lie from 0.
 fn products(
     a: &NodeAttrs<'_>,
     to: &str,
     f: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Result<Box<dyn Kernel>> {
-    let to = a.dtype(to)?;
+    let (to, one_by_one) = (a.dtype(to)?, a.signature.name == "QuantizedMul");
     Ok(kernel(move |_, inputs| {
         let (a, b) = two(inputs)?;
+        if one_by_one {
+            [&a, &b].into_iter().try_for_each(rising)?;
+        }
         product(&f(&a.off_zero()?, &b.off_zero()?)?, &a, &b, to)
     }))
 }
@@ -215,6 +227,9 @@ fn sums(a: &NodeAttrs<'_>, to: &str, bias: bool) -> Result<Box<dyn Kernel>> {
         if !fits {
             return Err(Error::compute(format!("a bias of shape {:?} doesn't go with {:?}", b.shape, a.shape)));
         }
+        if !bias {
+            [&a, &b].into_iter().try_for_each(rising)?;
+        }
         let ends = [a.range.0, a.range.1, b.range.0, b.range.1];
         // Room for so many sums.
         let room = if bias { 1 << 17 } else { 1 << 14 };
@@ -225,7 +240,8 @@ fn sums(a: &NodeAttrs<'_>, to: &str, bias: bool) -> Result<Box<dyn Kernel>> {
         let range = (-most, most);
         let shape = broadcast_shape(&a.shape, &b.shape)?;
         let moved = |q: &Quantized| -> Result<Tensor> {
-            let values: Vec<i64> = if bias {
+            // A single number that all others are added to is moved for itself.
+            let values: Vec<i64> = if bias || q.values.len() == 1 {
                 let (float, quantize) = (q.kind.floats(q.range), kind.quantizer(range));
                 q.values.iter().map(|v| quantize(float(*v))).collect()
             } else {
@@ -615,11 +631,11 @@ pub(super) const OPS: &[Op] = &[
     Op::new("QuantizedMatMul(a: T1, b: T2, min_a: float32, max_a: float32, min_b: float32, max_b: float32) -> (out: Toutput, min_out: float32, max_out: float32); T1: type; T2: type; Toutput: type = qint32; transpose_a: bool = false; transpose_b: bool = false; Tactivation: type = quint8", quantized_matmul),
     Op::new("QuantizedMaxPool(input: T, min_input: float32, max_input: float32) -> (output: T, min_output: float32, max_output: float32); T: type; ksize: list(int); strides: list(int); padding: string", |a| pooled(a, false)),
     Op::new("QuantizedMul(x: T1, y: T2, min_x: float32, max_x: float32, min_y: float32, max_y: float32) -> (z: Toutput, min_z: float32, max_z: float32); T1: type; T2: type; Toutput: type = qint32", quantized_mul),
-    Op::new("QuantizedRelu(features: Tinput, min_features: float32, max_features: float32) -> (activations: out_type, min_activations: float32, max_activations: float32); Tinput: type; out_type: type = quint8", |_| relu(None)),
-    Op::new("QuantizedRelu6(features: Tinput, min_features: float32, max_features: float32) -> (activations: out_type, min_activations: float32, max_activations: float32); Tinput: type; out_type: type = quint8", |_| relu(Some(6.0))),
+    Op::new("QuantizedRelu(features: Tinput, min_features: float32, max_features: float32) -> (activations: out_type, min_activations: float32, max_activations: float32); Tinput: type; out_type: type = quint8", |_| relu(None)).ranks("_ 0 0"),
+    Op::new("QuantizedRelu6(features: Tinput, min_features: float32, max_features: float32) -> (activations: out_type, min_activations: float32, max_activations: float32); Tinput: type; out_type: type = quint8", |_| relu(Some(6.0))).ranks("_ 0 0"),
     Op::new("QuantizedReshape(tensor: T, shape: Tshape, input_min: float32, input_max: float32) -> (output: T, output_min: float32, output_max: float32); T: type; Tshape: type = int32", |_| reshape()),
     Op::new("RequantizationRange(input: Tinput, input_min: float32, input_max: float32) -> (output_min: float32, output_max: float32); Tinput: type", |_| requantization_range()),
-    Op::new("RequantizationRangePerChannel(input: T, input_min: float32, input_max: float32) -> (output_min: float32, output_max: float32); T: type = qint32; clip_value_max: float", channel_range),
+    Op::new("RequantizationRangePerChannel(input: T, input_min: float32, input_max: float32) -> (output_min: float32, output_max: float32); T: type = qint32; clip_value_max: float", channel_range).ranks("_ 1 1"),
     Op::new("Requantize(input: Tinput, input_min: float32, input_max: float32, requested_output_min: float32, requested_output_max: float32) -> (output: out_type, output_min: float32, output_max: float32); Tinput: type; out_type: type", requantize),
     Op::new("RequantizePerChannel(input: T, input_min: float32, input_max: float32, requested_output_min: float32, requested_output_max: float32) -> (output: out_type, output_min: float32, output_max: float32); T: type = qint32; out_type: type = quint8", requantize_channels),
 ];

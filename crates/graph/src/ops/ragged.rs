@@ -165,6 +165,10 @@ fn gather(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             return Err(Error::compute(format!("{} row splits and indices of shape {:?}", given.len(), indices.shape())));
         }
         let splits = splits(&vec![Partition::RowSplits; levels], given)?;
+        let (reached, there) = (splits.last().and_then(|s| s.last().copied()), values.shape().first().copied());
+        if reached > there {
+            return Err(Error::compute(format!("splits up to {reached:?} for values of shape {:?}", values.shape())));
+        }
         let mut out = Vec::new();
         // Dimensions of the indices are rows of one length.
         for d in 1..indices.rank() {

@@ -500,10 +500,10 @@ fn non_deterministic(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 }
 
 pub(super) const OPS: &[Op] = &[
-    Op::new("RandomUniform(shape: T) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", |a| drawing(a, Source::node(a)?, uniform)),
-    Op::new("RandomUniformInt(shape: T, minval: Tout, maxval: Tout) -> (output: Tout); seed: int = 0; seed2: int = 0; Tout: type; T: type; stateful", |a| drawing(a, Source::node(a)?, uniform_int)),
-    Op::new("RandomStandardNormal(shape: T) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", |a| drawing(a, Source::node(a)?, normal)),
-    Op::new("TruncatedNormal(shape: T) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", |a| drawing(a, Source::node(a)?, truncated_normal)),
+    Op::new("RandomUniform(shape: T) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", |a| drawing(a, Source::node(a)?, uniform)).ranks("1"),
+    Op::new("RandomUniformInt(shape: T, minval: Tout, maxval: Tout) -> (output: Tout); seed: int = 0; seed2: int = 0; Tout: type; T: type; stateful", |a| drawing(a, Source::node(a)?, uniform_int)).ranks("1 0 0"),
+    Op::new("RandomStandardNormal(shape: T) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", |a| drawing(a, Source::node(a)?, normal)).ranks("1"),
+    Op::new("TruncatedNormal(shape: T) -> (output: dtype); seed: int = 0; seed2: int = 0; dtype: type; T: type; stateful", |a| drawing(a, Source::node(a)?, truncated_normal)).ranks("1"),
     Op::new("StatelessRandomUniform(shape: T, seed: Tseed) -> (output: dtype); dtype: type = float32; T: type = int32; Tseed: type = int64", |a| drawing(a, Source::Seed, uniform)),
     Op::new("StatelessRandomUniformInt(shape: T, seed: Tseed, minval: dtype, maxval: dtype) -> (output: dtype); dtype: type; T: type; Tseed: type = int64", |a| drawing(a, Source::Seed, uniform_int)),
     Op::new("StatelessRandomUniformFullInt(shape: T, seed: Tseed) -> (output: dtype); dtype: type = uint64; T: type = int32; Tseed: type = int64", |a| drawing(a, Source::Seed, bits)),

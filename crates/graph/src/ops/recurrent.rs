@@ -350,7 +350,7 @@ fn expand<F: Family>(b: &mut Builder, a: &NodeAttrs<'_>, inputs: &[Sym]) -> Resu
 }
 
 const fn op<F: Family>(signature: &'static str) -> Op {
-    Op { signature, kernel: kernel_of::<F>, expand: Some(expand::<F>), passes: false }
+    Op { expand: Some(expand::<F>), ..Op::new(signature, kernel_of::<F>) }
 }
 
 pub(super) const OPS: &[Op] = &[

@@ -25,9 +25,12 @@ fn reduction(a: &NodeAttrs<'_>, f: Reduce) -> Result<Box<dyn Kernel>> {
 
 fn norm(x: &Tensor, axes: &[usize], keep_dims: bool) -> tensor::Result<Tensor> {
     if x.dtype().is_integer() {
-        // The sum of squares wraps.
+        // The sum of squares wraps; what isn't a number becomes what C++ makes of it.
         let sum = reduce::sum(&e::square(x.clone())?, axes, keep_dims)?;
-        return array::cast(&e::sqrt(array::cast(&sum, DType::F64)?)?, x.dtype());
+        let root = e::sqrt(array::cast(&sum, DType::F64)?)?;
+        let narrow = matches!(x.dtype(), DType::I8 | DType::I16);
+        let root = if narrow { array::cast(&root, DType::I32)? } else { root };
+        return array::cast(&root, x.dtype());
     }
     let squares = if x.dtype().is_complex() { e::square(e::magnitude(x)?)? } else { e::square(x.clone())? };
     let norm = e::sqrt(reduce::sum(&squares, axes, keep_dims)?)?;
@@ -94,11 +97,11 @@ pub(super) const OPS: &[Op] = &[
     Op::new("All(input: bool, reduction_indices: Tidx) -> (output: bool); keep_dims: bool = false; Tidx: type = int32", |a| reduction(a, reduce::all)),
     Op::new("Any(input: bool, reduction_indices: Tidx) -> (output: bool); keep_dims: bool = false; Tidx: type = int32", |a| reduction(a, reduce::any)),
     Op::new("EuclideanNorm(input: T, reduction_indices: Tidx) -> (output: T); keep_dims: bool = false; T: type; Tidx: type = int32", |a| reduction(a, norm)),
-    Op::new("ArgMax(input: T, dimension: Tidx) -> (output: output_type); T: type; Tidx: type = int32; output_type: type = int64", |a| arg(a, reduce::arg_max)),
-    Op::new("ArgMin(input: T, dimension: Tidx) -> (output: output_type); T: type; Tidx: type = int32; output_type: type = int64", |a| arg(a, reduce::arg_min)),
-    Op::new("Cumsum(x: T, axis: Tidx) -> (out: T); exclusive: bool = false; reverse: bool = false; T: type; Tidx: type = int32", |a| running(a, reduce::cumulative_sum)),
-    Op::new("Cumprod(x: T, axis: Tidx) -> (out: T); exclusive: bool = false; reverse: bool = false; T: type; Tidx: type = int32", |a| running(a, reduce::cumulative_product)),
-    Op::new("CumulativeLogsumexp(x: T, axis: Tidx) -> (out: T); exclusive: bool = false; reverse: bool = false; T: type; Tidx: type = int32", |a| running(a, reduce::cumulative_log_sum_exp)),
+    Op::new("ArgMax(input: T, dimension: Tidx) -> (output: output_type); T: type; Tidx: type = int32; output_type: type = int64", |a| arg(a, reduce::arg_max)).ranks("_ 0"),
+    Op::new("ArgMin(input: T, dimension: Tidx) -> (output: output_type); T: type; Tidx: type = int32; output_type: type = int64", |a| arg(a, reduce::arg_min)).ranks("_ 0"),
+    Op::new("Cumsum(x: T, axis: Tidx) -> (out: T); exclusive: bool = false; reverse: bool = false; T: type; Tidx: type = int32", |a| running(a, reduce::cumulative_sum)).ranks("_ 0"),
+    Op::new("Cumprod(x: T, axis: Tidx) -> (out: T); exclusive: bool = false; reverse: bool = false; T: type; Tidx: type = int32", |a| running(a, reduce::cumulative_product)).ranks("_ 0"),
+    Op::new("CumulativeLogsumexp(x: T, axis: Tidx) -> (out: T); exclusive: bool = false; reverse: bool = false; T: type; Tidx: type = int32", |a| running(a, reduce::cumulative_log_sum_exp)).ranks("_ 0"),
     Op::new("ReduceJoin(inputs: string, reduction_indices: int32) -> (output: string); keep_dims: bool = false; separator: string = \"\"", join),
     Op::new("L2Loss(t: T) -> (output: T); T: type", |_| {
         map1(|x| {
@@ -116,5 +119,5 @@ pub(super) const OPS: &[Op] = &[
             let over: Shape = (0..x.rank()).filter(|d| *d != channels).collect();
             one(reduce::sum(&x, &over, false)?)
         }))
-    }),
+    }).ranks("2+"),
 ];

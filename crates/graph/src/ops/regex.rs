@@ -184,7 +184,7 @@ pub(super) const OPS: &[Op] = &[
             let [x, pattern] = tensors(inputs)?;
             one(full_match(&x, &scalar(&pattern)?)?)
         }))
-    }),
+    }).ranks("_ 0"),
     Op::new("StaticRegexReplace(input: string) -> (output: string); pattern: string; rewrite: string; replace_global: bool = true", |a| {
         let regex = compile(a.str("pattern")?.as_bytes())?;
         let (with, all) = (a.str("rewrite")?.as_bytes().to_vec(), a.bool("replace_global")?);
@@ -196,7 +196,7 @@ pub(super) const OPS: &[Op] = &[
             let [x, pattern, with] = tensors(inputs)?;
             one(replace(&x, &compile(&scalar(&pattern)?)?, &scalar(&with)?, all)?)
         }))
-    }),
+    }).ranks("_ 0 0"),
 ];
 
 #[cfg(test)]

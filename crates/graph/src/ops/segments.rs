@@ -114,7 +114,10 @@ fn reduce_sorted(data: &Tensor, ids: &[usize], count: usize, how: Combine) -> Re
     // What gaps between segments hold: the empty product is 1, everything else 0.
     let start = if how == Combine::Prod { how.neutral(data.dtype())? } else { Tensor::zeros(data.dtype(), [])? };
     let mut out = if matches!(how, Combine::Min | Combine::Max) {
-        let reduced = combine(&data, as_i64(ids), count, how, &how.neutral(data.dtype())?)?;
+        // Infinity stays where a segment has nothing else.
+        let end = if how == Combine::Min { f32::INFINITY } else { f32::NEG_INFINITY };
+        let from = if data.dtype().is_float() { array::cast(&Tensor::scalar(end), data.dtype())? } else { how.neutral(data.dtype())? };
+        let reduced = combine(&data, as_i64(ids), count, how, &from)?;
         let mut seen = vec![false; count];
         ids.iter().for_each(|i| seen[*i] = true);
         let mut shape: Shape = std::iter::repeat_n(1, data.rank()).collect();
@@ -169,6 +172,10 @@ fn unsorted_ids(data: &Tensor, ids: &Tensor, count: &Tensor) -> Result<((Vec<i64
         return Err(Error::compute(format!("segment_ids of shape {:?} for data of {:?}", ids.shape(), data.shape())));
     }
     let numbers = ids.to_i64_vec()?;
+    // Where segments are empty, nobody looks at their numbers.
+    if data.is_empty() {
+        return Ok(((numbers.into_iter().map(|i| if i < count as i64 { i } else { -1 }).collect(), ids.rank()), count));
+    }
     if let Some(odd) = numbers.iter().find(|i| usize::try_from(**i).is_ok_and(|i| i >= count)) {
         return Err(Error::compute(format!("segment id {odd} is out of range for {count} segments")));
     }
@@ -223,10 +230,17 @@ fn picked_grad(how: Combine, dense: bool) -> Result<Box<dyn Kernel>> {
         let index_dtype = indices.dtype();
         let rows = int(&rows, "the number of rows")?;
         let rows = usize::try_from(rows).map_err(|_| Error::compute(format!("the number of rows is {rows}")))?;
-        let (ids, indices) = (extents(&ids, "segment_ids")?, extents(&indices, "indices")?);
-        if ids.len() != indices.len() {
+        if ids.shape() != indices.shape() {
             return Err(Error::compute(format!("{} segment_ids for {} indices", ids.len(), indices.len())));
         }
+        if rows == 0 {
+            // Nobody looks at the numbers then.
+            let mut shape = Shape::from(grad.shape());
+            shape.first_mut().map(|n| *n = 0).ok_or_else(|| Error::compute("a scalar has no segments"))?;
+            let out = Tensor::zeros(dtype, &shape)?;
+            return if dense { one(out) } else { pair(out, super::args::ints([], index_dtype)?) };
+        }
+        let (ids, indices) = (extents(&ids, "segment_ids")?, extents(&indices, "indices")?);
         if let Some(odd) = indices.iter().find(|i| **i >= rows) {
             return Err(Error::compute(format!("index {odd} is out of range for {rows} rows")));
         }
@@ -257,30 +271,30 @@ fn pair(a: Tensor, b: Tensor) -> Result<Values> {
 }
 
 pub(super) const OPS: &[Op] = &[
-    Op::new("SegmentSum(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Sum)),
-    Op::new("SegmentMean(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Mean)),
-    Op::new("SegmentProd(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Prod)),
-    Op::new("SegmentMin(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Min)),
-    Op::new("SegmentMax(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Max)),
+    Op::new("SegmentSum(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Sum)).ranks("_ 1"),
+    Op::new("SegmentMean(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Mean)).ranks("_ 1"),
+    Op::new("SegmentProd(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Prod)).ranks("_ 1"),
+    Op::new("SegmentMin(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Min)).ranks("_ 1"),
+    Op::new("SegmentMax(data: T, segment_ids: Tindices) -> (output: T); T: type; Tindices: type", |_| sorted(Combine::Max)).ranks("_ 1"),
     Op::new("SegmentSumV2(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Sum)),
-    Op::new("UnsortedSegmentSum(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Sum)),
+    Op::new("UnsortedSegmentSum(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Sum)).ranks("_ _ 0"),
     Op::new("SegmentProdV2(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Prod)),
-    Op::new("UnsortedSegmentProd(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Prod)),
+    Op::new("UnsortedSegmentProd(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Prod)).ranks("_ _ 0"),
     Op::new("SegmentMinV2(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Min)),
-    Op::new("UnsortedSegmentMin(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Min)),
+    Op::new("UnsortedSegmentMin(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Min)).ranks("_ _ 0"),
     Op::new("SegmentMaxV2(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Max)),
-    Op::new("UnsortedSegmentMax(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Max)),
-    Op::new("SparseSegmentSum(data: T, indices: Tidx, segment_ids: Tsegmentids) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Sum, false)),
-    Op::new("SparseSegmentSumWithNumSegments(data: T, indices: Tidx, segment_ids: Tsegmentids, num_segments: Tnumsegments) -> (output: T); T: type; Tidx: type = int32; Tnumsegments: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Sum, true)),
-    Op::new("SparseSegmentSumGrad(grad: T, indices: Tidx, segment_ids: Tsegmentids, output_dim0: int32) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Sum, true)),
-    Op::new("SparseSegmentSumGradV2(grad: T, indices: Tidx, segment_ids: Tsegmentids, dense_output_dim0: int32) -> (output: T, sorted_unique_indices: Tidx); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Sum, false)),
-    Op::new("SparseSegmentMean(data: T, indices: Tidx, segment_ids: Tsegmentids) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Mean, false)),
-    Op::new("SparseSegmentMeanWithNumSegments(data: T, indices: Tidx, segment_ids: Tsegmentids, num_segments: Tnumsegments) -> (output: T); T: type; Tidx: type = int32; Tnumsegments: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Mean, true)),
-    Op::new("SparseSegmentMeanGrad(grad: T, indices: Tidx, segment_ids: Tsegmentids, output_dim0: int32) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Mean, true)),
-    Op::new("SparseSegmentMeanGradV2(grad: T, indices: Tidx, segment_ids: Tsegmentids, dense_output_dim0: int32) -> (output: T, sorted_unique_indices: Tidx); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Mean, false)),
-    Op::new("SparseSegmentSqrtN(data: T, indices: Tidx, segment_ids: Tsegmentids) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::SqrtN, false)),
-    Op::new("SparseSegmentSqrtNWithNumSegments(data: T, indices: Tidx, segment_ids: Tsegmentids, num_segments: Tnumsegments) -> (output: T); T: type; Tidx: type = int32; Tnumsegments: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::SqrtN, true)),
-    Op::new("SparseSegmentSqrtNGrad(grad: T, indices: Tidx, segment_ids: Tsegmentids, output_dim0: int32) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::SqrtN, true)),
-    Op::new("SparseSegmentSqrtNGradV2(grad: T, indices: Tidx, segment_ids: Tsegmentids, dense_output_dim0: int32) -> (output: T, sorted_unique_indices: Tidx); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::SqrtN, false)),
+    Op::new("UnsortedSegmentMax(data: T, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: T); T: type; Tindices: type; Tnumsegments: type = int32", |_| unsorted(Combine::Max)).ranks("_ _ 0"),
+    Op::new("SparseSegmentSum(data: T, indices: Tidx, segment_ids: Tsegmentids) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Sum, false)).ranks("1+ 1 1"),
+    Op::new("SparseSegmentSumWithNumSegments(data: T, indices: Tidx, segment_ids: Tsegmentids, num_segments: Tnumsegments) -> (output: T); T: type; Tidx: type = int32; Tnumsegments: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Sum, true)).ranks("1+ 1 1"),
+    Op::new("SparseSegmentSumGrad(grad: T, indices: Tidx, segment_ids: Tsegmentids, output_dim0: int32) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Sum, true)).ranks("_ 1 1 0"),
+    Op::new("SparseSegmentSumGradV2(grad: T, indices: Tidx, segment_ids: Tsegmentids, dense_output_dim0: int32) -> (output: T, sorted_unique_indices: Tidx); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Sum, false)).ranks("_ 1 1 0"),
+    Op::new("SparseSegmentMean(data: T, indices: Tidx, segment_ids: Tsegmentids) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Mean, false)).ranks("1+ 1 1"),
+    Op::new("SparseSegmentMeanWithNumSegments(data: T, indices: Tidx, segment_ids: Tsegmentids, num_segments: Tnumsegments) -> (output: T); T: type; Tidx: type = int32; Tnumsegments: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::Mean, true)).ranks("1+ 1 1"),
+    Op::new("SparseSegmentMeanGrad(grad: T, indices: Tidx, segment_ids: Tsegmentids, output_dim0: int32) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Mean, true)).ranks("_ 1 1 0"),
+    Op::new("SparseSegmentMeanGradV2(grad: T, indices: Tidx, segment_ids: Tsegmentids, dense_output_dim0: int32) -> (output: T, sorted_unique_indices: Tidx); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::Mean, false)).ranks("_ 1 1 0"),
+    Op::new("SparseSegmentSqrtN(data: T, indices: Tidx, segment_ids: Tsegmentids) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::SqrtN, false)).ranks("1+ 1 1"),
+    Op::new("SparseSegmentSqrtNWithNumSegments(data: T, indices: Tidx, segment_ids: Tsegmentids, num_segments: Tnumsegments) -> (output: T); T: type; Tidx: type = int32; Tnumsegments: type = int32; Tsegmentids: type = int32; sparse_gradient: bool = false", |_| picked(Combine::SqrtN, true)).ranks("1+ 1 1"),
+    Op::new("SparseSegmentSqrtNGrad(grad: T, indices: Tidx, segment_ids: Tsegmentids, output_dim0: int32) -> (output: T); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::SqrtN, true)).ranks("_ 1 1 0"),
+    Op::new("SparseSegmentSqrtNGradV2(grad: T, indices: Tidx, segment_ids: Tsegmentids, dense_output_dim0: int32) -> (output: T, sorted_unique_indices: Tidx); T: type; Tidx: type = int32; Tsegmentids: type = int32", |_| picked_grad(Combine::SqrtN, false)).ranks("_ 1 1 0"),
     Op::new("UnsortedSegmentJoin(inputs: string, segment_ids: Tindices, num_segments: Tnumsegments) -> (output: string); separator: string = \"\"; Tindices: type; Tnumsegments: type = int32", join),
 ];

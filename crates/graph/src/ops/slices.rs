@@ -236,10 +236,16 @@ fn reverse(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         }
         let axes: Vec<usize> = if axes.dtype() == crate::tensor::DType::Bool {
             let flags = axes.elements::<crate::tensor::Bool>()?;
+            if flags.len() != x.rank() {
+                return Err(Error::compute(format!("{} dims for shape {:?}", flags.len(), x.shape())));
+            }
             flags.iter().enumerate().filter(|(_, f)| f.get()).map(|(i, _)| i).collect()
         } else {
             axes.to_i64_vec()?.into_iter().map(|a| axis(a, x.rank())).collect::<Result<_>>()?
         };
+        if let Some(twice) = axes.iter().enumerate().find(|(i, a)| axes[..*i].contains(a)) {
+            return Err(Error::compute(format!("axis {} is given twice", twice.1)));
+        }
         one(array::reverse(&x, &axes)?)
     }))
 }
@@ -273,6 +279,9 @@ fn reverse_sequence(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 fn roll(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [x, shifts, axes] = tensors(inputs)?;
+        if shifts.shape() != axes.shape() {
+            return Err(Error::compute(format!("shifts of shape {:?} for axes of {:?}", shifts.shape(), axes.shape())));
+        }
         let axes = axes.to_i64_vec()?.into_iter().map(|a| axis(a, x.rank())).collect::<Result<Vec<_>>>()?;
         one(array::roll(&x, &shifts.to_i64_vec()?, &axes)?)
     }))
@@ -288,6 +297,9 @@ fn concat_offset(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let mut out = Vec::with_capacity(shapes.len());
         for shape in shapes {
             let extents = super::args::extents(shape, "a shape")?;
+            if shape.len() != shapes[0].len() {
+                return Err(Error::compute(format!("a shape of {} numbers beside one of {}", shape.len(), shapes[0].len())));
+            }
             let dim = axis(dim, extents.len())?;
             let offsets = (0..extents.len()).map(|i| if i == dim { begin } else { 0 });
             out.push(super::args::ints(offsets, shape.dtype())?);
@@ -310,17 +322,17 @@ fn unpack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 }
 
 pub(super) const OPS: &[Op] = &[
-    Op::new("StridedSlice(input: T, begin: Index, end: Index, strides: Index) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice),
-    Op::new("StridedSliceGrad(shape: Index, begin: Index, end: Index, strides: Index, dy: T) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_grad),
-    Op::new("TensorStridedSliceUpdate(input: T, begin: Index, end: Index, strides: Index, value: T) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_update),
-    Op::new("ResourceStridedSliceAssign(ref: resource, begin: Index, end: Index, strides: Index, value: T) -> (); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0; stateful", strided_slice_assign),
-    Op::new("StridedSliceAssign(ref: &T, begin: Index, end: Index, strides: Index, value: T) -> (output_ref: &T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_assign),
-    Op::new("Slice(input: T, begin: Index, size: Index) -> (output: T); T: type; Index: type", slice),
-    Op::new("Split(split_dim: int32, value: T) -> (output: num_split * T); num_split: int; T: type", split),
+    Op::new("StridedSlice(input: T, begin: Index, end: Index, strides: Index) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice).ranks("_ 1 1 1"),
+    Op::new("StridedSliceGrad(shape: Index, begin: Index, end: Index, strides: Index, dy: T) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_grad).ranks("1 1 1 1 _"),
+    Op::new("TensorStridedSliceUpdate(input: T, begin: Index, end: Index, strides: Index, value: T) -> (output: T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_update).ranks("_ 1 1 1"),
+    Op::new("ResourceStridedSliceAssign(ref: resource, begin: Index, end: Index, strides: Index, value: T) -> (); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0; stateful", strided_slice_assign).ranks("_ 1 1 1"),
+    Op::new("StridedSliceAssign(ref: &T, begin: Index, end: Index, strides: Index, value: T) -> (output_ref: &T); T: type; Index: type; begin_mask: int = 0; end_mask: int = 0; ellipsis_mask: int = 0; new_axis_mask: int = 0; shrink_axis_mask: int = 0", strided_slice_assign).ranks("_ 1 1 1"),
+    Op::new("Slice(input: T, begin: Index, size: Index) -> (output: T); T: type; Index: type", slice).ranks("_ 1 1"),
+    Op::new("Split(split_dim: int32, value: T) -> (output: num_split * T); num_split: int; T: type", split).ranks("0"),
     Op::new("SplitV(value: T, size_splits: Tlen, split_dim: int32) -> (output: num_split * T); num_split: int; T: type; Tlen: type = int64", split_v),
     Op::new("Unpack(value: T) -> (output: num * T); num: int; T: type; axis: int = 0", unpack),
-    Op::new("Reverse(tensor: T, dims: bool) -> (output: T); T: type", reverse),
-    Op::new("ReverseV2(tensor: T, axis: Tidx) -> (output: T); Tidx: type = int32; T: type", reverse),
+    Op::new("Reverse(tensor: T, dims: bool) -> (output: T); T: type", reverse).ranks("_ 1"),
+    Op::new("ReverseV2(tensor: T, axis: Tidx) -> (output: T); Tidx: type = int32; T: type", reverse).ranks("_ 1"),
     Op::new("ReverseSequence(input: T, seq_lengths: Tlen) -> (output: T); seq_dim: int; batch_dim: int = 0; T: type; Tlen: type = int64", reverse_sequence),
     Op::new("Roll(input: T, shift: Tshift, axis: Taxis) -> (output: T); T: type; Tshift: type; Taxis: type", roll),
     Op::new("ConcatOffset(concat_dim: int32, shape: N * shape_type) -> (offset: N * shape_type); N: int; shape_type: type = int32", concat_offset),

@@ -323,7 +323,7 @@ pub(super) fn bounded(indices: &Tensor, values: Tensor, shape: &Tensor) -> Resul
 }
 
 pub(super) const OPS: &[Op] = &[
-    Op::new("SparseToDense(sparse_indices: Tindices, output_shape: Tindices, sparse_values: T, default_value: T) -> (dense: T); validate_indices: bool = true; T: type; Tindices: type", to_dense),
+    Op::new("SparseToDense(sparse_indices: Tindices, output_shape: Tindices, sparse_values: T, default_value: T) -> (dense: T); validate_indices: bool = true; T: type; Tindices: type", to_dense).ranks("_ 1"),
     Op::new("SparseReorder(input_indices: int64, input_values: T, input_shape: int64) -> (output_indices: int64, output_values: T); T: type", |_| reorder()),
     Op::new("SparseReshape(input_indices: int64, input_shape: int64, new_shape: int64) -> (output_indices: int64, output_shape: int64)", |_| Ok(kernel(|_, inputs| { let [indices, shape, wanted] = tensors(inputs)?; reshape(&indices, &shape, &wanted) }))),
     Op::new("SparseSlice(indices: int64, values: T, shape: int64, start: int64, size: int64) -> (output_indices: int64, output_values: T, output_shape: int64); T: type", |_| slice()),
@@ -331,8 +331,8 @@ pub(super) const OPS: &[Op] = &[
     Op::new("SparseConcat(indices: N * int64, values: N * T, shapes: N * int64) -> (output_indices: int64, output_values: T, output_shape: int64); concat_dim: int; N: int; T: type", concat),
     Op::new("SparseSplit(split_dim: int64, indices: int64, values: T, shape: int64) -> (output_indices: num_split * int64, output_values: num_split * T, output_shape: num_split * int64); num_split: int; T: type", split),
     Op::new("SparseFillEmptyRows(indices: int64, values: T, dense_shape: int64, default_value: T) -> (output_indices: int64, output_values: T, empty_row_indicator: bool, reverse_index_map: int64); T: type", |_| fill_empty_rows()),
-    Op::new("SparseFillEmptyRowsGrad(reverse_index_map: int64, grad_values: T) -> (d_values: T, d_default_value: T); T: type", |_| fill_empty_rows_grad()),
+    Op::new("SparseFillEmptyRowsGrad(reverse_index_map: int64, grad_values: T) -> (d_values: T, d_default_value: T); T: type", |_| fill_empty_rows_grad()).ranks("1 1"),
     Op::new("RaggedFillEmptyRows(value_rowids: int64, values: T, nrows: int64, default_value: T) -> (output_value_rowids: int64, output_values: T, empty_row_indicator: bool, reverse_index_map: int64); T: type", |_| fill_ragged_rows()),
-    Op::new("RaggedFillEmptyRowsGrad(reverse_index_map: int64, grad_values: T) -> (d_values: T, d_default_value: T); T: type", |_| fill_empty_rows_grad()),
+    Op::new("RaggedFillEmptyRowsGrad(reverse_index_map: int64, grad_values: T) -> (d_values: T, d_default_value: T); T: type", |_| fill_empty_rows_grad()).ranks("1 1"),
     Op::new("RaggedTensorToSparse(rt_nested_splits: RAGGED_RANK * Tsplits, rt_dense_values: T) -> (sparse_indices: int64, sparse_values: T, sparse_dense_shape: int64); RAGGED_RANK: int; T: type; Tsplits: type = int64", from_ragged),
 ];

@@ -209,5 +209,5 @@ pub(super) const OPS: &[Op] = &[
     Op::new("DeserializeSparse(serialized_sparse: Tserialized) -> (sparse_indices: int64, sparse_values: dtype, sparse_shape: int64); dtype: type; Tserialized: type = string", deserialize),
     Op::new("SerializeManySparse(sparse_indices: int64, sparse_values: T, sparse_shape: int64) -> (serialized_sparse: out_type); T: type; out_type: type = string", |a| serialize(a, true)),
     Op::new("SerializeSparse(sparse_indices: int64, sparse_values: T, sparse_shape: int64) -> (serialized_sparse: out_type); T: type; out_type: type = string", |a| serialize(a, false)),
-    Op::new("TakeManySparseFromTensorsMap(sparse_handles: int64) -> (sparse_indices: int64, sparse_values: dtype, sparse_shape: int64); dtype: type; container: string = \"\"; shared_name: string = \"\"; stateful", take_many),
+    Op::new("TakeManySparseFromTensorsMap(sparse_handles: int64) -> (sparse_indices: int64, sparse_values: dtype, sparse_shape: int64); dtype: type; container: string = \"\"; shared_name: string = \"\"; stateful", take_many).ranks("1"),
 ];

@@ -107,7 +107,7 @@ fn isotonic(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [x] = tensors(inputs)?;
         let shape = Shape::from(x.shape());
-        let Some(&n) = shape.last() else { return Err(Error::compute("a scalar is no sequence")) };
+        let n = shape.last().copied().unwrap_or(1);
         let x = array::cast(&x, DType::F64)?;
         let (mut out, mut segments) = (Tensor::zeros(DType::F64, &shape)?, Tensor::zeros(DType::I32, &shape)?);
         let (to, ids) = (out.make_mut::<f64>()?, segments.make_mut::<i32>()?);
@@ -144,8 +144,8 @@ fn aggregate(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let [x] = tensors(inputs)?;
         let mut counts = Tensor::zeros(DType::I64, [bins])?;
         let values = x.elements::<f32>()?;
-        let least = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
-        let most = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
+        let least = values.iter().copied().reduce(f32::min).unwrap_or(f32::INFINITY);
+        let most = values.iter().copied().reduce(f32::max).unwrap_or(f32::NEG_INFINITY);
         if let Some(last) = bins.checked_sub(1) {
             let width = ((most - least) / bins as f32).log2().ceil().exp2();
             let start = (least / width).floor() * width;
@@ -161,7 +161,7 @@ fn aggregate(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 
 pub(super) const OPS: &[Op] = &[
     Op::new("CustomAggregator(input: float32) -> (output: float32, min: float32, max: float32, histogram: int64); id: string; calibration_method: int = 0; num_bins: int = 0; min_percentile: float = 0; max_percentile: float = 0", aggregate),
-    Op::new("NthElement(input: T, n: int32) -> (values: T); reverse: bool = false; T: type", nth_element),
+    Op::new("NthElement(input: T, n: int32) -> (values: T); reverse: bool = false; T: type", nth_element).ranks("1+ 0"),
     Op::new("ApproxTopK(input: T) -> (values: T, indices: int32); k: int; reduction_dimension: int = -1; recall_target: float = 0.95; is_max_k: bool = true; reduction_input_size_override: int = -1; aggregate_to_topk: bool = true; T: type", approximate_top_k),
     Op::new("HistogramFixedWidth(values: T, value_range: T, nbins: int32) -> (out: dtype); T: type; dtype: type = int32", histogram),
     Op::new("PopulationCount(x: T) -> (y: uint8); T: type", |_| map1(|x| e::population_count(&x))),

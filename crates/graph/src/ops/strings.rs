@@ -171,8 +171,8 @@ pub(super) const OPS: &[Op] = &[
     Op::new("StringStrip(input: string) -> (output: string)", |_| each(|s| s.trim_ascii().to_vec())),
     Op::new("StringLength(input: string) -> (output: int32); unit: string = \"BYTE\"", length),
     Op::new("StringJoin(inputs: N * string) -> (output: string); N: int; separator: string = \"\"", join),
-    Op::new("StringSplitV2(input: string, sep: string) -> (indices: int64, values: string, shape: int64); maxsplit: int = -1", split_v2),
-    Op::new("StringSplit(input: string, delimiter: string) -> (indices: int64, values: string, shape: int64); skip_empty: bool = true", split_v1),
+    Op::new("StringSplitV2(input: string, sep: string) -> (indices: int64, values: string, shape: int64); maxsplit: int = -1", split_v2).ranks("1 0"),
+    Op::new("StringSplit(input: string, delimiter: string) -> (indices: int64, values: string, shape: int64); skip_empty: bool = true", split_v1).ranks("1"),
     Op::new("Substr(input: string, pos: T, len: T) -> (output: string); T: type; unit: string = \"BYTE\"", substring),
 ];
 

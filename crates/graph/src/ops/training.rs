@@ -134,7 +134,9 @@ complexes!(Complex32 Complex64);
 macro_rules! proximal {
     ($x:expr, $rate:expr, $l1:expr, $l2:expr) => {{
         let (x, rate, l1, l2) = ($x, $rate, $l1, $l2);
-        let kept = if l1 > 0.0 { sign(x) * (x.abs() - rate * l1).max(0.0) } else { x };
+        let over = x.abs() - rate * l1;
+        // What isn't a number stays so.
+        let kept = if l1 > 0.0 { sign(x) * if over < 0.0 { 0.0 } else { over } } else { x };
         kept / (1.0 + l2 * rate)
     }};
 }
@@ -167,7 +169,8 @@ macro_rules! floats {
                     }
                     (Rule::AdaMax, [var, m, v], &[power1, lr, beta1, beta2, epsilon]) => {
                         *m += (g - *m) * (1.0 - beta1);
-                        *v = (*v * beta2).max(g.abs());
+                        let kept = *v * beta2;
+                        *v = if kept < g.abs() { g.abs() } else { kept };
                         *var -= lr / (1.0 - power1) * (*m / (*v + epsilon));
                     }
                     (Rule::AdagradDa, [var, sum, squares], &[lr, l1, l2, step]) => {
@@ -303,6 +306,21 @@ fn train(rule: Rule, handles: &[Value], numbers: &[Tensor], grad: &Tensor, indic
     Ok(())
 }
 
+/// Whether a rule takes these numbers: of all only this one looks at them.
+fn allowed(rule: Rule, numbers: &[Tensor]) -> Result<()> {
+    if !matches!(rule, Rule::ProximalAdagrad) {
+        return Ok(());
+    }
+    for (i, number) in numbers.iter().enumerate() {
+        let value = cast(number, DType::F64)?.item::<f64>()?;
+        if value < 0.0 || (i == 0 && value == 0.0) || value.is_nan() {
+            let what = if i == 0 { "the learning rate must be positive" } else { "a regularization must not be negative" };
+            return Err(Error::compute(format!("{what}, got {value}")));
+        }
+    }
+    Ok(())
+}
+
 fn change<T: Number>(
     rule: Rule,
     values: &mut [Tensor],
@@ -332,6 +350,10 @@ fn change<T: Number>(
         }
         _ => return Err(unfit(grad, &shape)),
     };
+    if let Some(odd) = numbers.iter().find(|t| t.rank() != 0) {
+        return Err(Error::compute(format!("a number such as the learning rate has the shape {:?}", odd.shape())));
+    }
+    allowed(rule, numbers)?;
     let number = |t: &Tensor| Ok(cast(t, grad.dtype())?.item::<T>()?);
     let numbers = numbers.iter().map(number).collect::<Result<Vec<T>>>()?;
     let grads = grad.elements::<T>()?;

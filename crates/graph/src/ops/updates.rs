@@ -22,7 +22,7 @@ fn rows(old: Tensor, indices: &Tensor, updates: &Tensor, how: Scatter) -> Result
 
 /// Updates of a variable's slices that index tuples pick.
 fn tuples(old: Tensor, indices: &Tensor, updates: &Tensor, how: Scatter) -> Result<Tensor> {
-    Ok(array::scatter(old, indices, updates, how)?)
+    Ok(array::scatter(old, &super::gather::tuples(indices.clone())?, updates, how)?)
 }
 
 type Update = fn(Tensor, &Tensor, &Tensor, Scatter) -> Result<Tensor>;

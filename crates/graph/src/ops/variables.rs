@@ -68,7 +68,15 @@ fn change(inputs: Values, f: fn(Tensor, Tensor) -> tensor::Result<Tensor>) -> Re
 fn descend(inputs: Values) -> Result<Value> {
     let [handle, alpha, delta] = take(inputs)?;
     let (alpha, delta) = (alpha.into_tensor()?, delta.into_tensor()?);
-    variable(&handle)?.update(|old| Ok(e::sub(old, e::mul(delta, alpha)?)?))?;
+    if alpha.rank() != 0 {
+        return Err(Error::compute(format!("the step must be a scalar, got shape {:?}", alpha.shape())));
+    }
+    variable(&handle)?.update(|old| {
+        if old.shape() != delta.shape() {
+            return Err(Error::compute(format!("a change of {:?} for a variable of {:?}", delta.shape(), old.shape())));
+        }
+        Ok(e::sub(old, e::mul(delta, alpha)?)?)
+    })?;
     Ok(handle)
 }
 

@@ -48,7 +48,11 @@ impl Window {
             a.get(name).map(|_| spatial(name, &a.ints(name)?)).transpose()
         };
         let strides = spatial("strides", &a.ints("strides")?)?;
+        let explicit = || a.get("explicit_paddings").and_then(Attr::as_list).is_some_and(|l| !l.is_empty());
         let padding = match a.str("padding")? {
+            other @ ("VALID" | "SAME") if a.signature.name != "MaxPoolGrad" && explicit() => {
+                return Err(Error::graph(format!("attribute \"explicit_paddings\" doesn't go with padding {other:?}")));
+            }
             "VALID" => Padding::Valid,
             "SAME" => Padding::Same,
             "EXPLICIT" => {

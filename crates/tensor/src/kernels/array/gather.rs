@@ -45,10 +45,11 @@ pub fn gather(params: &Tensor, indices: &Tensor, axis: usize, batch_dims: usize)
     }
     let limit = ps[axis];
     let shape: Shape = ps[..axis].iter().chain(&is[batch_dims..]).chain(&ps[axis + 1..]).copied().collect();
-    let picks = resolve(indices, limit)?;
+    // Where there is nothing to pick, nobody looks at the indices.
     if checked_elements(&shape)? == 0 {
         return Tensor::zeros(params.dtype(), &shape);
     }
+    let picks = resolve(indices, limit)?;
     let batches = checked_elements(&ps[..batch_dims])?;
     let outer = checked_elements(&ps[batch_dims..axis])?;
     let len = checked_elements(&ps[axis + 1..])?;

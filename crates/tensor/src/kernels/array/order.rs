@@ -248,7 +248,7 @@ pub fn bin_count(x: &Tensor, size: usize, weights: &Tensor, binary: bool) -> Res
         }
     };
     let weighted = !weights.is_empty() && !binary;
-    if weighted && weights.shape() != x.shape() {
+    if !weights.is_empty() && weights.shape() != x.shape() {
         return Err(Error::shape(format!("weights of shape {:?} for {:?}", weights.shape(), x.shape())));
     }
     let numbers = x.to_i64_vec()?;

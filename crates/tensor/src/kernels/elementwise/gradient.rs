@@ -6,6 +6,7 @@ use num_traits::Float;
 
 use super::float::binary;
 use super::map::{half2, is_half, map2};
+use super::number::Number;
 use crate::{DType, Error, Result, Tensor, dispatch};
 
 macro_rules! gradients {
@@ -58,7 +59,7 @@ pub fn relu_grad(g: Tensor, x: Tensor) -> Result<Tensor> {
     }
     dispatch!(native_real g.dtype(), T => {
         let zero = T::default();
-        map2::<T>(g, x, #[inline(always)] move |_, g, x| if x > zero { g } else { zero })
+        map2::<T>(g, x, #[inline(always)] move |_, g, x| if x > zero { g } else { Number::times(g, zero) })
     }, else => Err(Error::dtype("a real number's", g.dtype())))
 }
 
@@ -72,7 +73,7 @@ pub fn relu6_grad(g: Tensor, x: Tensor) -> Result<Tensor> {
     }
     dispatch!(native_real g.dtype(), T => {
         let (zero, six) = (T::default(), <T as num_traits::NumCast>::from(6).unwrap_or_default());
-        map2::<T>(g, x, #[inline(always)] move |_, g, x| if x > zero && x < six { g } else { zero })
+        map2::<T>(g, x, #[inline(always)] move |_, g, x| if x > zero && x < six { g } else { Number::times(g, zero) })
     }, else => Err(Error::dtype("a real number's", g.dtype())))
 }
 

@@ -60,6 +60,15 @@ pub fn mean(x: &Tensor, axes: &[usize], keep_dims: bool) -> Result<Tensor> {
     if is_half(x) {
         return half(x, |x| mean(x, axes, keep_dims));
     }
+    // Integers are added up without wrapping, where a wider dtype is there to do it.
+    let wide = if matches!(x.dtype(), DType::U8 | DType::U16 | DType::U32 | DType::U64) {
+        DType::U64
+    } else {
+        DType::I64
+    };
+    if x.dtype().is_integer() && x.dtype() != wide {
+        return cast(&mean(&cast(x, wide)?, axes, keep_dims)?, x.dtype());
+    }
     let total = sum(x, axes, keep_dims)?;
     let count: usize = axes.iter().map(|&a| x.shape()[a]).product();
     if (x.dtype().is_integer() || x.dtype().is_complex()) && count == 0 {
