@@ -20,16 +20,9 @@ fn gather(params: &Tensor, indices: &Tensor, at: Option<i64>, batch_dims: i64) -
     one(array::gather(params, indices, at, batch_dims)?)
 }
 
-/// A vector of indices is one of tuples of one number each.
-pub(super) fn tuples(indices: Tensor) -> Result<Tensor> {
-    let n = indices.len();
-    Ok(if indices.rank() == 1 { indices.reshape([n, 1])? } else { indices })
-}
-
 fn scatter(how: Scatter) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [target, indices, updates] = tensors(inputs)?;
-        let indices = tuples(indices)?;
         one(array::scatter(target, &indices, &updates, how)?)
     }))
 }
@@ -212,12 +205,12 @@ pub(super) const OPS: &[Op] = &[
             let [indices, updates, shape] = tensors(inputs)?;
             one(array::scatter_nd(&indices, &updates, &extents(&shape, "the shape")?)?)
         }))
-    }),
-    Op::new("TensorScatterUpdate(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Update)),
-    Op::new("TensorScatterAdd(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Add)),
-    Op::new("TensorScatterSub(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Sub)),
-    Op::new("TensorScatterMax(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Max)),
-    Op::new("TensorScatterMin(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Min)),
+    }).ranks("2+"),
+    Op::new("TensorScatterUpdate(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Update)).ranks("_ 2+"),
+    Op::new("TensorScatterAdd(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Add)).ranks("_ 2+"),
+    Op::new("TensorScatterSub(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Sub)).ranks("_ 2+"),
+    Op::new("TensorScatterMax(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Max)).ranks("_ 2+"),
+    Op::new("TensorScatterMin(tensor: T, indices: Tindices, updates: T) -> (output: T); T: type; Tindices: type; bad_indices_policy: string = \"\"", |_| scatter(Scatter::Min)).ranks("_ 2+"),
     Op::new("DynamicStitch(indices: N * int32, data: N * T) -> (merged: T); N: int; T: type", dynamic_stitch),
     Op::new("ParallelDynamicStitch(indices: N * int32, data: N * T) -> (merged: T); N: int; T: type", dynamic_stitch),
     Op::new("DynamicPartition(data: T, partitions: int32) -> (outputs: num_partitions * T); num_partitions: int; T: type", dynamic_partition),

@@ -165,9 +165,10 @@ fn gather(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             return Err(Error::compute(format!("{} row splits and indices of shape {:?}", given.len(), indices.shape())));
         }
         let splits = splits(&vec![Partition::RowSplits; levels], given)?;
-        let (reached, there) = (splits.last().and_then(|s| s.last().copied()), values.shape().first().copied());
-        if reached > there {
-            return Err(Error::compute(format!("splits up to {reached:?} for values of shape {:?}", values.shape())));
+        // How many rows each level's splits may reach: those of the next one, and of the values at last.
+        let rows = splits.iter().skip(1).map(|s| s.len().saturating_sub(1)).chain(values.shape().first().copied());
+        if let Some((level, rows)) = splits.iter().zip(rows).find(|(s, rows)| s.last() > Some(rows)) {
+            return Err(Error::compute(format!("row splits {level:?} point past the {rows} rows below them")));
         }
         let mut out = Vec::new();
         // Dimensions of the indices are rows of one length.

@@ -194,6 +194,9 @@ fn take_many(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let (name, dtype) = (a.str("shared_name")?.to_owned(), a.dtype("dtype")?);
     Ok(kernel(move |context, inputs| {
         let [handles] = tensors(inputs)?;
+        if handles.is_empty() {
+            return Err(Error::compute("there is no sparse tensor to take"));
+        }
         let shelf = shelf(context, &name)?;
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |h: &i64| shelf.kept.remove(h).ok_or_else(|| Error::compute(format!("no sparse tensor has the handle {h}")));

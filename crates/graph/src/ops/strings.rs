@@ -70,10 +70,11 @@ fn substring(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             let (from, len) = (from[i], len[i]);
             let count = starts.len() as i64;
             let begin = if from < 0 { from + count } else { from };
-            if !(0..=count).contains(&begin) || len < 0 {
+            if !(0..=count).contains(&begin) || (characters && len < 0) {
                 return Err(Error::compute(format!("position {from} is out of range for a string of {count}")));
             }
-            let end = begin.saturating_add(len).min(count);
+            // Of bytes a negative length means all that follow.
+            let end = if len < 0 { count } else { begin.saturating_add(len).min(count) };
             let at = |i: i64| starts.get(i as usize).copied().unwrap_or(s.len());
             Ok(s[at(begin)..at(end)].to_vec())
         };

@@ -22,7 +22,11 @@ fn rows(old: Tensor, indices: &Tensor, updates: &Tensor, how: Scatter) -> Result
 
 /// Updates of a variable's slices that index tuples pick.
 fn tuples(old: Tensor, indices: &Tensor, updates: &Tensor, how: Scatter) -> Result<Tensor> {
-    Ok(array::scatter(old, &super::gather::tuples(indices.clone())?, updates, how)?)
+    // A vector of indices is one of tuples of one number each.
+    if indices.rank() == 1 {
+        return Ok(array::scatter(old, &indices.clone().reshape([indices.len(), 1])?, updates, how)?);
+    }
+    Ok(array::scatter(old, indices, updates, how)?)
 }
 
 type Update = fn(Tensor, &Tensor, &Tensor, Scatter) -> Result<Tensor>;

@@ -71,7 +71,7 @@ functions! {
     /// The hyperbolic cosine (`tf.cosh`).
     cosh: f32 |_, v| v.cosh(), f64 |_, v| v.cosh(), complex Complex::cosh;
     /// The hyperbolic tangent (`tf.tanh`).
-    tanh: f32 math::tanh_f32, f64 |_, v| v.tanh(), complex Complex::tanh;
+    tanh: f32 math::tanh_f32, f64 |_, v| v.tanh(), complex complex_tanh;
     /// The inverse hyperbolic sine (`tf.asinh`).
     asinh: f32 |_, v| libm::asinhf(v), f64 |_, v| libm::asinh(v), complex |z| wide(z, Complex::asinh);
     /// The inverse hyperbolic cosine (`tf.acosh`).
@@ -129,6 +129,16 @@ fn wide<F: num_traits::Float>(z: Complex<F>, f: fn(Complex64) -> Complex64) -> C
     let narrow = |v: f64| F::from(v).unwrap_or_else(F::nan);
     let found = f(Complex64::new(part(z.re), part(z.im)));
     Complex::new(narrow(found.re), narrow(found.im))
+}
+
+fn complex_tanh<F: num_traits::Float>(z: Complex<F>) -> Complex<F> {
+    // Where exponentials would overflow: ±1 + 4i sin y cos y / e^|2x|.
+    let (least, four) = (F::from(20).unwrap_or_else(F::max_value), F::from(4).unwrap_or_else(F::one));
+    if z.re.is_finite() && z.re.abs() > least {
+        let shrunk = (-(z.re.abs() + z.re.abs())).exp();
+        return Complex::new(F::one().copysign(z.re), four * z.im.sin() * z.im.cos() * shrunk);
+    }
+    z.tanh()
 }
 
 fn complex_expm1<F: num_traits::Float>(z: Complex<F>) -> Complex<F> {
