@@ -7,6 +7,7 @@ import importlib
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,27 @@ from zoo.environment import major as keras_major  # noqa: E402
 SEED = 17
 UNREADABLE = ("float8_e5m2",)
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def direct_seek(member: Any, offset: int, whence: int = 0) -> int:
+    """`ZipExtFile.seek` as Python 3.13 has it: earlier ones read all that is before a place to come to it.
+
+    Keras 2 leaves the weights in the archive while it reads them, which takes most of the time of loading a large model.
+    """
+    if member._compress_type != zipfile.ZIP_STORED or member._decrypter is not None:
+        return slow_seek(member, offset, whence)
+    size = member._orig_file_size
+    place = min(max((0, member.tell(), size)[whence] + offset, 0), size)
+    member._fileobj.seek(member._orig_compress_start + place)
+    member._expected_crc, member._readbuffer, member._offset = None, b"", 0
+    member._left = member._compress_left = size - place
+    member._eof = place == size
+    return place
+
+
+slow_seek = zipfile.ZipExtFile.seek
+if sys.version_info < (3, 13):
+    zipfile.ZipExtFile.seek = direct_seek
 
 
 class ModelarkError(Exception):
