@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use modelark_tensor::DType;
 use serde_json::Value;
 
 use crate::{ObjectId, Objects, Variable};
@@ -64,7 +65,13 @@ impl OptimizerState {
         const OWN: usize = 4;
         let is_scalar = |v: &&OptimizerVariable| v.slot.is_none() && v.variable.shape.is_empty();
         let scalars = self.variables.iter().take_while(is_scalar).count();
-        if self.layout == OptimizerLayout::Keras3 && scalars > OWN { OWN } else { 0 }
+        let is_count = |i: usize| self.variables.get(i).is_some_and(|v| v.variable.dtype == DType::I64);
+        match self.layout {
+            OptimizerLayout::Keras3 if scalars > OWN => OWN,
+            // Before it is built it has the count and the rate alone, and so has the other.
+            OptimizerLayout::Keras3 if scalars == OWN && is_count(0) && is_count(2) => OWN / 2,
+            _ => 0,
+        }
     }
 }
 

@@ -22,7 +22,8 @@ impl Model {
     ///
     /// - Keras 1 and 2: `layer_with_weights-0` and `layer-1` in a model, names of weights and attributes below.
     /// - Keras 3: `_operations/1` in a Functional model, where the name that a list has a layer under is its place, `_functional/_operations/1` in a Sequential one, whose input
-    ///   counts; `_kernel` and `_embeddings` for `kernel` and `embeddings`, under which they are found as well.
+    ///   counts; `_kernel` and `_embeddings` for `kernel` and `embeddings`, under which they are found as well, and `adapt_mean`
+    ///   and `adapt_variance` for what Normalization learned.
     pub(crate) fn new(objects: &Objects, dialect: Dialect) -> Self {
         let mut builder = Builder {
             objects,
@@ -92,12 +93,13 @@ impl Builder<'_> {
             }
             let child_node = self.node(*child, &scope);
             let is_variable = self.objects.variable(*child).is_some();
-            if self.dialect == Dialect::Keras3
-                && is_variable
-                && matches!(name.as_str(), "kernel" | "embeddings")
-            {
+            if self.dialect == Dialect::Keras3 && is_variable {
                 // A property of this name gives what the attribute holds; which layers have one is theirs to know.
-                self.model.tree.link(node, &format!("_{name}"), child_node);
+                match name.as_str() {
+                    "kernel" | "embeddings" => self.model.tree.link(node, &format!("_{name}"), child_node),
+                    "mean" | "variance" => self.model.tree.link(node, &format!("adapt_{name}"), child_node),
+                    _ => {}
+                }
             }
             let is_only = || object.child("pointwise_kernel").is_none();
             if self.dialect == Dialect::Keras3 && is_variable && name == "depthwise_kernel" && is_only() {
@@ -251,6 +253,25 @@ pub(crate) mod tests {
                 ("_operations/2/cell/_kernel", "lstm/lstm_cell/kernel"),
             ])
         );
+    }
+
+    #[test]
+    fn what_was_learned_has_the_name_of_its_attribute() {
+        let mut o = Objects::new(layer("Sequential", "model", Role::Sequential));
+        let layers = o.add(Objects::ROOT, "layers", Kind::List);
+        let normal = o.add(layers, "0", layer("Normalization", "normal", Role::Layer));
+        weight(&mut o, normal, "mean", &[3]);
+        let key = |dialect| {
+            let graph = Model::new(&o, dialect).tree.write().graph.expect("graph");
+            graph
+                .nodes
+                .iter()
+                .flat_map(|n| &n.attributes)
+                .map(|a| a.checkpoint_key.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(key(Dialect::Keras3), ["_functional/_operations/1/adapt_mean/.ATTRIBUTES/VARIABLE_VALUE"]);
+        assert_eq!(key(Dialect::Keras2), ["layer_with_weights-0/mean/.ATTRIBUTES/VARIABLE_VALUE"]);
     }
 
     #[test]

@@ -29,13 +29,24 @@ impl Adapter {
     }
 
     /// The weights of a layer, whose first one is the kernel, where the file has the parts.
-    pub fn former_weights(&self, weights: Vec<WeightSpec>, origin: &Origin) -> Option<FormerWeights> {
-        let rank = self.rank.filter(|_| origin.layout == Some(Layout::Adapted))?;
+    ///
+    /// # Errors
+    /// When the kernel is quantized: then the sum would have to be, too.
+    pub fn former_weights(&self, weights: Vec<WeightSpec>, origin: &Origin) -> Result<Option<FormerWeights>> {
+        let Some(rank) = self.rank.filter(|_| origin.layout == Some(Layout::Adapted)) else {
+            return Ok(None);
+        };
         let mut weights = weights;
-        let kernel = weights.first_mut()?;
+        let Some(kernel) = weights.first_mut() else { return Ok(None) };
+        if kernel.dtype.is_some_and(|dtype| !dtype.is_float()) {
+            return Err(Error::unsupported(
+                "a low-rank adapter beside a quantized kernel, as .h5 files have them",
+            )
+            .help("save the model as .keras, where Keras adds them up"));
+        }
         kernel.trainable = false;
         let (name, shape, dtype) = (kernel.name.clone(), kernel.shape.clone(), kernel.dtype);
-        let (&last, before) = shape.split_last()?;
+        let Some((&last, before)) = shape.split_last() else { return Ok(None) };
         let part = |end: &str, shape: Vec<usize>| {
             let part = WeightSpec::new(&format!("lora_{name}_{end}"), shape, &Initializer::Zeros);
             WeightSpec { dtype, ..part }
@@ -43,7 +54,7 @@ impl Adapter {
         weights.push(part("a", before.iter().copied().chain([rank]).collect()));
         weights.push(part("b", vec![rank, last]));
         let share = self.alpha.unwrap_or(rank as f64) / rank as f64;
-        Some(FormerWeights::new(weights, move |mut weights| {
+        Ok(Some(FormerWeights::new(weights, move |mut weights| {
             let (Some(b), Some(a)) = (weights.pop(), weights.pop()) else {
                 return Err(Error::missing("the parts of its adapter"));
             };
@@ -51,7 +62,7 @@ impl Adapter {
                 *kernel = sum(kernel, a, &b, share)?;
             }
             Ok(weights)
-        }))
+        })))
     }
 }
 
@@ -110,8 +121,12 @@ mod tests {
         let kernel = WeightSpec::new("kernel", [2, 3], &Initializer::Zeros);
         let bias = WeightSpec::new("bias", [3], &Initializer::Zeros);
         let origin = Origin { layout: Some(Layout::Adapted), flipped: false };
-        assert!(adapter.former_weights(vec![kernel.clone()], &Origin::default()).is_none());
-        let former = adapter.former_weights(vec![kernel, bias], &origin).expect("parts");
+        let none = adapter.former_weights(vec![kernel.clone()], &Origin::default()).expect("no parts");
+        assert!(none.is_none());
+        let quantized = kernel.clone().dtype(modelark_artifact::tensor::DType::I8);
+        let error = adapter.former_weights(vec![quantized], &origin).expect_err("quantized");
+        assert!(error.to_string().contains("save the model as .keras"), "{error}");
+        let former = adapter.former_weights(vec![kernel, bias], &origin).expect("parts").expect("parts");
         let found: Vec<_> = former.weights.iter().map(|w| (&*w.name, &w.shape[..], w.trainable)).collect();
         assert_eq!(
             found,

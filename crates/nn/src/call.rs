@@ -17,6 +17,8 @@ pub struct Call<'a> {
     pub(crate) variables: &'a HashMap<ObjectId, Sym>,
     pub(crate) specs: HashMap<Sym, Spec>,
     pub(crate) masks: HashMap<Sym, Sym>,
+    /// The masks that tell where each row ends, of tensors that TensorFlow would have as ragged ones.
+    pub(crate) row_ends: HashSet<Sym>,
     pub(crate) frame: Frame,
 }
 
@@ -161,8 +163,8 @@ impl<'a> Call<'a> {
         let done = self.builder.while_loop("while", state, &all, condition, |builder, state, all| {
             let (captures, values) = all.split_at(own);
             let variables = held.iter().copied().zip(values.iter().copied()).collect();
-            let (specs, masks) = (HashMap::new(), HashMap::new());
-            let mut call = Call { builder, objects, variables: &variables, specs, masks, frame };
+            let (specs, masks, row_ends) = Default::default();
+            let mut call = Call { builder, objects, variables: &variables, specs, masks, row_ends, frame };
             body(&mut call, state, captures).map_err(|error| {
                 let shown = graph::Error::graph(error.to_string());
                 failure = Some(error);
@@ -203,6 +205,32 @@ impl<'a> Call<'a> {
     /// The mask of a tensor: `false` where a time step is to be skipped.
     pub fn mask(&self, x: Sym) -> Option<Sym> {
         self.masks.get(&x).copied()
+    }
+
+    /// Where the rows of a tensor end that are as long as each is (TensorFlow: a ragged tensor): they are padded, and this is
+    /// their mask.
+    pub fn row_ends(&self, x: Sym) -> Option<Sym> {
+        self.mask(x).filter(|mask| self.row_ends.contains(mask))
+    }
+
+    /// Says where each row of a tensor ends; the mask follows it through layers as any other.
+    pub fn set_row_ends(&mut self, x: Sym, mask: Sym) {
+        self.masks.insert(x, mask);
+        self.row_ends.insert(mask);
+    }
+
+    /// A tensor whose rows end in `filler`, if it is padded.
+    ///
+    /// # Errors
+    /// When its rank isn't known.
+    pub fn filled(&mut self, x: Sym, filler: f64) -> Result<Sym> {
+        let Some(mut mask) = self.row_ends(x) else { return Ok(x) };
+        let last = self.int(-1)?;
+        for _ in 2..self.spec(x).rank()? {
+            mask = self.apply("ExpandDims", &[mask, last])?;
+        }
+        let filler = self.scalar(filler, x)?;
+        self.apply("SelectV2", &[mask, x, filler])
     }
 
     /// Gives a tensor a mask.

@@ -342,6 +342,12 @@ pub trait Layer: Any + fmt::Debug + Send + Sync + LayerClone {
         false
     }
 
+    /// Whether it takes rows that end where their mask does (TensorFlow: ragged tensors) as Keras 2 does. By default those that
+    /// masks pass do.
+    fn takes_ragged(&self) -> bool {
+        self.passes_mask()
+    }
+
     /// For a cell of a recurrent layer, what each of its states is, given a step's input (Keras: `state_size`); nothing
     /// for any other layer.
     ///

@@ -130,7 +130,18 @@ def model_of(keras: Any, group: str, one: Any) -> Any:
 
 def said(keras: Any, model: Any) -> Any:
     """What a model was compiled with, as Keras writes it."""
-    return plain(json.loads(json.dumps(model.get_compile_config() if model.optimizer is not None else None, default=str)))
+    if model.optimizer is None:
+        return None
+    config = model.get_compile_config()
+    metrics = flat(config.get("metrics"))
+    one = {"optimizer": keras.optimizers.serialize(model.optimizer), "loss": config.get("loss"), "metrics": metrics}
+    # How sums over a batch are called where nothing was asked for.
+    return json.loads(json.dumps(plain(one), default=str).replace('"reduction": "auto"', '"reduction": "sum_over_batch_size"'))
+
+
+def flat(metrics: Any) -> list[Any]:
+    """Metrics in one list: by outputs they may stand in lists."""
+    return [m for one in metrics or [] for m in (flat(one) if isinstance(one, list) else [one])]
 
 
 def compiled(world: World, group: str, name: str) -> str:

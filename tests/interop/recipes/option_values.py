@@ -32,7 +32,7 @@ class Given:
     base: dict[str, Any] = field(default_factory=dict)
     pools: Pools = field(default_factory=dict)
     # Given as arguments of their own, not as one list.
-    apart: bool = False
+    several: bool = False
 
 
 def instances(keras: Any) -> Pools:
@@ -140,6 +140,11 @@ def pools(keras: Any, name: str, rank: int) -> Pools:
         found[f"{part}_initializer"] = made["initializer"]
     found["alpha_regularizer"], found["alpha_constraint"] = made["regularizer"], made["constraint"]
     return found
+
+
+def apart(name: str) -> set[str]:
+    """Options that aren't used together: XLA, by which Keras 3 computes these with channels first, takes dilations wrongly."""
+    return {"data_format", "dilation_rate"} if name == "Conv3D" else {"none"}
 
 
 def rank_of(name: str) -> int:

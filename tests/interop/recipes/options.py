@@ -89,15 +89,29 @@ class Class:
         for some in [0.5, 0.25, 0.1][:TRIES] + [0.0]:
             choice = dict([target])
             for option in others:
-                if option != target[0] and self.rng.random() < some:
+                if option != target[0] and self.rng.random() < some and not {option, *choice} >= option_values.apart(self.name):
                     choice[option] = next(i for o, i in wanted if o == option)
-            try:
-                given = self.given()
-                call(self.layer(choice, "trial"), [self.keras.ops.convert_to_tensor(a) if major(self.keras) == 3 else a for a in given.inputs], given)
+            if self.takes(choice):
                 return choice
-            except Exception:  # noqa: BLE001: what Keras refuses isn't for anyone to take
-                self.keras.backend.clear_session()
         return None
+
+    def takes(self, choice: dict[str, int]) -> bool:
+        """Whether Keras makes and calls such a layer; what it refuses isn't for anyone to take."""
+        given = self.given()
+        inputs = [self.keras.ops.convert_to_tensor(a) if major(self.keras) == 3 else a for a in given.inputs]
+        try:
+            call(self.layer(choice, "trial"), inputs, given)
+            return True
+        except Exception:  # noqa: BLE001
+            self.keras.backend.clear_session()
+            return False
+
+    def refused_by(self, keras: Any, choice: dict[str, int]) -> bool:
+        """Whether the other Keras makes no such layer itself, by the options that both have."""
+        twin = object.__new__(Class)
+        twin.keras, twin.name = keras, self.name
+        made = ("initializer", "regularizer", "constraint", "activation")
+        return not twin.takes({o: i for o, i in choice.items() if o in signature(keras, self.name) and not o.endswith(made)})
 
     def layer(self, choice: dict[str, int], label: str) -> Any:
         given = self.given()
@@ -124,7 +138,7 @@ class Class:
 
 
 def call(layer: Any, inputs: list[Any], given: Given) -> Any:
-    if given.apart:
+    if given.several:
         return layer(*inputs)
     return layer(inputs if len(inputs) > 1 else inputs[0])
 
@@ -311,8 +325,8 @@ def elsewhere(world: World, made: Class, choices: list[dict[str, int]]) -> tuple
         again = world.other_keras.models.load_model(str(target), compile=False)
         outputs = called(again, inputs)
     except Exception as error:  # noqa: BLE001
-        if "device type CPU" in str(error) or "on CPU" in str(error) or "CPU implementations" in str(error):
-            return [f"as {dialect}, on CPUs: {str(error)[-200:]}"], []
+        if len(choices) == 1 and hasattr(world.other_keras.layers, made.name) and made.refused_by(world.other_keras, choices[0]):
+            return [f"as {dialect}, which refuses its own: {str(error)[-200:]}"], []
         # A class that the other lacks, or an option of one layer.
         told_of_all = len({n.split('"')[1] for n in notes}) == len(choices)
         return ([f"as {dialect} {notes[0]}"], []) if told_of_all else ([], [failed(error)])

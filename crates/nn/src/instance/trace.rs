@@ -44,6 +44,15 @@ impl Instance {
             .zip(inputs.all())
             .map(|(&x, spec)| call.cast(x, spec.dtype))
             .collect::<Result<Vec<_>>>()?;
+        if !layer.takes_ragged()
+            && let Some(at) = cast.iter().position(|&x| call.row_ends(x).is_some())
+        {
+            return Err(Error::unsupported(format!(
+                "rows that are as long as each text is (ragged) in a {}, as its input {at}",
+                layer.class_name()
+            ))
+            .help("set \"ragged\": false in the config of the TextVectorization that gives them: rows then end in zeros"));
+        }
         // Masks given by keyword stand for those that the inputs carry.
         match keywords.iter().find(|(n, _)| n == "mask") {
             Some((_, Argument::List(masks))) => {
@@ -117,7 +126,7 @@ impl Call<'_> {
         scope: &str,
         body: impl FnOnce(&mut Call<'_>) -> Result<T>,
     ) -> Result<T> {
-        let Call { builder, objects, variables, specs, masks, frame } = self;
+        let Call { builder, objects, variables, specs, masks, row_ends, frame } = self;
         builder.scoped(&node_name(scope), |builder| {
             let mut inner = Call {
                 builder,
@@ -125,11 +134,13 @@ impl Call<'_> {
                 variables,
                 specs: std::mem::take(specs),
                 masks: std::mem::take(masks),
+                row_ends: std::mem::take(row_ends),
                 frame: frame.clone(),
             };
             let result = body(&mut inner);
             *specs = inner.specs;
             *masks = inner.masks;
+            *row_ends = inner.row_ends;
             Ok(result)
         })?
     }

@@ -282,6 +282,10 @@ impl Layer for Bidirectional {
         Ok(out)
     }
 
+    fn takes_ragged(&self) -> bool {
+        true
+    }
+
     fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
         let mask = given.first().and_then(|&x| call.mask(x)).filter(|_| self.sequences());
         let outputs = if self.merge_mode == MergeMode::Apart { 2 } else { 1 };

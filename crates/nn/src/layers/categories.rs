@@ -162,8 +162,14 @@ impl Layer for CategoryEncoding {
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let &x = given.first().ok_or_else(|| Error::mismatch("it takes an input"))?;
         let spec = call.spec(x);
+        // What pads rows is in no category.
+        let x = call.filled(x, -1.0)?;
         let dtype = encoded(&self.encoding, call.inputs().compute_dtype());
         Ok(vec![self.encoding.apply(call, x, &spec, self.depth()?, dtype, given.get(1).copied())?])
+    }
+
+    fn takes_ragged(&self) -> bool {
+        matches!(self.encoding.mode.as_str(), "multi_hot" | "count")
     }
 
     fn arguments(&self) -> &[&str] {

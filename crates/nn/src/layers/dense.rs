@@ -101,7 +101,7 @@ impl Layer for Dense {
     }
 
     fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
-        Ok(self.adapter.former_weights(self.weights(inputs)?, origin))
+        self.adapter.former_weights(self.weights(inputs)?, origin)
     }
 
     fn output(&self, inputs: &Inputs) -> Result<Vec<Spec>> {

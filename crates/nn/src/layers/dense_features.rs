@@ -73,7 +73,14 @@ impl<'a> Column<'a> {
     }
 
     fn unsupported(self) -> Error {
-        Error::unsupported(format!("feature columns of the class {}", self.class))
+        let error = Error::unsupported(format!("feature columns of the class {}", self.class));
+        match (self.class, self.text("vocabulary_file")) {
+            ("VocabularyFileCategoricalColumn", Ok(file)) => error.help(format!(
+                "its words are in the file {file:?}, which isn't in the model's; give the column them as a list \
+                 (categorical_column_with_vocabulary_list) and save the model again"
+            )),
+            _ => error,
+        }
     }
 
     /// The name, by which weights are called.

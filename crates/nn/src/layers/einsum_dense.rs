@@ -237,7 +237,7 @@ impl Layer for EinsumDense {
     }
 
     fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
-        Ok(self.adapter.former_weights(self.weights(inputs)?, origin))
+        self.adapter.former_weights(self.weights(inputs)?, origin)
     }
 
     fn quantizes(&self) -> bool {

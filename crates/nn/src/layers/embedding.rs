@@ -96,7 +96,7 @@ impl Layer for Embedding {
     }
 
     fn former_weights(&self, inputs: &Inputs, origin: &Origin) -> Result<Option<FormerWeights>> {
-        Ok(self.adapter.former_weights(self.weights(inputs)?, origin))
+        self.adapter.former_weights(self.weights(inputs)?, origin)
     }
 
     fn quantizes(&self) -> bool {
@@ -142,11 +142,18 @@ impl Layer for Embedding {
 
     fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
         let [x] = inputs(given)?;
+        if let Some(ends) = call.row_ends(x) {
+            return Ok(vec![Some(ends)]);
+        }
         if !self.mask_zero {
             return Ok(Vec::new());
         }
         let zero = call.scalar(0.0, x)?;
         Ok(vec![Some(call.apply("NotEqual", &[x, zero])?)])
+    }
+
+    fn takes_ragged(&self) -> bool {
+        true
     }
 
     /// Integers come in as they are, also as floats.

@@ -75,7 +75,8 @@ fn merged_mask(call: &mut Call<'_>, given: &[Sym], keras2: bool) -> Result<Vec<O
         return Ok(Vec::new());
     };
     let op = if keras2 { "LogicalAnd" } else { "LogicalOr" };
-    Ok(vec![Some(rest.iter().try_fold(first, |y, &x| call.apply(op, &[y, x]))?)])
+    let mut others = rest.iter().filter(|&&mask| mask != first);
+    Ok(vec![Some(others.try_fold(first, |y, &x| call.apply(op, &[y, x]))?)])
 }
 
 /// An op over all inputs; Keras 3 leaves out of it what a mask excludes.
@@ -161,6 +162,10 @@ macro_rules! merges {
             fn call(&self, $call: &mut Call<'_>, $given: &[Sym]) -> Result<Vec<Sym>> {
                 let $keras2 = self.keras2;
                 Ok(vec![$body])
+            }
+
+            fn takes_ragged(&self) -> bool {
+                true
             }
 
             fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {

@@ -267,7 +267,12 @@ impl<P: Pool, const N: usize> Layer for GlobalPooling<P, N> {
             let count = call.reduce("Sum", mask, &axes, self.keepdims)?;
             return Ok(vec![call.apply("RealDiv", &[sum, count])?]);
         }
+        let x = call.filled(x, f64::NEG_INFINITY)?;
         Ok(vec![call.reduce(P::WHOLE, x, &axes, self.keepdims)?])
+    }
+
+    fn takes_ragged(&self) -> bool {
+        N == 1 && self.data_format == DataFormat::ChannelsLast
     }
 }
 

@@ -274,6 +274,10 @@ impl<C: Cell> Layer for Recurrent<C> {
         Ok(out)
     }
 
+    fn takes_ragged(&self) -> bool {
+        true
+    }
+
     fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
         let mask = given.first().and_then(|&x| call.mask(x));
         Ok(vec![mask.filter(|_| self.return_sequences)])

@@ -2,7 +2,7 @@
 
 use modelark_artifact::graph::Sym;
 use modelark_artifact::tensor::DType;
-use modelark_artifact::{Error, Result};
+use modelark_artifact::{Dialect, Error, Result};
 use serde_json::{Value, json};
 
 use super::Entry;
@@ -152,6 +152,21 @@ impl TextVectorization {
     }
 }
 
+/// Where rows end that were padded, as a mask, by the places where they began in one row.
+fn row_ends(call: &mut Call<'_>, dense: Sym, splits: Sym) -> Result<Sym> {
+    let ends = call.slice(splits, &[(Some(1), None, 1)])?;
+    let begins = call.slice(splits, &[(None, Some(-1), 1)])?;
+    let lengths = call.apply("Sub", &[ends, begins])?;
+    let last = call.int(-1)?;
+    let lengths = call.apply("ExpandDims", &[lengths, last])?;
+    let shape = call.op("Shape").input(dense).attr("out_type", DType::I64).one()?;
+    let width = call.slice(shape, &[(Some(1), Some(2), 1)])?;
+    let width = call.reshape(width, &[])?;
+    let (zero, one) = (call.scalar(0.0, width)?, call.scalar(1.0, width)?);
+    let places = call.apply("Range", &[zero, width, one])?;
+    call.apply("Less", &[places, lengths])
+}
+
 /// Rows of this length, padded or cut.
 fn fitted(call: &mut Call<'_>, dense: Sym, length: usize) -> Result<Sym> {
     let length = length as i64;
@@ -188,6 +203,9 @@ impl Layer for TextVectorization {
         for key in ["vocabulary_size", "has_input_vocabulary"] {
             f.constant(key, &[], Value::Null);
         }
+        if self.ragged && f.dialect() == Dialect::Keras3 {
+            f.note("Keras 3's models take no ragged rows, which its outputs are");
+        }
         if words.encoding.mode == "binary" {
             words.encoding.mode = "multi_hot".to_owned();
         }
@@ -218,10 +236,9 @@ impl Layer for TextVectorization {
 
     fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
         let [mut x] = inputs(given)?;
-        if self.ragged {
-            return Err(Error::unsupported("rows of words as long as each text is (ragged outputs)").help(
-                "set \"ragged\": false in its config: rows then end in zeros, which Embedding(mask_zero=True) passes over",
-            ));
+        if self.ragged && self.output_sequence_length.is_some() {
+            return Err(Error::unsupported("rows of words as long as each text is (ragged outputs) with an output_sequence_length")
+                .help("set \"ragged\": false in its config"));
         }
         let rank = call.spec(x).rank()?;
         let words = self.words();
@@ -245,7 +262,12 @@ impl Layer for TextVectorization {
             let shape = call.constant(numbers(&[-1.0, length as f64], &[2], DType::I64)?)?;
             let pad = call.op("RaggedTensorToTensor").inputs(&[shape, found, nothing, splits]);
             let pad = pad.attr("row_partition_types", vec!["ROW_SPLITS"]).attr("num_row_partition_tensors", 1i64);
-            pad.one()?
+            let dense = pad.one()?;
+            if self.ragged {
+                let ends = row_ends(call, dense, splits)?;
+                call.set_row_ends(dense, ends);
+            }
+            dense
         };
         if !int {
             let spec = Spec::new(vec![None, None], DType::I64);
@@ -255,6 +277,11 @@ impl Layer for TextVectorization {
             Some(length) if self.split.is_null() => Ok(vec![fitted(call, dense, length)?]),
             _ => Ok(vec![dense]),
         }
+    }
+
+    fn masks(&self, call: &mut Call<'_>, _: &[Sym]) -> Result<Vec<Option<Sym>>> {
+        let y = call.outputs().first().copied();
+        Ok(vec![y.and_then(|y| call.row_ends(y))])
     }
 
     fn keras2_dtype(&self) -> Option<&'static str> {

@@ -115,10 +115,14 @@ impl Layer for TimeDistributed {
         Ok(outputs)
     }
 
+    fn takes_ragged(&self) -> bool {
+        true
+    }
+
     fn masks(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Option<Sym>>> {
         let Some(&x) = given.first() else { return Ok(Vec::new()) };
         let mask = call.mask(x);
-        if !self.keras2 {
+        if !self.keras2 || call.row_ends(x).is_some() {
             return Ok(vec![mask]);
         }
         let outputs = call.outputs().to_vec();

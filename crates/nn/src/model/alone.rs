@@ -1,6 +1,6 @@
 //! Functions of single layers: what lets TensorFlow run a custom layer without its class.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use modelark_artifact::graph::{Builder, Sym};
 use modelark_artifact::tensor::DType;
@@ -73,6 +73,7 @@ impl Model {
             variables: &variables,
             specs: args.iter().copied().zip(specs.iter().cloned()).collect(),
             masks: HashMap::new(),
+            row_ends: HashSet::new(),
             frame: Frame::new(object),
         };
         let mut given = args.iter().copied();

@@ -1,6 +1,6 @@
 //! A model's computation as a function of TensorFlow's ops.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use modelark_artifact::graph::{Builder, Function, Library, Sym};
 use modelark_artifact::tensor::DType;
@@ -74,6 +74,7 @@ impl Model {
             variables: &variables,
             specs: syms.iter().copied().zip(inputs.iter().map(|(_, s)| s.clone())).collect(),
             masks: HashMap::new(),
+            row_ends: HashSet::new(),
             frame: Frame::new(Objects::ROOT),
         };
         let traced = self.trace_steps(&mut call, Objects::ROOT, &syms)?.tensors();
@@ -84,8 +85,10 @@ impl Model {
             let (Some(name), Some(&y), Some(spec)) = (names.get(i), traced.get(i), known.get(i)) else {
                 return Err(Error::invalid(format!("there is no output {i}")));
             };
+            // Rows that are as long as each is come out padded.
+            let y = call.filled(y, 0.0)?;
             // A result of its own, so that two outputs, or an output that is an input, stay apart.
-            results.push((node_name(name).replace('/', "_"), builder.op("Identity").input(y).one()?));
+            results.push((node_name(name).replace('/', "_"), call.op("Identity").input(y).one()?));
             outputs.push((name.clone(), spec.clone()));
         }
         let results: Vec<(&str, Sym)> = results.iter().map(|(n, y)| (n.as_str(), *y)).collect();

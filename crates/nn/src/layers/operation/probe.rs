@@ -1,6 +1,6 @@
 //! What an op gives, found by running it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use modelark_artifact::graph::engine::{Program, Resources, RunOptions, Value as Flowing};
@@ -88,6 +88,7 @@ fn run(inputs: &Inputs, trace: Trace<'_>, size: usize, counts: bool, dtypes: &mu
         variables: &variables,
         specs: syms.iter().copied().zip(inputs.all().iter().cloned()).collect(),
         masks: HashMap::new(),
+            row_ends: HashSet::new(),
         frame,
     };
     let outputs = trace(&mut call, &syms)?;
