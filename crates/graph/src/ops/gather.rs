@@ -186,7 +186,7 @@ pub(super) const OPS: &[Op] = &[
             let [params, indices] = tensors(inputs)?;
             one(array::gather_nd(&params, &indices, 0)?)
         }))
-    }),
+    }).ranks("1+"),
     Op::new("ResourceGather(resource: resource, indices: Tindices) -> (output: dtype); batch_dims: int = 0; validate_indices: bool = true; dtype: type; Tindices: type; stateful", |a| {
         let batch_dims = a.int("batch_dims")?;
         Ok(kernel(move |_, inputs| {

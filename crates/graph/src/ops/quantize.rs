@@ -122,6 +122,10 @@ fn quantize_grad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let at = a.int("axis")?;
     Ok(kernel(move |_, inputs| {
         let [grad, x, low, high] = tensors(inputs)?;
+        if grad.shape() != x.shape() || low.rank() > 1 || high.rank() > 1 {
+            let shapes = [&grad, &x, &low, &high].map(|t| t.shape());
+            return Err(Error::compute(format!("a gradient, an input and its bounds don't go together: {shapes:?}")));
+        }
         let zeros = |t: &Tensor| Tensor::zeros(t.dtype(), t.shape());
         // Bounds for each part along an axis stand there.
         let spread = |t: &Tensor| -> Result<Tensor> {

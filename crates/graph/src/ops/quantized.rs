@@ -450,6 +450,11 @@ fn quantize_v2(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }
     Ok(kernel(move |_, inputs| {
         let [x, min, max] = tensors(inputs)?;
+        // One range, or one for each part along the axis.
+        let parts = usize::try_from(at).ok().and_then(|at| x.shape().get(at));
+        if at >= 0 && (min.rank() != 1 || max.rank() != 1 || Some(&min.len()) != parts) {
+            return Err(Error::compute(format!("ranges of shape {:?} along axis {at} of {:?}", min.shape(), x.shape())));
+        }
         let (mins, maxs) = (min.elements::<f32>()?, max.elements::<f32>()?);
         let mut ranges = Vec::with_capacity(mins.len());
         for (&min, &max) in mins.iter().zip(maxs.iter()) {

@@ -210,9 +210,13 @@ fn split(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     }))
 }
 
-fn split_v(_: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
-    Ok(kernel(|_, inputs| {
+fn split_v(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
+    let count = usize::try_from(a.int("num_split")?).unwrap_or_default();
+    Ok(kernel(move |_, inputs| {
         let [x, sizes, dim] = tensors(inputs)?;
+        if sizes.shape() != [count] {
+            return Err(Error::compute(format!("sizes of shape {:?} for {count} parts", sizes.shape())));
+        }
         let dim = axis(int(&dim, "the dimension")?, x.rank())?;
         let sizes = sizes.to_i64_vec()?;
         let known: i64 = sizes.iter().filter(|s| **s >= 0).fold(0, |a, s| a.saturating_add(*s));

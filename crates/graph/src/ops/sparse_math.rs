@@ -125,6 +125,10 @@ fn add() -> Result<Box<dyn Kernel>> {
 fn add_grad() -> Result<Box<dyn Kernel>> {
     Ok(kernel(|_, inputs| {
         let [grad, a, b, sum] = tensors(inputs)?;
+        if a.shape().get(1) != b.shape().get(1) || a.shape().get(1) != sum.shape().get(1) {
+            let shapes = [&a, &b, &sum].map(|t| t.shape());
+            return Err(Error::compute(format!("indices of tensors of different ranks: {shapes:?}")));
+        }
         let sum = Coordinates::of(&sum)?;
         if grad.shape() != [sum.len()] {
             return Err(Error::compute(format!("a gradient of shape {:?} for {} indices", grad.shape(), sum.len())));

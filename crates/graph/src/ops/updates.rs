@@ -66,6 +66,9 @@ fn count_up(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let [handle] = take(inputs)?;
         let mut before = None;
         handle.resource()?.variable()?.update(|old| {
+            if old.rank() != 0 {
+                return Err(Error::compute(format!("a counter is a scalar, not of shape {:?}", old.shape())));
+            }
             if int(&old, "the counter")? >= limit {
                 return Err(Error::compute(format!("the counter reached its limit of {limit}")));
             }
@@ -123,7 +126,7 @@ pub(super) const OPS: &[Op] = &[
             let [x, indices, updates] = tensors(inputs)?;
             one(array::scatter(x, &indices, &updates, Scatter::Add)?)
         }))
-    }),
+    }).ranks("1+"),
     Op::new("InplaceAdd(x: T, i: int32, v: T) -> (y: T); T: type", |_| in_place(Scatter::Add)),
     Op::new("InplaceSub(x: T, i: int32, v: T) -> (y: T); T: type", |_| in_place(Scatter::Sub)),
     Op::new("InplaceUpdate(x: T, i: int32, v: T) -> (y: T); T: type", |_| in_place(Scatter::Update)),

@@ -130,9 +130,21 @@ fn max_pool_with_argmax(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 
 /// A gradient moved along known places: back to them (`back`), or from them.
 fn along_argmax(a: &NodeAttrs<'_>, back: bool) -> Result<Box<dyn Kernel>> {
+    let window = Window::read(a)?;
     let with_batch = a.bool("include_batch_in_index")?;
     Ok(kernel(move |_, inputs| {
         let [x, grad, places] = tensors(inputs)?;
+        let pooled = pool_grad::max_pool_places(&x, &window.size, &window.slide)?;
+        let wanted = if back { pooled.shape() } else { x.shape() };
+        if grad.shape() != wanted || places.shape() != pooled.shape() {
+            return Err(Error::compute(format!(
+                "a gradient of {:?} and places of {:?} for a pooling from {:?} to {:?}",
+                grad.shape(),
+                places.shape(),
+                x.shape(),
+                pooled.shape()
+            )));
+        }
         let places = array::cast(&places, DType::I64)?;
         let places = if with_batch { places } else { shift_places(&places, image_len(x.shape()), 1)? };
         if places.elements::<i64>()?.iter().any(|p| *p < 0) {

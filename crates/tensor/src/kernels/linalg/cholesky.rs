@@ -34,10 +34,11 @@ pub(super) fn factor<S: Scalar>(a: &Matrix<S>) -> Option<Matrix<S>> {
             let rest = a[(i, j)] - dot;
             l[(i, j)] = if i != j {
                 rest / l[(j, j)]
-            } else if rest.re() > 0.0 {
-                S::real(rest.re().sqrt())
-            } else {
+            } else if rest.re() <= 0.0 {
                 return None;
+            } else {
+                // What isn't a number is none in the factor, too, and only from there on.
+                S::real(rest.re().sqrt())
             };
         }
     }
