@@ -126,6 +126,17 @@ impl Session {
         self.infos(outputs.collect())
     }
 
+    /// What could be fetched by name where nothing is found to be an output: tensors that are computed, the last first.
+    pub fn computed(&self) -> Vec<TensorInfo> {
+        let given = |node: &Node| node.op == "Const" || PLACEHOLDERS.contains(&node.op.as_str());
+        let nodes = (0..self.graph.nodes.len()).rev().filter(|i| !given(&self.graph.nodes[*i]));
+        let outputs = nodes.flat_map(|i| {
+            let count = output_count(&self.graph.nodes[i]).unwrap_or_default();
+            (0..count).map(move |o| Output::new(i, o))
+        });
+        self.infos(outputs.collect())
+    }
+
     /// What is known of the tensors of these names, in their order.
     ///
     /// # Errors

@@ -217,7 +217,7 @@ impl Runtime {
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         let restored = self.restored.keys().filter(|p| !is_internal(p)).cloned();
         let names = self.signature_names().into_iter().chain(restored);
-        names.filter_map(|n| Some(self.describe(&n)?.endpoint())).collect()
+        names.filter_map(|n| Some(self.describe(&n).ok()??.endpoint())).collect()
     }
 
     fn signature_names(&self) -> Vec<String> {
@@ -266,7 +266,10 @@ impl Runtime {
         if let Some(found) = self.callables.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(found.clone());
         }
-        let made = self.describe(name).ok_or_else(|| self.unknown(name))?;
+        let made = self.describe(name)?.ok_or_else(|| self.unknown(name))?;
+        if let (Some(session), true) = (&self.functions.session, self.is_session(name)) {
+            gives(session, session.signatures.get(name).map_or(0, |s| s.outputs.len()))?;
+        }
         if let (Some(session), true) = (&self.functions.session, self.is_session(name)) {
             self.begin(session)?;
         }
@@ -281,23 +284,26 @@ impl Runtime {
     }
 
     /// The callable of this name, nothing run yet.
-    fn describe(&self, name: &str) -> Option<Callable> {
+    ///
+    /// # Errors
+    /// When a signature names tensors that the graph doesn't have.
+    fn describe(&self, name: &str) -> Result<Option<Callable>> {
         let session = self.functions.session.as_ref();
         if let Some(concrete) = self.signatures.get(name) {
-            let mut trace = self.trace(concrete, &[])?;
+            let Some(mut trace) = self.trace(concrete, &[]) else { return Ok(None) };
             if let Some((session, signature)) = session.and_then(|s| Some((s, s.signatures.get(name)?))) {
                 rename(&mut trace, session, signature, concrete);
             }
-            return Some(self.make(name, Parameters::default(), vec![trace]));
+            return Ok(Some(self.make(name, Parameters::default(), vec![trace])));
         }
         if let Some((session, signature)) = session.and_then(|s| Some((s, s.signatures.get(name)?))) {
             let named = |infos: &BTreeMap<String, TensorInfo>| {
                 infos.iter().map(|(name, info)| (name.clone(), info.clone())).collect::<Vec<_>>()
             };
             let trace = self.session_trace(session, named(&signature.inputs), named(&signature.outputs));
-            return Some(self.make(name, Parameters::default(), vec![trace.ok()?]));
+            return Ok(Some(self.make(name, Parameters::default(), vec![trace?])));
         }
-        self.restored_function(name, self.restored.get(name)?)
+        Ok(self.restored.get(name).and_then(|function| self.restored_function(name, function)))
     }
 
     fn restored_function(&self, name: &str, function: &FunctionObject) -> Option<Callable> {
@@ -328,6 +334,7 @@ impl Runtime {
             |infos: Vec<TensorInfo>| infos.into_iter().map(|i| (i.name.clone(), i)).collect::<Vec<_>>();
         let inputs = if inputs.is_empty() { session.inputs() } else { session.named(inputs)? };
         let outputs = if outputs.is_empty() { session.outputs() } else { session.named(outputs)? };
+        gives(session, outputs.len())?;
         let trace = self.session_trace(session, keyed(inputs), keyed(outputs))?;
         self.begin(session)?;
         Ok(self.make("the graph", Parameters::default(), vec![trace]))
@@ -483,4 +490,21 @@ fn fed_as(session: &Session, info: &TensorInfo) -> DType {
     let node = session.tensor(&info.name).ok().and_then(|o| session.graph.nodes.get(o.node));
     let placeholder = node.filter(|n| n.op == "Placeholder").and_then(|n| n.attr("dtype")?.as_type());
     placeholder.unwrap_or(info.dtype)
+}
+
+/// Refuses to run a graph to nothing, and tells what it could be run to.
+fn gives(session: &Session, outputs: usize) -> Result<()> {
+    if outputs > 0 {
+        return Ok(());
+    }
+    let computed: Vec<String> = session.computed().into_iter().map(|i| i.name).collect();
+    let shown = computed.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let error =
+        Error::invalid("the graph has no outputs: no tensor that nothing uses is computed from its inputs");
+    Err(match computed.len() {
+        0 => error.help("it has only constants and placeholders"),
+        n => error.help(format!(
+            "name what to fetch (`--output-names`), one of its {n} tensors, of which the last are {shown}"
+        )),
+    })
 }

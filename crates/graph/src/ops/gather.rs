@@ -180,7 +180,7 @@ pub(super) const OPS: &[Op] = &[
             let [params, indices, at] = tensors(inputs)?;
             gather(&params, &indices, Some(int(&at, "the axis")?), batch_dims)
         }))
-    }),
+    }).ranks("_ _ 0"),
     Op::new("GatherNd(params: Tparams, indices: Tindices) -> (output: Tparams); Tparams: type; Tindices: type; bad_indices_policy: string = \"\"", |_| {
         Ok(kernel(|_, inputs| {
             let [params, indices] = tensors(inputs)?;
@@ -191,6 +191,9 @@ pub(super) const OPS: &[Op] = &[
         let batch_dims = a.int("batch_dims")?;
         Ok(kernel(move |_, inputs| {
             let [handle, indices] = take(inputs)?;
+            if batch_dims < 0 {
+                return Err(Error::compute(format!("batch_dims is negative ({batch_dims})")));
+            }
             gather(&handle.resource()?.variable()?.read()?, &indices.into_tensor()?, None, batch_dims)
         }))
     }),

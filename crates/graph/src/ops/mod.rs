@@ -109,6 +109,7 @@ families! {
     texts
     training
     unicode
+    uniform
     updates
     variables
     warps

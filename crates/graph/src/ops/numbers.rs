@@ -102,7 +102,7 @@ impl Form {
     fn read(a: &NodeAttrs<'_>) -> Result<Form> {
         let style = match (a.bool("scientific")?, a.bool("shortest")?) {
             (scientific, shortest)
-                if (scientific || shortest) && !a.dtype("T")?.is_float() && !a.dtype("T")?.is_complex() =>
+                if (scientific || shortest) && a.dtype("T")?.is_integer() =>
             {
                 return Err(Error::graph(format!("{} has neither a scientific nor a shortest format", a.dtype("T")?)));
             }

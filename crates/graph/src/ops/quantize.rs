@@ -120,9 +120,10 @@ fn with_fixed_bounds(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
 /// What lies within the bounds passes; nothing reaches the bounds themselves.
 fn quantize_grad(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let at = a.int("axis")?;
+    let parts = usize::from(at != -1);
     Ok(kernel(move |_, inputs| {
         let [grad, x, low, high] = tensors(inputs)?;
-        if grad.shape() != x.shape() || low.rank() > 1 || high.rank() > 1 {
+        if grad.shape() != x.shape() || low.rank() != parts || high.rank() != parts {
             let shapes = [&grad, &x, &low, &high].map(|t| t.shape());
             return Err(Error::compute(format!("a gradient, an input and its bounds don't go together: {shapes:?}")));
         }

@@ -126,7 +126,7 @@ fn range(min: &Tensor, max: &Tensor) -> Result<(f32, f32)> {
     Ok((scalar(min, "the least of a range")?, scalar(max, "the greatest of a range")?))
 }
 
-fn integers(t: &Tensor) -> Result<(Kind, Vec<i64>)> {
+pub(super) fn integers(t: &Tensor) -> Result<(Kind, Vec<i64>)> {
     let kind = Kind::of(t.dtype())?;
     Ok((kind, t.clone().bitcast_same_width(kind.plain())?.to_i64_vec()?))
 }
@@ -239,9 +239,9 @@ fn sums(a: &NodeAttrs<'_>, to: &str, bias: bool) -> Result<Box<dyn Kernel>> {
         }
         let range = (-most, most);
         let shape = broadcast_shape(&a.shape, &b.shape)?;
-        let moved = |q: &Quantized| -> Result<Tensor> {
+        let moved = |q: &Quantized, alone: bool| -> Result<Tensor> {
             // A single number that all others are added to is moved for itself.
-            let values: Vec<i64> = if bias || q.values.len() == 1 {
+            let values: Vec<i64> = if bias || alone {
                 let (float, quantize) = (q.kind.floats(q.range), kind.quantizer(range));
                 q.values.iter().map(|v| quantize(float(*v))).collect()
             } else {
@@ -252,7 +252,8 @@ fn sums(a: &NodeAttrs<'_>, to: &str, bias: bool) -> Result<Box<dyn Kernel>> {
             };
             Ok(array::broadcast_to(&Tensor::from_vec(values, &q.shape)?, &shape)?)
         };
-        let (x, y) = (moved(&a)?, moved(&b)?);
+        let alone = a.values.len() == 1;
+        let (x, y) = (moved(&a, alone)?, moved(&b, !alone && b.values.len() == 1)?);
         let zero = if bias { kind.quantized(0.0, range) } else { 0 };
         let (x, y) = (x.elements::<i64>()?, y.elements::<i64>()?);
         let values = x.iter().zip(y.iter()).map(|(x, y)| i64::from((x + y + zero) as i32)).collect();
@@ -642,5 +643,5 @@ pub(super) const OPS: &[Op] = &[
     Op::new("RequantizationRange(input: Tinput, input_min: float32, input_max: float32) -> (output_min: float32, output_max: float32); Tinput: type", |_| requantization_range()),
     Op::new("RequantizationRangePerChannel(input: T, input_min: float32, input_max: float32) -> (output_min: float32, output_max: float32); T: type = qint32; clip_value_max: float", channel_range).ranks("_ 1 1"),
     Op::new("Requantize(input: Tinput, input_min: float32, input_max: float32, requested_output_min: float32, requested_output_max: float32) -> (output: out_type, output_min: float32, output_max: float32); Tinput: type; out_type: type", requantize),
-    Op::new("RequantizePerChannel(input: T, input_min: float32, input_max: float32, requested_output_min: float32, requested_output_max: float32) -> (output: out_type, output_min: float32, output_max: float32); T: type = qint32; out_type: type = quint8", requantize_channels),
+    Op::new("RequantizePerChannel(input: T, input_min: float32, input_max: float32, requested_output_min: float32, requested_output_max: float32) -> (output: out_type, output_min: float32, output_max: float32); T: type = qint32; out_type: type = quint8", requantize_channels).ranks("4"),
 ];

@@ -159,6 +159,9 @@ fn split_v1(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             if delimiter.is_empty() {
                 return s.iter().map(|b| ByteString::from(&[*b][..])).collect();
             }
+            if s.is_empty() {
+                return Vec::new();
+            }
             let parts = s.split(|b| delimiter.contains(b));
             parts.filter(|p| !skip_empty || !p.is_empty()).map(ByteString::from).collect()
         };
