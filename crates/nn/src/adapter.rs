@@ -1,7 +1,8 @@
 //! Low-rank adapters of kernels, which files of Keras 3 may have beside them.
 
-use modelark_artifact::tensor::Tensor;
+use modelark_artifact::tensor::kernels::array::cast;
 use modelark_artifact::tensor::kernels::matmul::{Form, matmul};
+use modelark_artifact::tensor::{DType, Tensor};
 use modelark_artifact::{Error, Result};
 use serde_json::Value;
 
@@ -92,10 +93,13 @@ pub(crate) fn leave_out(config: &mut Value) -> bool {
 fn sum(kernel: &Tensor, a: Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
     let rank = b.shape().first().copied().unwrap_or_default();
     let rows = a.len().checked_div(rank).unwrap_or_default();
-    let product = matmul(&a.reshape([rows, rank])?, Form::Plain, b, Form::Plain)?;
-    let (own, more) = (kernel.elements::<f32>()?, product.elements::<f32>()?);
-    let all = own.iter().zip(more.iter()).map(|(own, more)| own + share as f32 * more).collect();
-    Ok(Tensor::from_vec(all, kernel.shape())?)
+    // The parts aren't of the kernel's dtype where that isn't single.
+    let wide = |x: &Tensor| cast(x, DType::F64);
+    let product = matmul(&wide(&a.reshape([rows, rank])?)?, Form::Plain, &wide(b)?, Form::Plain)?;
+    let own = wide(kernel)?;
+    let (own, more) = (own.elements::<f64>()?, product.elements::<f64>()?);
+    let all = own.iter().zip(more.iter()).map(|(own, more)| own + share * more).collect();
+    Ok(cast(&Tensor::from_vec(all, kernel.shape())?, kernel.dtype())?)
 }
 
 #[cfg(test)]
@@ -123,7 +127,7 @@ mod tests {
         let origin = Origin { layout: Some(Layout::Adapted), flipped: false };
         let none = adapter.former_weights(vec![kernel.clone()], &Origin::default()).expect("no parts");
         assert!(none.is_none());
-        let quantized = kernel.clone().dtype(modelark_artifact::tensor::DType::I8);
+        let quantized = kernel.clone().dtype(DType::I8);
         let error = adapter.former_weights(vec![quantized], &origin).expect_err("quantized");
         assert!(error.to_string().contains("save the model as .keras"), "{error}");
         let former = adapter.former_weights(vec![kernel, bias], &origin).expect("parts").expect("parts");
@@ -147,5 +151,9 @@ mod tests {
         let made = (former.convert)(given).expect("a sum");
         assert_eq!(made.len(), 2);
         assert_eq!(made[0].as_slice::<f32>().expect("floats"), [3.0, 1.0, -1.0, 5.0, 1.0, -3.0]);
+        let half = cast(&tensor(&[1.0, 2.0], &[1, 2]), DType::F16).expect("halves");
+        let made = sum(&half, tensor(&[0.5], &[1, 1]), &tensor(&[2.0, 4.0], &[1, 2]), 1.0).expect("a sum");
+        assert_eq!(made.dtype(), DType::F16);
+        assert_eq!(cast(&made, DType::F32).expect("floats").as_slice::<f32>().expect("floats"), [2.0, 4.0]);
     }
 }

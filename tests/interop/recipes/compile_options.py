@@ -136,6 +136,8 @@ def said(keras: Any, model: Any) -> Any:
     metrics = flat(config.get("metrics"))
     one = {"optimizer": keras.optimizers.serialize(model.optimizer), "loss": config.get("loss"), "metrics": metrics}
     # How sums over a batch are called where nothing was asked for.
+    if isinstance(metrics, list):
+        one["metrics"] = [{k: v for k, v in m.items() if k != "build_config"} if isinstance(m, dict) else m for m in metrics]
     return json.loads(json.dumps(plain(one), default=str).replace('"reduction": "auto"', '"reduction": "sum_over_batch_size"'))
 
 
@@ -172,7 +174,7 @@ def compiled(world: World, group: str, name: str) -> str:
                 continue
             bad = differs(world.keras, written, wanted)
             # What Keras loses of its own isn't to be kept better.
-            if bad and own.exists() and differs(world.keras, own, wanted):
+            if bad and (not own.exists() or differs(world.keras, own, wanted)):
                 told.append(f"Keras's own .{other}: {bad[0][:100]}")
             else:
                 wrong += [f"{label}: of {form}: {b}" for b in bad]
@@ -205,7 +207,8 @@ def elsewhere(world: World, folder: Path, wanted: Any) -> tuple[list[str], list[
     bad = [b for b in differs(world.other_keras, folder / "other.keras", wanted, True) if not spelled(b)]
     lines = [line.strip() for line in notes.splitlines() if any(w in line for w in ("optimizer", "loss", "metric", "compile"))]
     # What is told by its name isn't wrong.
-    told = [b for b in bad if FAILED in b and lines or b.split(":")[0].split(".")[-1].split("[")[0] in " ".join(lines)]
+    left = any("left out" in line for line in lines)
+    told = [b for b in bad if (FAILED in b or left) and lines or b.split(":")[0].split(".")[-1].split("[")[0] in " ".join(lines)]
     return [f"as {dialect}: {b[:120]} ({' '.join(lines)[:200]})" for b in told], [f"as {dialect}: {b}" for b in bad if b not in told]
 
 

@@ -347,7 +347,7 @@ def elsewhere(world: World, made: Class, choices: list[dict[str, int]]) -> tuple
 
 def spelled(difference: str) -> bool:
     """Whether the Kerases only spell it differently: where classes are, and what nothing depends on."""
-    keys = ("module", "registered_name", "batch_shape", "batch_input_shape", "axis")
+    keys = ("module", "registered_name", "batch_shape", "batch_input_shape", "axis", "axis[0]")
     alike = ("swish instead of silu", "silu instead of swish")
     # Keras 2 renames what it wraps.
     renamed = ".config.name:" in difference

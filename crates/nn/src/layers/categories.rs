@@ -44,10 +44,14 @@ impl Encoding {
     /// Whether what follows counts or sums, in which what isn't in the vocabulary has no share.
     fn check(&self) -> Result<()> {
         match self.mode.as_str() {
-            _ if self.sparse => Err(Error::unsupported("sparse outputs")),
             "int" | "one_hot" | "multi_hot" | "count" | "tf_idf" => Ok(()),
             other => Err(Error::unsupported(format!("there is no output mode {other:?}"))),
         }
+    }
+
+    /// The axis along which categories become one vector: the one after the batch, of which Keras 2 takes no more.
+    fn gathered(&self, rank: usize) -> usize {
+        rank.saturating_sub(1).min(1)
     }
 
     /// The shape of the output for categories of this shape.
@@ -58,8 +62,12 @@ impl Encoding {
             return Ok(Spec::new(dims, dtype));
         }
         // A last extent of 1 gives way; many categories in a row become one vector.
-        if self.mode != "one_hot" || dims.last() == Some(&Some(1)) && dims.len() > 1 {
-            dims.pop();
+        if self.mode == "one_hot" {
+            if dims.last() == Some(&Some(1)) && dims.len() > 1 {
+                dims.pop();
+            }
+        } else if !dims.is_empty() {
+            dims.remove(self.gathered(dims.len()));
         }
         dims.push(Some(depth));
         Ok(Spec::new(dims, dtype))
@@ -98,7 +106,7 @@ impl Encoding {
             let weights = call.apply("ExpandDims", &[weights, last])?;
             hot = call.apply("Mul", &[hot, weights])?;
         }
-        let axis = rank.saturating_sub(1) as i64;
+        let axis = self.gathered(rank) as i64;
         call.reduce(if self.mode == "multi_hot" { "Max" } else { "Sum" }, hot, &[axis], false)
     }
 }

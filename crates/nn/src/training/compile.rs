@@ -172,7 +172,7 @@ fn loss_scale(node: &Value, inner: &Value, source: Dialect, dialect: Dialect, re
     if given("dynamic") == json!(false) {
         report.note("optimizer: Keras 3 has no LossScaleOptimizer of a fixed scale");
     }
-    let name = json!("loss_scale_optimizer");
+    let name = Some(given("name")).filter(Value::is_string).unwrap_or_else(|| json!("loss_scale_optimizer"));
     let config = json!({"name": name, "inner_optimizer": inner, "initial_scale": scale, "dynamic_growth_steps": steps});
     json!({"module": "keras.optimizers", "class_name": "LossScaleOptimizer", "config": config, "registered_name": null})
 }
