@@ -215,17 +215,17 @@ macro_rules! crops {
                 if $cuts || self.keras2 {
                     return self.size.output(inputs);
                 }
-                Ok(vec![Spec { shape: inputs.first()?.shape.clone(), dtype: inputs.compute_dtype() }])
+                Ok(vec![inputs.first()?.clone()])
             }
 
             fn call(&self, call: &mut Call<'_>, given: &[Sym]) -> Result<Vec<Sym>> {
                 let [x] = inputs(given)?;
-                let spec = call.spec(x);
-                let dtype = call.inputs().compute_dtype();
-                let x = call.cast(x, dtype)?;
                 if !$cuts && !self.keras2 {
                     return Ok(vec![x]);
                 }
+                let spec = call.spec(x);
+                let dtype = call.inputs().compute_dtype();
+                let x = call.cast(x, dtype)?;
                 let [h, w] = self.size.axes(spec.rank()?)?;
                 let (height, width) = (spec.known(h as i64)?, spec.known(w as i64)?);
                 let (top, left) = (height.checked_sub(self.size.height), width.checked_sub(self.size.width));
@@ -237,6 +237,11 @@ macro_rules! crops {
                 let x = self.size.cropped(call, x, &spec)?;
                 let y = self.size.resize(call, x, spec.rank()?, &Interpolation::default(), false)?;
                 Ok(vec![call.cast(y, dtype)?])
+            }
+
+            /// What passes does so as it is.
+            fn autocasts(&self) -> bool {
+                $cuts || self.keras2
             }
         }
     )*};
