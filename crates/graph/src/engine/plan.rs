@@ -234,6 +234,8 @@ struct Draft<'a> {
     /// How many values are made.
     made: usize,
     values: HashMap<Output, Val>,
+    /// What dtypes the outputs of nodes have, as the nodes themselves say.
+    dtypes: HashMap<usize, Vec<DType>>,
     /// Values that are references to TensorFlow 1 variables, to be read where a plain value is wanted.
     references: HashSet<Output>,
     inputs: Vec<Input>,
@@ -252,6 +254,7 @@ impl<'a> Draft<'a> {
             steps: Vec::with_capacity(nodes),
             made: 0,
             values: HashMap::with_capacity(nodes + request.feeds.len()),
+            dtypes: HashMap::with_capacity(nodes + request.feeds.len()),
             references: HashSet::new(),
             inputs: Vec::new(),
             conditional: false,
@@ -271,6 +274,9 @@ impl<'a> Draft<'a> {
             };
             let dtype = attr.and_then(|a| node.attr(a)).and_then(Attr::as_type);
             draft.inputs.push(Input { name: node.name.clone(), dtype, slot: None });
+            if let (Some(dtype), 0) = (dtype, feed.index) {
+                draft.dtypes.insert(feed.node, vec![dtype]);
+            }
             if node.op.starts_with("Ref") {
                 draft.references.insert(*feed);
             }
@@ -278,6 +284,24 @@ impl<'a> Draft<'a> {
             draft.made += 1;
         }
         Ok(draft)
+    }
+
+    /// Refuses a node whose attributes ask for other dtypes than those that its inputs say they have.
+    fn fits(&self, node: &Node, wanted: &[DType]) -> Result<()> {
+        for (i, (from, wanted)) in node.inputs.iter().zip(wanted).enumerate() {
+            let given = self.dtypes.get(&from.node).and_then(|d| d.get(from.index));
+            // What passes lay out goes to their ops as a resource, in place of a tensor.
+            if let Some(given) = given.filter(|given| *given != wanted && **given != DType::Resource) {
+                let source = self.request.graph.nodes.get(from.node).map_or("", |n| n.name.as_str());
+                let mut of =
+                    node.attrs.iter().filter(|(_, a)| a.as_type() == Some(*wanted)).map(|(name, _)| name);
+                let attr = of.next().map(|name| format!(" (attribute {name:?})")).unwrap_or_default();
+                return Err(Error::graph(format!(
+                    "input {i} is to be {wanted}{attr}, and {source:?} gives {given}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn node(&mut self, index: usize, node: &Node) -> Result<()> {
@@ -292,7 +316,9 @@ impl<'a> Draft<'a> {
             return self.call_by_name(index, node);
         };
         let signature = ops::signature(&node.op)?;
-        let count = signature.output_dtypes(&node.attrs)?.len();
+        let dtypes = signature.output_dtypes(&node.attrs)?;
+        let count = dtypes.len();
+        self.dtypes.insert(index, dtypes);
         // What `Identity` gives of a reference is the variable's own memory in TensorFlow, so that a later `assign` shows.
         if node.op == "Identity"
             && let [variable] = node.inputs[..]
@@ -306,14 +332,18 @@ impl<'a> Draft<'a> {
             return Ok(());
         }
         let inputs = self.inputs_of(node, |i| signature.input_is_ref(&node.attrs, i))?;
-        if let Ok(wanted) = signature.input_dtypes(&node.attrs)
-            && wanted.len() != inputs.len()
-        {
-            return Err(Error::graph(format!(
-                "takes {} inputs, the node has {}",
-                wanted.len(),
-                inputs.len()
-            )));
+        if let Ok(wanted) = signature.input_dtypes(&node.attrs) {
+            if wanted.len() != inputs.len() {
+                return Err(Error::graph(format!(
+                    "takes {} inputs, the node has {}",
+                    wanted.len(),
+                    inputs.len()
+                )));
+            }
+            // Our own composites take what their kernels make sense of.
+            if !node.op.starts_with("Modelark") {
+                self.fits(node, &wanted)?;
+            }
         }
         // Where a branch may not be taken, whatever depends on it must be a step that can be left out.
         let fixed = !self.conditional || node.controls.is_empty();
@@ -663,5 +693,43 @@ impl Context for Folding {
 
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_contradicts_its_input_is_refused() {
+        let node = |name: &str, op: &str, inputs: Vec<Output>, attrs: &[(&str, Attr)]| Node {
+            name: name.to_owned(),
+            op: op.to_owned(),
+            inputs,
+            attrs: attrs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+            ..Node::default()
+        };
+        let mut graph = Graph::default();
+        let value = Attr::Tensor(Box::new(Tensor::scalar(1.0f32)));
+        graph.nodes.push(node(
+            "c",
+            "Const",
+            Vec::new(),
+            &[("value", value), ("dtype", Attr::Type(DType::F32))],
+        ));
+        graph.nodes.push(node("y", "Relu", vec![Output::new(0, 0)], &[("T", Attr::Type(DType::I32))]));
+        let request = Request {
+            graph: &graph,
+            library: &Library::new(),
+            feeds: &[],
+            fetches: &[Output::new(1, 0)],
+            targets: &[],
+            attrs: &Default::default(),
+        };
+        let error = Plan::compile(&request).map(|_| ()).expect_err("refused").to_string();
+        assert!(
+            ["\"y\"", "Relu", "\"T\"", "int32", "\"c\"", "float32"].iter().all(|w| error.contains(w)),
+            "{error}"
+        );
     }
 }

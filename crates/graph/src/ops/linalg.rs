@@ -60,7 +60,7 @@ fn least_squares(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     Ok(kernel(move |_, inputs| {
         let [matrix, rhs, regularizer] = tensors(inputs)?;
         let regularizer = regularizer.item::<f64>()?;
-        if regularizer < 0.0 {
+        if regularizer.is_nan() || regularizer < 0.0 {
             return Err(Error::compute(format!("l2_regularizer must not be negative, got {regularizer}")));
         }
         let how = if fast { LeastSquares::Normal(regularizer) } else { LeastSquares::Decomposed };

@@ -243,7 +243,7 @@ pub(super) const OPS: &[Op] = &[
             let [x, shape] = tensors(inputs)?;
             one(array::broadcast_to(&x, &extents(&shape, "the shape")?)?)
         }))
-    }),
+    }).ranks("_ 1"),
     Op::new("Fill(dims: index_type, value: T) -> (output: T); T: type; index_type: type = int32", |_| {
         Ok(kernel(|_, inputs| {
             let [shape, value] = tensors(inputs)?;

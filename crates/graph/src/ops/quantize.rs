@@ -63,6 +63,7 @@ fn numbers(t: &Tensor) -> Result<Vec<f64>> {
 /// Quantizes and gives floats again, with one range or one for each part along `at`.
 fn quantize(x: &Tensor, low: &Tensor, high: &Tensor, at: i64, given: bool, steps: Steps) -> Result<Tensor> {
     let dtype = x.dtype();
+    steps.bounds()?;
     let (parts, back) = if at == -1 { (x.clone(), None) } else { to_front(x, axis(at, x.rank())?).map(|(x, b)| (x, Some(b)))? };
     let count = if back.is_some() { parts.shape().first().copied().unwrap_or(1) } else { 1 };
     let (lows, highs) = (numbers(low)?, numbers(high)?);

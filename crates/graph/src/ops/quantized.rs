@@ -241,7 +241,9 @@ fn sums(a: &NodeAttrs<'_>, to: &str, bias: bool) -> Result<Box<dyn Kernel>> {
         let shape = broadcast_shape(&a.shape, &b.shape)?;
         let moved = |q: &Quantized, alone: bool| -> Result<Tensor> {
             // A single number that all others are added to is moved for itself.
-            let values: Vec<i64> = if bias || alone {
+            let values: Vec<i64> = if alone {
+                q.values.iter().map(|v| kind.quantized(q.kind.float(*v, q.range), range)).collect()
+            } else if bias {
                 let (float, quantize) = (q.kind.floats(q.range), kind.quantizer(range));
                 q.values.iter().map(|v| quantize(float(*v))).collect()
             } else {

@@ -151,6 +151,9 @@ fn deserialize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
                 }
             }
         }
+        if parts.is_empty() {
+            return Err(Error::compute("there is no sparse tensor to read"));
+        }
         merged(&parts, &outer, dtype)
     }))
 }
