@@ -100,6 +100,9 @@ struct Form {
 
 impl Form {
     fn read(a: &NodeAttrs<'_>) -> Result<Form> {
+        if a.int("precision")? >= 0 && a.dtype("T")?.is_integer() {
+            return Err(Error::graph(format!("{} has no precision", a.dtype("T")?)));
+        }
         let style = match (a.bool("scientific")?, a.bool("shortest")?) {
             (scientific, shortest)
                 if (scientific || shortest) && a.dtype("T")?.is_integer() =>
