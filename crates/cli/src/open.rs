@@ -149,9 +149,9 @@ impl Source {
         self.how.open().salvage(&self.path)
     }
 
-    /// The model, ready to run.
+    /// The model, to be run at once.
     pub(crate) fn model(&self) -> Result<Model> {
-        self.how.load().path(&self.path)
+        self.how.load().open(self.how.open().ahead(true)).path(&self.path)
     }
 }
 

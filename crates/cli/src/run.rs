@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -48,10 +49,11 @@ impl Run {
     pub(crate) fn run(&self) -> Result<Verdict> {
         let given = read_arrays(&self.inputs)?;
         let progress = Progress::new("running", 0);
-        let model = self.source.model()?;
+        // The system takes the memory of a process back faster than a model gives up its parts.
+        let model = ManuallyDrop::new(self.source.model()?);
         let options =
             RunOptions { print: Some(Printer::new(print)), ..self.source.how.bounds.limits().run_options() };
-        let function = self.callable(&model)?.within(options);
+        let function = ManuallyDrop::new(self.callable(&model)?.within(options));
         let outputs = if self.args.is_empty() {
             let inputs = arrange(given, &function).map_err(|e| e.in_file(&self.inputs))?;
             function.call_named(inputs)?

@@ -474,9 +474,7 @@ impl Load {
     }
 
     fn bound(&self, artifact: Artifact, format: &'static dyn Format, without: Without) -> Result<nn::Model> {
-        let mut architecture =
-            artifact.architecture.clone().ok_or_else(|| Error::missing("there is no architecture"))?;
-        words::complete(&mut architecture, &artifact, self.open.bounds())?;
+        let architecture = words::complete(&artifact, self.open.bounds())?;
         let registry = self.registry.clone().unwrap_or_default();
         let other = match &self.weights {
             Some(path) => {

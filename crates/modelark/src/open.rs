@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use modelark_artifact::{Artifact, Error, Format, Limits, Place, Result, Salvage};
+use modelark_artifact::{Artifact, Error, Format, Limits, Opened, Place, Result, Salvage};
 
 use crate::formats;
 
@@ -22,6 +22,7 @@ use crate::formats;
 #[derive(Debug, Clone, Default)]
 pub struct Open {
     limits: Limits,
+    ahead: bool,
     format: Option<String>,
     tags: Option<Vec<String>>,
     inputs: Vec<String>,
@@ -47,6 +48,13 @@ impl Open {
     /// Whether checksums are compared; they are by default.
     pub fn verify(mut self, verify: bool) -> Self {
         self.limits.verify = verify;
+        self
+    }
+
+    /// Whether the files are brought into memory by a thread of their own while the model is read, which has the first run wait
+    /// less for them: for who is going to use all of their weights, at once. By default only what is used is ever read.
+    pub fn ahead(mut self, ahead: bool) -> Self {
+        self.ahead = ahead;
         self
     }
 
@@ -77,7 +85,7 @@ impl Open {
 
     /// Finds the format by content again.
     pub(crate) fn any_format(self) -> Self {
-        Open { limits: self.limits, ..Open::default() }
+        Open { limits: self.limits, ahead: self.ahead, ..Open::default() }
     }
 
     /// Reads the parts of the model at `path`. Variables stay in the file until they are asked for.
@@ -93,6 +101,7 @@ impl Open {
     /// # Errors
     /// As [`Open::artifact`].
     pub fn place(&self, place: &Place) -> Result<(Artifact, &'static dyn Format)> {
+        let place = &Opened::place(place, self.ahead);
         let format = match &self.format {
             Some(name) => formats::format(name)?,
             None => formats::detect(place)?,

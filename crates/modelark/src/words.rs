@@ -4,6 +4,8 @@
 //! Keras 2 writes a vocabulary that was learned, or read from a file, as what fills a table: constants of a function, or
 //! an asset. So the tables are made and filled as for a run, and what they hold goes into the configs.
 
+use std::borrow::Cow;
+
 use modelark_artifact::{Architecture, Artifact, Error, Limits, ObjectId, Objects, Result};
 use modelark_tensor::{ByteString, DType, Tensor};
 use serde_json::{Map, Value, json};
@@ -22,18 +24,21 @@ const SUMMARY: &str = "summary";
 /// Deeper than any model nests others.
 const DEPTH: usize = 64;
 
-/// Puts the words that the tables of a SavedModel hold, and ranges, into the configs that lack them.
+/// The architecture, with the words that the tables of a SavedModel hold, and ranges, in the configs that lack them.
 ///
 /// # Errors
 /// When a table that a layer needs can't be filled, or its words aren't text.
-pub(crate) fn complete(architecture: &mut Architecture, artifact: &Artifact, limits: &Limits) -> Result<()> {
+pub(crate) fn complete<'a>(artifact: &'a Artifact, limits: &Limits) -> Result<Cow<'a, Architecture>> {
+    let architecture =
+        artifact.architecture.as_ref().ok_or_else(|| Error::missing("there is no architecture"))?;
     if artifact.functions.is_none() {
-        return Ok(());
+        return Ok(Cow::Borrowed(architecture));
     }
+    let mut complete = architecture.clone();
     let mut waiting = Vec::new();
-    find(&mut architecture.config, &artifact.objects, Objects::ROOT, DEPTH, &mut waiting)?;
+    find(&mut complete.config, &artifact.objects, Objects::ROOT, DEPTH, &mut waiting)?;
     if waiting.is_empty() {
-        return Ok(());
+        return Ok(Cow::Owned(complete));
     }
     let runtime = Runtime::new(artifact, limits)?;
     for (config, holder, table) in waiting {
@@ -42,7 +47,7 @@ pub(crate) fn complete(architecture: &mut Architecture, artifact: &Artifact, lim
         let filled = table.and_then(|table| fill(config, &artifact.objects, holder, table));
         filled.map_err(|e| e.at(format!("layer {name:?}, its vocabulary")))?;
     }
-    Ok(())
+    Ok(Cow::Owned(complete))
 }
 
 /// A config that lacks words, the object of its layer, and that of its table.

@@ -149,34 +149,54 @@ pub(crate) fn asset_files(meta: &MetaGraphDef) -> Vec<AssetFileDef> {
     }
 }
 
+/// What passes a restored value on to its variable: more of it than anybody writes.
+const MOST_BETWEEN: usize = 64;
+
 /// Where the graph's own restore ops put what they read: for each variable's node, the key and the slice of it.
 pub(crate) fn restored_variables(graph: &Graph) -> BTreeMap<usize, (String, Option<Slice>)> {
-    let mut consumers: HashMap<Output, Vec<(usize, usize)>> = HashMap::new();
-    for (at, node) in graph.nodes.iter().enumerate() {
-        for (position, input) in node.inputs.iter().enumerate() {
-            consumers.entry(*input).or_default().push((at, position));
+    let mut restores = HashMap::new();
+    let mut found: BTreeMap<usize, Output> = BTreeMap::new();
+    for node in &graph.nodes {
+        if let ("Assign" | "AssignVariableOp", [variable, value, ..]) = (node.op.as_str(), &node.inputs[..])
+            && let Some(restored) = restored(graph, *value)
+            && restores.entry(restored.node).or_insert_with(|| restored_keys(graph, restored.node)).is_some()
+        {
+            // Of several, the first one in the graph.
+            let first = found.entry(variable.node).or_insert(restored);
+            *first = restored.min(*first);
         }
     }
-    let mut found = BTreeMap::new();
-    for (at, node) in graph.nodes.iter().enumerate() {
-        if !matches!(node.op.as_str(), "RestoreV2" | "Restore" | "RestoreSlice") {
-            continue;
-        }
-        let strings = |position: usize| -> Option<Vec<String>> {
-            let tensor = constant(graph, *node.inputs.get(position)?)?;
-            let texts = tensor.strings().ok()?;
-            texts.iter().map(|s| String::from_utf8(s.to_vec()).ok()).collect()
-        };
-        let (Some(keys), slices) = (strings(1), strings(2).unwrap_or_default()) else { continue };
-        for (i, key) in keys.iter().enumerate() {
-            let slice = slices.get(i).filter(|s| !s.is_empty());
-            let slice = slice.and_then(|s| s.parse().ok()).filter(is_part).map(|s| s.slice);
-            for variable in assigned(graph, &consumers, Output::new(at, i)) {
-                found.entry(variable).or_insert_with(|| (key.clone(), slice.clone()));
-            }
+    let read = |(variable, restored): (usize, Output)| {
+        let (keys, slices) = restores.get(&restored.node)?.as_ref()?;
+        let slice = slices.get(restored.index).filter(|s| !s.is_empty());
+        let slice = slice.and_then(|s| s.parse().ok()).filter(is_part).map(|s| s.slice);
+        Some((variable, (keys.get(restored.index)?.clone(), slice)))
+    };
+    found.into_iter().filter_map(read).collect()
+}
+
+/// The output of a restore op that a value is, through what passes it on.
+fn restored(graph: &Graph, mut value: Output) -> Option<Output> {
+    for _ in 0..MOST_BETWEEN {
+        let node = graph.nodes.get(value.node)?;
+        match node.op.as_str() {
+            "RestoreV2" | "Restore" | "RestoreSlice" => return Some(value),
+            "Identity" => value = *node.inputs.first()?,
+            _ => return None,
         }
     }
-    found
+    None
+}
+
+/// The keys and slices that a restore op reads, if the graph says them.
+fn restored_keys(graph: &Graph, restore: usize) -> Option<(Vec<String>, Vec<String>)> {
+    let node = graph.nodes.get(restore)?;
+    let strings = |position: usize| -> Option<Vec<String>> {
+        let tensor = constant(graph, *node.inputs.get(position)?)?;
+        let texts = tensor.strings().ok()?;
+        texts.iter().map(|s| String::from_utf8(s.to_vec()).ok()).collect()
+    };
+    Some((strings(1)?, strings(2).unwrap_or_default()))
 }
 
 /// Whether a slice leaves something of its tensor out.
@@ -188,24 +208,6 @@ fn is_part(slice: &ShapeAndSlice) -> bool {
 fn constant(graph: &Graph, output: Output) -> Option<&Tensor> {
     let node = graph.nodes.get(output.node)?;
     node.attr("value").and_then(Attr::as_tensor)
-}
-
-/// The variables' nodes that a value is assigned to, through what passes it on.
-fn assigned(graph: &Graph, consumers: &HashMap<Output, Vec<(usize, usize)>>, value: Output) -> Vec<usize> {
-    let mut variables = Vec::new();
-    let mut seen = HashSet::from([value]);
-    let mut queue = vec![value];
-    while let Some(value) = queue.pop() {
-        for (at, position) in consumers.get(&value).into_iter().flatten() {
-            let Some(node) = graph.nodes.get(*at) else { continue };
-            match (node.op.as_str(), position) {
-                ("Assign" | "AssignVariableOp", 1) => variables.extend(node.inputs.first().map(|i| i.node)),
-                ("Identity", 0) if seen.insert(Output::new(*at, 0)) => queue.push(Output::new(*at, 0)),
-                _ => {}
-            }
-        }
-    }
-    variables
 }
 
 /// The variables of a model without objects: each is a child of the root by its key in the checkpoint, and a part of a

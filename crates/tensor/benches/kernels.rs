@@ -25,7 +25,8 @@ fn random(shape: &[usize]) -> Tensor {
 }
 
 fn pack(weights: &Tensor, contracted: usize) -> Packed {
-    match Packed::new(weights, contracted, false) {
+    let packed = Packed::new(weights, contracted, false);
+    match packed.and_then(|packed| packed.map(Packed::laid_out).transpose()) {
         Ok(Some(packed)) => packed,
         other => unreachable!("float32 weights can be packed: {other:?}"),
     }
@@ -91,6 +92,33 @@ fn convolutions(c: &mut Criterion) {
     }
 }
 
+/// Weights laid out before, for each use, and piece by piece in cache.
+fn once(c: &mut Criterion) {
+    let mut group = c.benchmark_group("once");
+    for (size, inputs, outputs, kernel) in
+        [(56, 64, 64, 3), (14, 256, 256, 3), (7, 512, 512, 3), (14, 1024, 256, 1), (7, 512, 2048, 1)]
+    {
+        let (x, filter) = (random(&[1, size, size, inputs]), random(&[kernel, kernel, inputs, outputs]));
+        let slide = Slide::new([1, 1], Padding::Same);
+        let given = || match Packed::filter(&filter, true) {
+            Ok(Some(packed)) => packed,
+            other => unreachable!("float32 weights can be packed: {other:?}"),
+        };
+        group.throughput(Throughput::Elements(2 * (size * size * inputs * outputs * kernel * kernel) as u64));
+        let name = |how: &str| format!("{how} {size}x{size}x{inputs} to {outputs} by {kernel}x{kernel}");
+        let kept = given().laid_out();
+        group.bench_function(name("kept"), |bench| {
+            bench.iter(|| kept.as_ref().map(|w| conv_after(black_box(&x), w, &slide, &[])));
+        });
+        group.bench_function(name("laid out"), |bench| {
+            bench.iter(|| given().laid_out().map(|w| conv_after(black_box(&x), &w, &slide, &[])));
+        });
+        group.bench_function(name("given"), |bench| {
+            bench.iter(|| conv_after(black_box(&x), &given(), &slide, &[]));
+        });
+    }
+}
+
 fn elements(c: &mut Criterion) {
     let mut group = c.benchmark_group("elementwise");
     for n in [1 << 10, 1 << 20] {
@@ -152,5 +180,5 @@ fn sequences(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products, convolutions, elements, sequences);
+criterion_group!(benches, products, convolutions, once, elements, sequences);
 criterion_main!(benches);

@@ -266,11 +266,19 @@ impl Tensor {
 
     /// This tensor with elements aligned for [`Tensor::as_slice`]: itself, or a copy of unaligned ones.
     pub fn aligned(self) -> Self {
-        match (&self.storage, self.dtype.size()) {
-            (Storage::Bytes(b), Some(size)) if !(b.as_ptr() as usize).is_multiple_of(size.min(8)) => {
+        match &self.storage {
+            Storage::Bytes(b) if !self.is_aligned() => {
                 Tensor { storage: Storage::Bytes(SharedBytes::copy_from(b)), ..self }
             }
             _ => self,
+        }
+    }
+
+    /// Whether the elements are aligned for [`Tensor::as_slice`].
+    pub fn is_aligned(&self) -> bool {
+        match (&self.storage, self.dtype.size()) {
+            (Storage::Bytes(b), Some(size)) => (b.as_ptr() as usize).is_multiple_of(size.min(8)),
+            _ => true,
         }
     }
 

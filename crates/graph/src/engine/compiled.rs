@@ -85,7 +85,7 @@ impl Compiled {
         if let Some(derived) = &self.derived {
             match derived.values(&run, &inputs)? {
                 Some(values) => inputs.extend(values),
-                None => return run.run(&derived.once, inputs),
+                None => return Run { once: true, ..run }.run(&derived.once, inputs),
             }
         }
         run.run(&self.plan, inputs)

@@ -33,6 +33,11 @@ pub trait Context {
     /// Hands over what a graph prints: `stderr`, `stdout` or whatever else `tf.print` was told, and the text.
     fn print(&self, _stream: &str, _text: &[u8]) {}
 
+    /// Whether what derives from variables is made for this run alone, and so not worth much work.
+    fn once(&self) -> bool {
+        false
+    }
+
     /// To be asked now and then by whatever runs long.
     ///
     /// # Errors

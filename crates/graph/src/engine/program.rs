@@ -172,8 +172,17 @@ impl Executable {
         // A time that no clock reaches is no limit.
         let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
         let shared = &self.program.0;
-        let run =
-            Run { shared, outer: None, resources, options, steps: &steps, deadline, depth: 0, node: "" };
+        let run = Run {
+            shared,
+            outer: None,
+            resources,
+            options,
+            steps: &steps,
+            deadline,
+            depth: 0,
+            node: "",
+            once: false,
+        };
         self.plan.run(run, inputs).map_err(|e| match &self.name {
             Some(name) => e.at(format!("function {name:?}")),
             None => e,

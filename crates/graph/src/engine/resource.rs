@@ -125,20 +125,37 @@ impl Variable {
     /// # Errors
     /// When it has none yet, or it can't be loaded.
     pub fn read(&self) -> Result<Tensor> {
-        if let State::Ready(value) = &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+        self.value(Tensor::is_aligned, Tensor::aligned)
+    }
+
+    /// The value as it was loaded, whose elements may lie at any address: for who reads it once.
+    ///
+    /// # Errors
+    /// As [`Variable::read`].
+    pub(crate) fn read_as_loaded(&self) -> Result<Tensor> {
+        self.value(|_| true, |value| value)
+    }
+
+    /// The value if it `fits`, or else what `make` makes of it, which stays.
+    fn value(&self, fits: fn(&Tensor) -> bool, make: fn(Tensor) -> Tensor) -> Result<Tensor> {
+        if let State::Ready(value) = &*self.state.read().unwrap_or_else(PoisonError::into_inner)
+            && fits(value)
+        {
             return Ok(value.clone());
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // The value outlives the run that happens to read it first.
+        let _free = Budget::leave();
         let value = match &*state {
-            State::Ready(value) => return Ok(value.clone()),
+            State::Ready(value) => value.clone(),
             State::Empty => return Err(Error::compute(format!("variable {:?} has no value yet", self.name))),
             State::Lazy(load) => {
-                // The value outlives the run that happens to read it first.
-                let _free = Budget::leave();
-                load()?.aligned()
+                let value = load()?;
+                self.check(&value)?;
+                value
             }
         };
-        self.check(&value)?;
+        let value = make(value);
         *state = State::Ready(value.clone());
         Ok(value)
     }

@@ -83,6 +83,8 @@ pub(super) struct Run<'a> {
     pub(super) deadline: Option<Instant>,
     pub(super) depth: usize,
     pub(super) node: &'a str,
+    /// Whether what derives from variables is made by this call, for itself alone.
+    pub(super) once: bool,
 }
 
 impl Context for Run<'_> {
@@ -98,6 +100,10 @@ impl Context for Run<'_> {
         if let Some(printer) = &self.options.print {
             (printer.0)(stream, text);
         }
+    }
+
+    fn once(&self) -> bool {
+        self.once
     }
 
     fn call(&mut self, function: &FuncRef, args: Values) -> Result<Values> {
@@ -162,7 +168,7 @@ impl<'a> Run<'a> {
 
     /// Another call in the same run.
     pub(super) fn again(&self) -> Run<'a> {
-        Run { node: "", ..*self }
+        Run { node: "", once: false, ..*self }
     }
 
     /// Runs the steps of `plan` on `inputs`.

@@ -324,7 +324,7 @@ fn pack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let contracted = usize::try_from(a.int("contracted")?).unwrap_or_default();
     let (transposed, slides_by_one) = (a.bool("transposed")?, a.bool("slides_by_one")?);
     let rank = a.int("rank")?;
-    Ok(kernel(move |_, inputs| {
+    Ok(kernel(move |context, inputs| {
         let [weights] = tensors(inputs)?;
         if usize::try_from(rank).ok() != Some(weights.rank()) {
             return one(weights);
@@ -334,7 +334,10 @@ fn pack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
             false => Packed::new(&weights, contracted, transposed)?,
         };
         match packed {
-            Some(packed) => one(Resource::Other(std::sync::Arc::new(packed))),
+            Some(packed) => {
+                let packed = if context.once() { packed } else { packed.laid_out()? };
+                one(Resource::Other(std::sync::Arc::new(packed)))
+            }
             None => one(weights),
         }
     }))

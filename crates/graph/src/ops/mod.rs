@@ -120,7 +120,7 @@ families! {
 }
 
 pub(crate) use fused::follows;
-pub(crate) use variables::ANONYMOUS;
+pub(crate) use variables::{ANONYMOUS, AS_LOADED};
 pub(crate) use xla_call_module::MODULE_OF_VARIABLES;
 pub use xla_call_module::{HeldModule, NAME as XLA_CALL_MODULE, held_module};
 
@@ -179,10 +179,10 @@ impl Op {
     }
 }
 
-/// A signature that is parsed when it is first asked for.
+/// A signature that is parsed when it is first asked for. It is small, since there are many of which few are.
 struct Text {
     text: &'static str,
-    signature: OnceLock<Result<OpSignature>>,
+    signature: OnceLock<Box<Result<OpSignature>>>,
 }
 
 impl Text {
@@ -191,7 +191,8 @@ impl Text {
     }
 
     fn parsed(&self) -> Result<&OpSignature> {
-        self.signature.get_or_init(|| OpSignature::parse(self.text)).as_ref().map_err(Clone::clone)
+        let signature = self.signature.get_or_init(|| Box::new(OpSignature::parse(self.text)));
+        (**signature).as_ref().map_err(Clone::clone)
     }
 }
 

@@ -80,12 +80,17 @@ fn descend(inputs: Values) -> Result<Value> {
     Ok(handle)
 }
 
+/// What says of a `ReadVariableOp` that whoever takes the value takes it at any address.
+pub(crate) const AS_LOADED: &str = "_as_loaded";
+
 pub(super) const OPS: &[Op] = &[
     Op::new("VarHandleOp() -> (resource: resource); container: string = \"\"; shared_name: string = \"\"; debug_name: string = \"\"; dtype: type; shape: shape; allowed_devices: list(string) = []; stateful", handle),
-    Op::new("ReadVariableOp(resource: resource) -> (value: dtype); dtype: type; stateful", |_| {
-        Ok(kernel(|_, inputs| {
+    Op::new("ReadVariableOp(resource: resource) -> (value: dtype); dtype: type; stateful", |a| {
+        let as_loaded = a.attrs.contains_key(AS_LOADED);
+        Ok(kernel(move |_, inputs| {
             let [handle] = take(inputs)?;
-            one(variable(&handle)?.read()?)
+            let variable = variable(&handle)?;
+            one(if as_loaded { variable.read_as_loaded()? } else { variable.read()? })
         }))
     }),
     Op::new("VarIsInitializedOp(resource: resource) -> (is_initialized: bool); stateful", |_| {

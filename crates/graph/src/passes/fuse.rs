@@ -26,7 +26,7 @@ pub(super) fn run(part: &mut Part) {
         while let Some(next) = chain.follow(part, &readers, &derived, &taken) {
             taken[next] = true;
         }
-        replace(part, node, product, chain);
+        replace(part, &readers, node, product, chain);
         taken.resize(part.graph.nodes.len(), true);
     }
 }
@@ -207,9 +207,15 @@ impl Chain {
 }
 
 /// Puts the fused node in place of the chain's last one.
-fn replace(part: &mut Part, node: Node, product: Product, chain: Chain) {
+fn replace(part: &mut Part, readers: &Readers, node: Node, product: Product, chain: Chain) {
     let mut inputs = product.inputs;
     if let (Some(layout), Some(weights)) = (product.pack, inputs.get_mut(1)) {
+        if readers.only(part, *weights).is_some()
+            && let Some(read) = part.graph.nodes.get_mut(weights.node)
+            && read.op == "ReadVariableOp"
+        {
+            read.attrs.insert(ops::AS_LOADED.to_owned(), Attr::Bool(true));
+        }
         *weights = pack(part, format!("{}/packed", node.name), *weights, layout);
     }
     let mut attrs = product.attrs;

@@ -7,6 +7,8 @@
 
 mod after;
 mod depthwise;
+mod matrix;
+mod scratch;
 mod tile;
 mod transposed;
 mod vector;
@@ -22,16 +24,21 @@ pub use windows::{conv_after, conv_shape};
 
 use crate::kernels::{parallel, team};
 use crate::{DType, Error, Result, Shape, Tensor, checked_elements};
-use tile::{Area, Job, Rows};
+use matrix::{LayOut, Matrix};
+use tile::{Area, Job, Rows, Weights};
 
-/// A matrix of `float32` weights, laid out for products with rows of inputs. Clones share its memory.
+/// A matrix of `float32` weights for products with rows of inputs. Clones share its memory.
+///
+/// [`laid_out`](Packed::laid_out), it is read as it lies. As it is given, each product lays out the piece that it comes to, in
+/// cache, which is the faster way for weights that are used once.
 #[derive(Clone)]
 pub struct Packed {
     k: usize,
     n: usize,
     shape: Shape,
-    panels: Tensor,
+    panels: Option<Tensor>,
     weights: Tensor,
+    transposed: bool,
     /// Whether these are only for windows of three by three that slide by one.
     windows: bool,
 }
@@ -43,11 +50,11 @@ impl std::fmt::Debug for Packed {
 }
 
 impl Packed {
-    /// Lays out `weights`, whose first `contracted` dimensions are those that are summed over. `transposed` puts the last
+    /// `weights`, whose first `contracted` dimensions are those that are summed over. `transposed` puts the last
     /// dimension first, which is then the one that is summed over. `None` when these aren't weights for the kernels here.
     ///
     /// # Errors
-    /// When there isn't memory for it.
+    /// When there are more of them than memory could hold.
     pub fn new(weights: &Tensor, contracted: usize, transposed: bool) -> Result<Option<Packed>> {
         if weights.dtype() != DType::F32 || contracted == 0 || contracted >= weights.rank() {
             return Ok(None);
@@ -63,45 +70,63 @@ impl Packed {
         if k == 0 || n == 0 {
             return Ok(None);
         }
-        let (lanes, _) = vector::lanes();
-        let padded = n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(k));
-        let padded =
-            padded.ok_or_else(|| Error::too_large("packed weights are larger than memory could be"))?;
-        let mut panels = fresh(&[padded])?;
-        let from = weights.elements::<f32>()?;
-        let wide = panel();
-        parallel::for_parts(panels.make_mut::<f32>()?, wide * k, 1, |start, part| {
-            let first = start / k;
-            let n = n - first;
-            match transposed {
-                true => lay_out(part, k, n, |i, column, row| {
-                    let column = first + column;
-                    row.iter_mut().enumerate().for_each(|(j, v)| *v = from[(column + j) * k + i]);
-                }),
-                false => lay_out(part, k, n, |i, column, row| {
-                    row.copy_from_slice(&from[i * (n + first) + first + column..][..row.len()]);
-                }),
-            }
-        });
-        Ok(Some(Packed { k, n, shape, panels, weights: weights.clone(), windows: false }))
+        let weights = weights.clone();
+        Ok(Some(Packed { k, n, shape, panels: None, weights, transposed, windows: false }))
     }
 
-    /// Lays out the filter of a convolution, `[spatial.., channels, out]`. `slides_by_one` says that its windows are dense and that
+    /// The filter of a convolution, `[spatial.., channels, out]`. `slides_by_one` says that its windows are dense and that
     /// each is next to the one before, for which there is a faster way where they are three by three; the result is then
     /// good for nothing else. `None` when these aren't weights for the kernels here.
     ///
     /// # Errors
-    /// When there isn't memory for it.
+    /// When there are more of them than memory could hold.
     pub fn filter(weights: &Tensor, slides_by_one: bool) -> Result<Option<Packed>> {
-        let contracted = weights.rank().saturating_sub(1);
-        if slides_by_one
-            && let Some(panels) = winograd::transformed(weights)?
-            && let (&[.., n], shape) = (weights.shape(), Shape::from(weights.shape()))
-        {
-            let k = checked_elements(&shape[..contracted])?;
-            return Ok(Some(Packed { k, n, shape, panels, weights: weights.clone(), windows: true }));
+        let packed = Packed::new(weights, weights.rank().saturating_sub(1), false)?;
+        let windows = slides_by_one && winograd::takes(weights.shape());
+        Ok(packed.map(|packed| Packed { windows, ..packed }))
+    }
+
+    /// Lays the weights out in the order in which products read them, for many of these.
+    ///
+    /// # Errors
+    /// When there isn't memory for it.
+    pub fn laid_out(mut self) -> Result<Packed> {
+        if self.panels.is_none() {
+            let matrix = self.matrix()?;
+            let (lanes, _) = vector::lanes();
+            let size = self.n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(self.k));
+            let size =
+                size.ok_or_else(|| Error::too_large("packed weights are larger than memory could be"))?;
+            self.panels = Some(match self.windows {
+                true => winograd::transformed(&matrix, size / 9)?,
+                false => {
+                    let mut panels = fresh(&[size])?;
+                    let wide = panel();
+                    parallel::for_parts(panels.make_mut::<f32>()?, wide * self.k, 1, |start, part| {
+                        for (p, panel) in part.chunks_mut(wide * self.k).enumerate() {
+                            let column = start / self.k + p * wide;
+                            vector::dispatch(LayOut { matrix, column, panel });
+                        }
+                    });
+                    panels
+                }
+            });
         }
-        Packed::new(weights, contracted, false)
+        Ok(self)
+    }
+
+    /// The weights as products find them.
+    fn source(&self) -> Result<Weights<'_>> {
+        Ok(match &self.panels {
+            Some(panels) => Weights::Panels(panels.as_slice::<f32>()?),
+            None => Weights::Given(self.matrix()?),
+        })
+    }
+
+    /// The weights as they were given.
+    fn matrix(&self) -> Result<Matrix<'_>> {
+        Matrix::new(self.weights.bytes()?, self.k, self.n, self.transposed)
+            .ok_or_else(|| Error::shape("weights haven't the extents that their shape says"))
     }
 
     /// The weights as they were given.
@@ -181,14 +206,25 @@ fn multiply(
     let panels = n.div_ceil(panel());
     let threads = rayon::current_num_threads();
     let share = threads > 1 && rows.saturating_mul(n).saturating_mul(k) >= SHARED_WORK;
+    let source = weights.source()?;
     // A tile of rows and a panel of weights stay in a core's second cache.
-    let most = (64 * 1024 / k).clamp(24, 192);
-    let (tall, groups) = if share {
-        let tall = rows.div_ceil(threads * 4).next_multiple_of(24).min(most);
-        let tiles = rows.div_ceil(tall);
-        (tall, (threads * 4).div_ceil(tiles).min(panels).max(1))
-    } else {
-        (most, 1)
+    let (tall, groups) = match source {
+        Weights::Panels(_) => {
+            let most = (64 * 1024 / k).clamp(24, 192);
+            if share {
+                let tall = rows.div_ceil(threads * 4).next_multiple_of(24).min(most);
+                (tall, (threads * 4).div_ceil(rows.div_ceil(tall)).min(panels).max(1))
+            } else {
+                (most, 1)
+            }
+        }
+        // Each tile lays out the panels that it comes to, so it had better be tall.
+        Weights::Given(_) => {
+            let most = (64 * 1024 / k.min(tile::BLOCK / panel())).clamp(48, 192);
+            let tiles = rows.div_ceil(most);
+            let groups = if share { (threads * 4).div_ceil(tiles).min(panels) } else { 1 };
+            (rows.div_ceil(tiles), groups)
+        }
     };
     let per_group = panels.div_ceil(groups);
     // Rounded up, so many panels a group may leave the last groups none.
@@ -197,7 +233,7 @@ fn multiply(
         xs,
         offsets,
         length,
-        panels: weights.panels.as_slice::<f32>()?,
+        weights: source,
         k,
         n,
         out: tile::Out(out.as_mut_ptr()),
@@ -211,7 +247,7 @@ fn multiply(
         // Almost always few enough to need no memory of their own.
         let table: smallvec::SmallVec<[usize; 192]> = (first..end).map(starts).collect();
         let area = Area { rows: Rows { first, starts: &table }, panels };
-        vector::dispatch(tile::Tile { job: &job, area });
+        compute(&job, area);
     };
     let count = rows.div_ceil(tall) * groups;
     if share {
@@ -227,7 +263,7 @@ fn multiply(
 pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32], columns: Range<usize>) -> bool {
     let (k, n) = (weights.k, weights.n);
     let rows = xs.len() / k;
-    let Some(panels) = weights.panels.as_slice::<f32>().ok().filter(|_| !weights.windows) else {
+    let Some(weights) = weights.source().ok().filter(|_| !weights.windows) else {
         return false;
     };
     let wide = panel();
@@ -241,7 +277,7 @@ pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32], columns:
         xs,
         offsets: &[0],
         length: k,
-        panels,
+        weights,
         k,
         n,
         out: tile::Out(out.as_mut_ptr()),
@@ -250,32 +286,21 @@ pub(crate) fn accumulate(xs: &[f32], weights: &Packed, out: &mut [f32], columns:
     };
     let starts: smallvec::SmallVec<[usize; 192]> = (0..rows).map(|r| r * k).collect();
     let panels = columns.start / wide..columns.end.div_ceil(wide);
-    vector::dispatch(tile::Tile {
-        job: &job,
-        area: Area { rows: Rows { first: 0, starts: &starts }, panels },
-    });
+    compute(&job, Area { rows: Rows { first: 0, starts: &starts }, panels });
     true
+}
+
+/// Computes an area of a job, on this thread.
+fn compute(job: &Job<'_>, area: Area<'_>) {
+    scratch::with(job.room(area.rows.starts.len()), |scratch| {
+        vector::dispatch(tile::Tile { job, area, scratch })
+    });
 }
 
 /// How many columns a panel of weights has on this machine; the last one may have fewer.
 pub(crate) fn panel() -> usize {
     let (lanes, wide) = vector::lanes();
     lanes * wide
-}
-
-/// Fills the panels of a matrix of `k` rows and `n` columns, or the first of them: `fill` is given a row, the first column of a panel,
-/// and the panel's part of that row.
-fn lay_out(panels: &mut [f32], k: usize, n: usize, fill: impl Fn(usize, usize, &mut [f32])) {
-    let wide = panel();
-    for (p, panel) in panels.chunks_mut(wide * k).enumerate() {
-        let width = panel.len() / k;
-        let first = p * wide;
-        for (i, row) in panel.chunks_exact_mut(width).enumerate() {
-            let (row, rest) = row.split_at_mut(row.len().min(n - first));
-            fill(i, first, row);
-            rest.fill(0.0);
-        }
-    }
 }
 
 /// A tensor to be written over as a whole.
@@ -314,22 +339,20 @@ mod tests {
         ] {
             let (x, w) = (numbers(&[m, k], 1), numbers(&[k, n], 2));
             let want = matmul(&x, Form::Plain, &w, Form::Plain).expect("product");
-            let packed = Packed::new(&w, 1, false).expect("memory").expect("f32");
-            let got = product_after(&x, &packed, 1, &[]).expect("product");
-            assert_eq!(
-                got.as_slice::<f32>().expect("f32"),
-                want.as_slice::<f32>().expect("f32"),
-                "{m} {k} {n}"
-            );
+            same(&x, &w, false, &want);
             let w = numbers(&[n, k], 2);
             let want = matmul(&x, Form::Plain, &w, Form::Transposed).expect("product");
-            let packed = Packed::new(&w, 1, true).expect("memory").expect("f32");
-            let got = product_after(&x, &packed, 1, &[]).expect("product");
-            assert_eq!(
-                got.as_slice::<f32>().expect("f32"),
-                want.as_slice::<f32>().expect("f32"),
-                "{m} {k} {n}"
-            );
+            same(&x, &w, true, &want);
+        }
+    }
+
+    /// Laid out once or for each product, the result is `want`.
+    fn same(x: &Tensor, w: &Tensor, transposed: bool, want: &Tensor) {
+        let packed = Packed::new(w, 1, transposed).expect("memory").expect("f32");
+        for packed in [packed.clone(), packed.laid_out().expect("memory")] {
+            let got = product_after(x, &packed, 1, &[]).expect("product");
+            let (got, want) = (got.as_slice::<f32>().expect("f32"), want.as_slice::<f32>().expect("f32"));
+            assert_eq!(got, want, "{:?} {:?} {transposed}", x.shape(), w.shape());
         }
     }
 

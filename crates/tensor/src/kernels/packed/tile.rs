@@ -4,13 +4,34 @@
 use std::ops::Range;
 
 use super::after::{self, After, Line};
-use super::vector::{Task, Vector};
+use super::matrix::Matrix;
+use super::vector::{self, Task, Vector};
 
 /// Where a result lies, for threads that each write their own part of it.
 pub(super) struct Out(pub(super) *mut f32);
 
+impl Out {
+    /// The place `offset` numbers on.
+    ///
+    /// # Safety
+    /// The result reaches that far.
+    pub(super) unsafe fn at(&self, offset: usize) -> *mut f32 {
+        // SAFETY: as the caller says.
+        unsafe { self.0.add(offset) }
+    }
+}
+
 // SAFETY: tiles of one job don't overlap, and nobody else uses the result until all of them are done.
 unsafe impl Sync for Out {}
+
+/// Weights of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Weights<'a> {
+    /// Laid out, panel after panel.
+    Panels(&'a [f32]),
+    /// As they were given.
+    Given(Matrix<'a>),
+}
 
 /// A product as a whole; its extents have been checked against each other.
 pub(super) struct Job<'a> {
@@ -19,13 +40,30 @@ pub(super) struct Job<'a> {
     pub(super) offsets: &'a [usize],
     /// How long each stretch is.
     pub(super) length: usize,
-    pub(super) panels: &'a [f32],
+    pub(super) weights: Weights<'a>,
     pub(super) k: usize,
     pub(super) n: usize,
     pub(super) out: Out,
     /// Whether products are added to what is in the result.
     pub(super) onto: bool,
     pub(super) after: &'a [After<'a>],
+}
+
+impl Job<'_> {
+    /// Whether a tile of so many rows reads weights where they were given: it is done before they would be laid out.
+    fn direct(&self, rows: usize) -> bool {
+        matches!(self.weights, Weights::Given(matrix) if !matrix.is_transposed()) && rows <= FEW
+    }
+
+    /// The room that a tile of so many rows takes to lay weights out.
+    pub(super) fn room(&self, rows: usize) -> usize {
+        let whole = self.n.is_multiple_of(vector::lanes().0);
+        match self.weights {
+            Weights::Panels(_) => 0,
+            Weights::Given(_) if whole && self.direct(rows) => 0,
+            Weights::Given(_) => self.k.min((BLOCK / super::panel()).max(1)) * super::panel(),
+        }
+    }
 }
 
 /// Rows of inputs: where in the result the first one goes, and where in the inputs each starts.
@@ -44,6 +82,8 @@ pub(super) struct Area<'a> {
 pub(super) struct Tile<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) area: Area<'a>,
+    /// [`Job::room`], where weights are laid out.
+    pub(super) scratch: &'a mut [f32],
 }
 
 /// How many elements ahead of those in use are fetched from memory.
@@ -53,13 +93,16 @@ const AHEAD: usize = 512;
 /// to who reads in several places.
 const ABREAST: usize = 4;
 
+/// Rows of inputs that are few.
+const FEW: usize = 4;
+
 /// Elements of a panel that are read again and again before the next ones: half a core's second cache, or less.
-const BLOCK: usize = 64 * 1024;
+pub(super) const BLOCK: usize = 64 * 1024;
 
 impl Task for Tile<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Tile { job, area } = self;
+        let Tile { job, area, scratch } = self;
         let wide = V::LANES * V::WIDE;
         let depth = (BLOCK / wide).max(1);
         // A block is either some of the stretches, or a part of the only one.
@@ -68,6 +111,7 @@ impl Task for Tile<'_> {
         // The first steps of what comes after are done in registers, the others in cache.
         let mut rest = job.after;
         let line = Line::of(&mut rest);
+        let direct = job.direct(area.rows.starts.len());
         let mut done = 0;
         let mut stretch = 0;
         while stretch < job.offsets.len() {
@@ -80,13 +124,36 @@ impl Task for Tile<'_> {
                     let column = panel * wide;
                     let columns = wide.min(job.n - column);
                     let registers = columns.div_ceil(V::LANES);
+                    let rows = done..done + length * offsets.len();
+                    let width = registers * V::LANES;
+                    let abreast = area.rows.starts.len() == 1
+                        && (direct || matches!(job.weights, Weights::Panels(_)))
+                        && panel + ABREAST <= area.panels.end
+                        && column + ABREAST * wide <= job.n;
+                    let together = if abreast { ABREAST * wide } else { columns };
+                    // Where weights are, how far those of the next element are from them, and those of the next panel.
+                    let (weights, step, apart) = match job.weights {
+                        Weights::Panels(all) => {
+                            (all[column * job.k + done * width..].as_ptr(), width, job.k * wide)
+                        }
+                        Weights::Given(matrix) if direct && columns == width => {
+                            (matrix.block(rows, column, together), job.n, wide)
+                        }
+                        Weights::Given(matrix) => {
+                            let piece = &mut scratch[..rows.len() * width];
+                            // SAFETY: the caller's machine has `V`.
+                            unsafe { matrix.panel::<V>(rows, column, piece) };
+                            (piece.as_ptr(), width, 0)
+                        }
+                    };
                     let block = Block {
                         xs: job.xs,
                         starts: area.rows.starts,
                         offsets,
                         at,
                         length,
-                        weights: &job.panels[column * job.k + done * registers * V::LANES..],
+                        weights,
+                        step,
                         out: job.out.0,
                         first: area.rows.first,
                         column,
@@ -95,14 +162,11 @@ impl Task for Tile<'_> {
                         fresh: done == 0 && !job.onto,
                         line: (done + length * offsets.len() == job.k).then_some(&line),
                     };
-                    let abreast = area.rows.starts.len() == 1
-                        && panel + ABREAST <= area.panels.end
-                        && column + ABREAST * wide <= job.n;
                     // SAFETY: `multiply` has checked that rows, weights and result have these extents.
                     unsafe {
                         match registers {
-                            4 if V::WIDE >= 4 && abreast => block.row::<V, 4>(job.k * wide),
-                            2 if V::WIDE == 2 && abreast => block.row::<V, 2>(job.k * wide),
+                            4 if V::WIDE >= 4 && abreast => block.row::<V, 4>(apart),
+                            2 if V::WIDE == 2 && abreast => block.row::<V, 2>(apart),
                             4 if V::WIDE >= 4 => block.run::<V, 6, 4>(),
                             3 if V::WIDE >= 4 => block.run::<V, 8, 3>(),
                             2 if V::WIDE >= 4 => block.run::<V, 8, 2>(),
@@ -131,7 +195,9 @@ struct Block<'a> {
     offsets: &'a [usize],
     at: usize,
     length: usize,
-    weights: &'a [f32],
+    /// Those of the first element of the rows, at any address, and how far those of the next one are from them.
+    weights: *const f32,
+    step: usize,
     out: *mut f32,
     /// Where in the result the first row goes, and its first column.
     first: usize,
@@ -144,6 +210,12 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// How far ahead of weights in use others are fetched, where those of an element are `width`.
+    #[inline(always)]
+    fn ahead(&self, width: usize) -> usize {
+        if self.step == width { AHEAD } else { AHEAD / 64 * self.step }
+    }
+
     #[inline(always)]
     unsafe fn run<V: Vector, const ROWS: usize, const REGISTERS: usize>(&self) {
         let rows = self.starts.len();
@@ -185,15 +257,16 @@ impl Block<'_> {
                     }
                 }
             }
+            let ahead = self.ahead(REGISTERS * V::LANES);
             let starts: [*const f32; ROWS] =
                 std::array::from_fn(|r| self.xs.as_ptr().add(self.starts[row + r] + self.at));
-            let mut weights = self.weights.as_ptr();
+            let mut weights = self.weights;
             for &offset in self.offsets {
                 let mut xs = starts;
                 xs.iter_mut().for_each(|x| *x = x.add(offset));
                 for i in 0..self.length {
                     if ROWS == 1 {
-                        (0..REGISTERS).for_each(|j| V::prefetch(weights.wrapping_add(AHEAD + j * V::LANES)));
+                        (0..REGISTERS).for_each(|j| V::prefetch(weights.wrapping_add(ahead + j * V::LANES)));
                     }
                     let w: [V; REGISTERS] = std::array::from_fn(|j| V::load(weights.add(j * V::LANES)));
                     for (sums, x) in sums.iter_mut().zip(xs) {
@@ -202,7 +275,7 @@ impl Block<'_> {
                             *sum = x.mul_add(w, *sum);
                         }
                     }
-                    weights = weights.add(REGISTERS * V::LANES);
+                    weights = weights.wrapping_add(self.step);
                 }
             }
             for (sums, at) in sums.into_iter().zip(at) {
@@ -214,9 +287,9 @@ impl Block<'_> {
         }
     }
 
-    /// The only row by [`ABREAST`] whole panels, which lie `step` elements apart.
+    /// The only row by [`ABREAST`] whole panels, which lie `apart` elements from each other.
     #[inline(always)]
-    unsafe fn row<V: Vector, const REGISTERS: usize>(&self, step: usize) {
+    unsafe fn row<V: Vector, const REGISTERS: usize>(&self, apart: usize) {
         // SAFETY: as for `rows`, of each of the panels.
         unsafe {
             let wide = REGISTERS * V::LANES;
@@ -229,20 +302,21 @@ impl Block<'_> {
                     }
                 }
             }
+            let ahead = self.ahead(wide);
             let start = self.xs.as_ptr().add(self.starts[0] + self.at);
-            let mut weights = self.weights.as_ptr();
+            let mut weights = self.weights;
             for &offset in self.offsets {
                 let xs = start.add(offset);
                 for i in 0..self.length {
                     let x = V::splat(*xs.add(i));
                     for (p, sums) in sums.iter_mut().enumerate() {
-                        let weights = weights.add(p * step);
+                        let weights = weights.add(p * apart);
                         for (j, sum) in sums.iter_mut().enumerate() {
-                            V::prefetch(weights.wrapping_add(AHEAD + j * V::LANES));
+                            V::prefetch(weights.wrapping_add(ahead + j * V::LANES));
                             *sum = x.mul_add(V::load(weights.add(j * V::LANES)), *sum);
                         }
                     }
-                    weights = weights.add(wide);
+                    weights = weights.wrapping_add(self.step);
                 }
             }
             for (p, sums) in sums.into_iter().enumerate() {

@@ -5,7 +5,7 @@
 ///
 /// # Safety
 /// Every function needs a machine that has the instructions; [`dispatch`] sees to it. Pointers must be good for the elements
-/// that the function's name speaks of.
+/// that the function's name speaks of; those that are loaded may lie at any address.
 pub(super) unsafe trait Vector: Copy {
     const LANES: usize;
     /// How many registers wide a tile of a product is.
@@ -78,7 +78,7 @@ unsafe impl Vector for Plain {
         let mut v = [0.0; 4];
         for (i, v) in v.iter_mut().enumerate().take(n) {
             // SAFETY: the caller has `n` elements there.
-            *v = unsafe { *from.add(i) };
+            *v = unsafe { from.add(i).read_unaligned() };
         }
         Plain(v)
     }
@@ -173,7 +173,7 @@ pub(super) mod x86 {
             let mut v = [0.0; 8];
             for (i, v) in v.iter_mut().enumerate().take(n) {
                 // SAFETY: the caller has `n` elements there.
-                *v = unsafe { *from.add(i) };
+                *v = unsafe { from.add(i).read_unaligned() };
             }
             // SAFETY: eight elements.
             unsafe { Self::load(v.as_ptr()) }

@@ -143,10 +143,13 @@ mod tests {
         let want = conv(x, f, slide, None).expect("fits");
         let packed = Packed::new(f, f.rank() - 1, false).expect("memory").expect("f32");
         assert_eq!(&conv_shape(x.shape(), f.shape(), slide).expect("fits")[..], want.shape());
-        let got = conv_after(x, &packed, slide, &[]).expect("fits");
-        // By value: the sign of a zero is nobody's.
-        let same = got.shape() == want.shape() && got.as_slice::<f32>().ok() == want.as_slice::<f32>().ok();
-        assert!(same, "{:?} {:?} {slide:?}", x.shape(), f.shape());
+        for packed in [packed.clone(), packed.laid_out().expect("memory")] {
+            let got = conv_after(x, &packed, slide, &[]).expect("fits");
+            // By value: the sign of a zero is nobody's.
+            let same =
+                got.shape() == want.shape() && got.as_slice::<f32>().ok() == want.as_slice::<f32>().ok();
+            assert!(same, "{:?} {:?} {slide:?}", x.shape(), f.shape());
+        }
     }
 
     proptest! {

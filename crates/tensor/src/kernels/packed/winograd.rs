@@ -11,16 +11,16 @@
     reason = "images and patches are read and written by pointer; places are clipped to the image"
 )]
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use super::after::{self, After, Line};
-use super::tile::{Area, Job, Out, Rows, Tile};
+use super::matrix::Matrix;
+use super::tile::{Area, Job, Out, Rows, Tile, Weights};
 use super::vector::{self, Task, Vector};
-use super::{Packed, panel};
+use super::{Packed, panel, scratch};
+use crate::kernels::team;
 use crate::kernels::window::{Axis, output_shape};
-use crate::kernels::{parallel, simd, team};
-use crate::{DType, Error, Result, Tensor};
+use crate::{Error, Result, Tensor};
 
 /// Pixels along a side of a patch, and numbers in it.
 const SIDE: usize = 4;
@@ -34,90 +34,92 @@ const CACHED: usize = 128 * 1024;
 /// Numbers between the ends and beginnings of what belongs to neighbouring points, lest all fall into the same part of a cache.
 const GAP: usize = 16;
 
-/// The filter `[3, 3, channels, out]` transformed: for each of the sixteen points the panels of a matrix `[channels, out]`. `None`
-/// when it's none of those, or too small for it to pay.
-pub(super) fn transformed(weights: &Tensor) -> Result<Option<Tensor>> {
-    let &[3, 3, channels, n] = weights.shape() else { return Ok(None) };
-    if weights.dtype() != DType::F32 || channels < LEAST || n < LEAST {
-        return Ok(None);
-    }
-    let (lanes, _) = vector::lanes();
-    let too_large = || Error::too_large("transformed weights are larger than memory could be");
-    let size =
-        n.checked_next_multiple_of(lanes).and_then(|n| n.checked_mul(channels)).ok_or_else(too_large)?;
+/// Channels whose filters are transformed and used before the next ones, where that is done for each use.
+const SOME: usize = 128;
+
+/// Whether a filter of `shape` is one of those, and large enough for it to pay.
+pub(super) fn takes(shape: &[usize]) -> bool {
+    matches!(shape, &[3, 3, channels, n] if channels >= LEAST && n >= LEAST)
+}
+
+/// The filter `[3, 3, channels, out]` transformed: for each of the sixteen points the panels of a matrix `[channels, out]`, which
+/// take `size` numbers.
+///
+/// # Errors
+/// When there isn't memory for it.
+pub(super) fn transformed(filter: &Matrix<'_>, size: usize) -> Result<Tensor> {
     let mut all = super::fresh(&[POINTS, size])?;
-    let from = weights.elements::<f32>()?;
-    parallel::for_parts(all.make_mut::<f32>()?, SIDE * size, 9, |start, part| {
-        for (i, line) in part.chunks_exact_mut(SIDE * size).enumerate() {
-            match start / (SIDE * size) + i {
-                0 => transform::<0>(&from, line, [channels, n]),
-                1 => transform::<1>(&from, line, [channels, n]),
-                2 => transform::<2>(&from, line, [channels, n]),
-                _ => transform::<3>(&from, line, [channels, n]),
-            }
-        }
-    });
-    Ok(Some(all))
-}
-
-/// Makes the panels of the four points of a patch's `LINE`.
-fn transform<const LINE: usize>(filter: &[f32], line: &mut [f32], [channels, n]: [usize; 2]) {
-    let (tap, size) = (channels * n, line.len() / SIDE);
-    let padded = size / channels;
-    for first in (0..n).step_by(panel()) {
-        let width = panel().min(padded - first);
-        let count = width.min(n - first);
-        for channel in 0..channels {
-            let from = channel * n + first;
-            let taps: [&[f32]; 9] = std::array::from_fn(|i| &filter[i * tap + from..][..count]);
-            let to = first * channels + channel * width;
-            let mut points = line.chunks_exact_mut(size).map(|point| &mut point[to..][..width]);
-            let mut points: [&mut [f32]; SIDE] = std::array::from_fn(|_| points.next().unwrap_or_default());
-            simd::run(
-                #[inline(always)]
-                |_| {
-                    let whole = count / LANES * LANES;
-                    for i in (0..whole).step_by(LANES) {
-                        at_once::<LINE, LANES>(&taps, &mut points, i);
-                    }
-                    for i in whole..count {
-                        at_once::<LINE, 1>(&taps, &mut points, i);
-                    }
-                },
-            );
-            points.iter_mut().for_each(|point| point[count..].fill(0.0));
-        }
+    let (k, n) = filter.extents();
+    let channels = k / 9;
+    if size != n.next_multiple_of(vector::lanes().0) * channels {
+        return Err(Error::shape("transformed weights have other extents"));
     }
+    let out = Out(all.make_mut::<f32>()?.as_mut_ptr());
+    team::each(n.div_ceil(panel()), &|index| {
+        let column = index * panel();
+        // SAFETY: there is room for the panels of all channels at each point, and these are this call's alone.
+        let to = unsafe { out.at(column * channels) };
+        let width = panel().min(size / channels - column);
+        vector::dispatch(Filters { filter, channels: 0..channels, column, width, to, step: size });
+    });
+    Ok(all)
 }
 
-/// Numbers that are transformed at once.
-const LANES: usize = 16;
+/// Transforms the filters of some channels for a panel that is `width` wide, from `column` on; the panels of the points lie `step`
+/// numbers apart, and there is room for them.
+struct Filters<'a, 'm> {
+    filter: &'a Matrix<'m>,
+    channels: Range<usize>,
+    column: usize,
+    width: usize,
+    to: *mut f32,
+    step: usize,
+}
 
-/// What [`transform`] does for `N` filters from `at`. They are all read before any is written, so that vectors can do it.
-#[inline(always)]
-fn at_once<const LINE: usize, const N: usize>(
-    taps: &[&[f32]; 9],
-    points: &mut [&mut [f32]; SIDE],
-    at: usize,
-) {
-    let taps: [[f32; N]; 9] = taps.map(|tap| {
-        let mut lanes = [0.0; N];
-        lanes.copy_from_slice(&tap[at..][..N]);
-        lanes
-    });
-    let column = |j: usize| spread(&taps[j], &taps[3 + j], &taps[6 + j])[LINE];
-    let made = spread(&column(0), &column(1), &column(2));
-    for (point, made) in points.iter_mut().zip(&made) {
-        point[at..][..N].copy_from_slice(made);
+/// How many channels ahead of those in use are fetched.
+const AHEAD: usize = 4;
+
+impl Task for Filters<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Filters { filter, channels, column, width, mut to, step } = self;
+        let (k, n) = filter.extents();
+        let (tap, count) = (k / 9, width.min(n - column));
+        for channel in channels {
+            let mut taps = [std::ptr::null(); 9];
+            for (i, from) in taps.iter_mut().enumerate() {
+                *from = filter.stretch(i * tap + channel, column, count);
+                // SAFETY: the machine has `V`.
+                unsafe { filter.fetch::<V>(i * tap + channel + AHEAD, column, count) };
+            }
+            for at in (0..count).step_by(V::LANES) {
+                let some = V::LANES.min(count - at);
+                // SAFETY: the machine has `V`; each tap has `count` weights, and a panel's row has room for whole registers.
+                unsafe {
+                    let half = V::splat(0.5);
+                    let mut weights = [V::zero(); 9];
+                    for (weight, from) in weights.iter_mut().zip(taps) {
+                        *weight = V::load_some(from.add(at), some);
+                    }
+                    let [a, b, c, d, e, f, g, h, i] = weights;
+                    let (a, b, c) = (spread(a, d, g, half), spread(b, e, h, half), spread(c, f, i, half));
+                    for (line, ((a, b), c)) in a.into_iter().zip(b).zip(c).enumerate() {
+                        for (j, v) in spread(a, b, c, half).into_iter().enumerate() {
+                            v.store(to.add((line * SIDE + j) * step + at));
+                        }
+                    }
+                }
+            }
+            to = to.wrapping_add(width);
+        }
     }
 }
 
 /// What a filter's three rows, or columns, contribute to each of four.
 #[inline(always)]
-fn spread<const N: usize>(a: &[f32; N], b: &[f32; N], c: &[f32; N]) -> [[f32; N]; SIDE] {
-    let sum = std::array::from_fn(|i| 0.5 * (a[i] + b[i] + c[i]));
-    let difference = std::array::from_fn(|i| 0.5 * (a[i] - b[i] + c[i]));
-    [*a, sum, difference, *c]
+unsafe fn spread<V: Vector>(a: V, b: V, c: V, half: V) -> [V; SIDE] {
+    // SAFETY: the caller has `V`.
+    unsafe { [a, a.add(b).add(c).mul(half), a.sub(b).add(c).mul(half), c] }
 }
 
 /// The convolution of images `[batch, height, width, channels]` with a transformed filter, and what comes after it.
@@ -142,8 +144,14 @@ pub(super) fn conv(
     let patches = batch * down * across;
     let panels = n.div_ceil(panel());
     let threads = rayon::current_num_threads();
+    let source = filter.source()?;
     let most = (CACHED / channels).clamp(24, 96);
-    let some = patches.div_ceil(threads * 3).next_multiple_of(24).min(most);
+    let some = match source {
+        Weights::Panels(_) => patches.div_ceil(threads * 3).next_multiple_of(24).min(most),
+        // Fewer patches would have the filter transformed more often.
+        Weights::Given(_) if patches <= 96 => patches,
+        Weights::Given(_) => patches.div_ceil(patches.div_ceil(96).next_multiple_of(threads)),
+    };
     let blocks = patches.div_ceil(some);
     // Where there are few patches, threads share the panels, and each transforms the patches for itself.
     let groups = if blocks >= threads * 2 { 1 } else { (threads * 2).div_ceil(blocks).min(panels) };
@@ -151,7 +159,7 @@ pub(super) fn conv(
     let groups = panels.div_ceil(per_group);
     let work = Work {
         xs: &xs,
-        filter: filter.panels.as_slice::<f32>()?,
+        filter: source,
         channels,
         n,
         y,
@@ -165,27 +173,18 @@ pub(super) fn conv(
         let (block, group) = (index / groups, index % groups);
         let patches = block * some..(block * some + some).min(patches);
         let panels = group * per_group..(group * per_group + per_group).min(panels);
-        // What a thread transforms into stays with it, so that a steady run asks for no memory.
-        SCRATCH.with_borrow_mut(|scratch| {
-            let room = work.room(patches.len());
-            if scratch.len() < room {
-                scratch.resize(room, 0.0);
-            }
-            vector::dispatch(Block { work: &work, patches, panels, scratch: &mut scratch[..room] });
+        scratch::with(work.room(patches.len()), |scratch| {
+            vector::dispatch(Block { work: &work, patches, panels, scratch });
         });
     };
     team::each(blocks * groups, &one);
     Ok(result)
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
 /// A convolution as a whole.
 struct Work<'a> {
     xs: &'a [f32],
-    filter: &'a [f32],
+    filter: Weights<'a>,
     channels: usize,
     n: usize,
     y: Axis,
@@ -203,9 +202,13 @@ impl Work<'_> {
         count * columns + GAP
     }
 
-    /// Numbers that transformed patches and their products take.
+    /// Numbers that transformed patches, their products, and filters that are transformed for these take.
     fn room(&self, count: usize) -> usize {
-        POINTS * (self.point(count, self.channels) + self.point(count, panel()))
+        let filters = match self.filter {
+            Weights::Panels(_) => 0,
+            Weights::Given(_) => SOME.min(self.channels) * panel() + GAP,
+        };
+        POINTS * (self.point(count, self.channels) + self.point(count, panel()) + filters)
     }
 
     /// Where a patch is: its image, and its first result's row and column.
@@ -229,7 +232,8 @@ impl Task for Block<'_, '_> {
         let Block { work, patches, panels, scratch } = self;
         let (count, channels, n) = (patches.len(), work.channels, work.n);
         let step = work.point(count, channels);
-        let (given, products) = scratch.split_at_mut(POINTS * step);
+        let (given, rest) = scratch.split_at_mut(POINTS * step);
+        let (products, filters) = rest.split_at_mut(POINTS * work.point(count, panel()));
         for (i, patch) in patches.clone().enumerate() {
             // SAFETY: the machine has `V`; the scratch has room for all patches at all points.
             unsafe { work.transform::<V>(patch, given.as_mut_ptr().add(i * channels), step) };
@@ -239,25 +243,44 @@ impl Task for Block<'_, '_> {
         let matrix = n.next_multiple_of(V::LANES) * channels;
         let mut rest = work.after;
         let line = Line::of(&mut rest);
+        // How many channels' filters are used at a time.
+        let some = match work.filter {
+            Weights::Panels(_) => channels,
+            Weights::Given(_) => SOME,
+        };
         for panel in panels {
             let column = panel * wide;
             let columns = wide.min(n - column);
             let back = work.point(count, columns);
-            for point in 0..POINTS {
-                let job = Job {
-                    xs: &given[point * step..][..count * channels],
-                    offsets: &[0],
-                    length: channels,
-                    panels: &work.filter[point * matrix + column * channels..],
-                    k: channels,
-                    n: columns,
-                    out: Out(products[point * back..][..count * columns].as_mut_ptr()),
-                    onto: false,
-                    after: &[],
-                };
-                let area = Area { rows: Rows { first: 0, starts: &starts }, panels: 0..1 };
-                // SAFETY: the machine has `V`; rows, panel and products have these extents.
-                unsafe { Tile { job: &job, area }.run::<V>() };
+            for first in (0..channels).step_by(some) {
+                let channels = first..(first + some).min(channels);
+                let size = channels.len() * columns.next_multiple_of(V::LANES);
+                if let Weights::Given(filter) = &work.filter {
+                    let (width, to) = (columns.next_multiple_of(V::LANES), filters.as_mut_ptr());
+                    let channels = channels.clone();
+                    // SAFETY: the machine has `V`; the scratch has room for so many filters at each point.
+                    unsafe { Filters { filter, channels, column, width, to, step: size + GAP }.run::<V>() };
+                }
+                for point in 0..POINTS {
+                    let panels = match work.filter {
+                        Weights::Panels(all) => &all[point * matrix + column * work.channels..],
+                        Weights::Given(_) => &filters[point * (size + GAP)..],
+                    };
+                    let job = Job {
+                        xs: &given[point * step + first..(point + 1) * step - GAP],
+                        offsets: &[0],
+                        length: channels.len(),
+                        weights: Weights::Panels(panels),
+                        k: channels.len(),
+                        n: columns,
+                        out: Out(products[point * back..][..count * columns].as_mut_ptr()),
+                        onto: first > 0,
+                        after: &[],
+                    };
+                    let area = Area { rows: Rows { first: 0, starts: &starts }, panels: 0..1 };
+                    // SAFETY: the machine has `V`; rows, panel and products have these extents.
+                    unsafe { Tile { job: &job, area, scratch: &mut [] }.run::<V>() };
+                }
             }
             for (i, patch) in patches.clone().enumerate() {
                 let from = &products[i * columns..];
@@ -382,7 +405,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn it_is_the_plain_one(
-            batch in 1usize..3, h in 1usize..15, w in 1usize..15, channels in 16usize..80, n in 16usize..150,
+            batch in 1usize..3, h in 1usize..15, w in 1usize..15, channels in 16usize..300, n in 16usize..150,
             pads in 0usize..3,
         ) {
             let padding = match pads {
@@ -399,10 +422,12 @@ mod tests {
             for after in [&after[..], &after[..2], &[]] {
                 let pack = |windows: bool| Packed::filter(&f, windows).expect("memory").expect("float32");
                 let want = conv_after(&x, &pack(false), &slide, after).expect("fits");
-                let got = conv_after(&x, &pack(true), &slide, after).expect("fits");
-                prop_assert_eq!(got.shape(), want.shape());
-                // Sums of small integers and their quarters are exact, in whichever order.
-                prop_assert_eq!(got.as_slice::<f32>().expect("f32"), want.as_slice::<f32>().expect("f32"));
+                for filter in [pack(true), pack(true).laid_out().expect("memory")] {
+                    let got = conv_after(&x, &filter, &slide, after).expect("fits");
+                    prop_assert_eq!(got.shape(), want.shape());
+                    // Sums of small integers and their quarters are exact, in whichever order.
+                    prop_assert_eq!(got.as_slice::<f32>().expect("f32"), want.as_slice::<f32>().expect("f32"));
+                }
             }
         }
     }

@@ -234,7 +234,9 @@ mod tests {
         let (x, kernel) = (numbers(&[1, 7, 3], 1), numbers(&[3, 4 * units], 2));
         let recurrent = numbers(&[units, 4 * units], 3);
         let (h, c) = (numbers(&[1, units], 4), numbers(&[1, units], 5));
-        let pack = |t: &Tensor| Packed::new(t, 1, false).expect("memory").expect("float32");
+        let pack = |t: &Tensor| {
+            Packed::new(t, 1, false).expect("memory").expect("float32").laid_out().expect("memory")
+        };
         let packed = [pack(&kernel), pack(&recurrent)];
         for (initial, go_backwards) in [(&[][..], false), (&[&h, &c][..], true)] {
             let plain = Recurrence {

@@ -9,7 +9,7 @@ use crate::{Element, Result};
 /// The recurrent kernel, laid out for products where that pays.
 pub(super) struct StateWeights<'a, T: Number> {
     plain: Cow<'a, [T]>,
-    packed: Option<Cow<'a, Packed>>,
+    packed: Option<Packed>,
 }
 
 impl<'a, T: Number> StateWeights<'a, T> {
@@ -19,9 +19,12 @@ impl<'a, T: Number> StateWeights<'a, T> {
         let plain = r.recurrent_kernel.elements::<T>()?;
         let packed = match r.packed {
             _ if T::DTYPE != f32::DTYPE => None,
-            Some([_, recurrent]) => Some(Cow::Borrowed(recurrent)),
+            // Every step reads them again.
+            Some([_, recurrent]) => Some(recurrent.clone().laid_out()?),
             // One or two rows read the weights only once a step, as they lie.
-            None if batch > 2 => Packed::new(r.recurrent_kernel, 1, false)?.map(Cow::Owned),
+            None if batch > 2 => {
+                Packed::new(r.recurrent_kernel, 1, false)?.map(Packed::laid_out).transpose()?
+            }
             None => None,
         };
         Ok(StateWeights { plain, packed })
@@ -34,7 +37,7 @@ impl<'a, T: Number> StateWeights<'a, T> {
 
     /// Laid out for products, if they are.
     pub(super) fn packed(&self) -> Option<&Packed> {
-        self.packed.as_deref()
+        self.packed.as_ref()
     }
 
     /// `out += h x weights` on this thread: `h` is `[rows, units]`, `out` `[rows, wide]`.
