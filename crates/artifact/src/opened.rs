@@ -47,7 +47,8 @@ impl Files for Opened {
         if self.ahead && AHEAD.contains(&bytes.len()) {
             let bytes = bytes.clone();
             // Without such a thread, pages come when they are read.
-            let _ = std::thread::Builder::new().name("modelark-ahead".to_owned()).spawn(move || touch(&bytes));
+            let _ =
+                std::thread::Builder::new().name("modelark-ahead".to_owned()).spawn(move || touch(&bytes));
         }
         opened.insert(name.to_owned(), bytes.clone());
         Ok(bytes)

@@ -118,8 +118,7 @@ mod tests {
 
     #[test]
     fn slots_follow_their_weights_values() {
-        let lazy =
-            |name: &str| Variable::lazy(name, modelark_tensor::DType::F32, [], || Ok(Tensor::scalar(1f32)));
+        let lazy = |name: &str| Variable::lazy(name, DType::F32, [], || Ok(Tensor::scalar(1f32)));
         let (a, b) = (lazy("a"), lazy("b"));
         let mut read = Objects::default();
         let ids = [&a, &b].map(|v| read.add(Objects::ROOT, v.name.clone(), Kind::Variable(v.clone())));
