@@ -206,6 +206,29 @@ fn a_failed_save_leaves_the_old_file_as_it_was() {
 }
 
 #[test]
+fn a_graph_without_outputs_says_what_it_could_give() {
+    const FLOAT: &str = "attr { key: \"T\" value { type: DT_FLOAT } }";
+    let input = "node { name: \"x\" op: \"Placeholder\" attr { key: \"dtype\" value { type: DT_FLOAT } } }";
+    let used = format!(
+        "node {{ name: \"y\" op: \"Relu\" input: \"x\" {FLOAT} }}
+         node {{ name: \"ok\" op: \"Placeholder\" attr {{ key: \"dtype\" value {{ type: DT_BOOL }} }} }}
+         node {{ name: \"check\" op: \"Assert\" input: \"ok\" input: \"y\"
+                attr {{ key: \"T\" value {{ list {{ type: DT_FLOAT }} }} }} }}"
+    );
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("graph.pbtxt");
+    for (more, wanted) in [
+        ("", "only constants and placeholders"),
+        (&used, "--output-names`), one of its 1 tensors, of which the last are y"),
+    ] {
+        fs::write(&path, format!("{input}\n{more}")).expect("written");
+        let model = modelark::load(&path).expect("loads");
+        let error = model.default_function().err().expect("nothing to run it to").to_string();
+        assert_says(&error, &["no outputs", wanted]);
+    }
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_named() {
     let model = modelark::load(case("tf221/functional").path("model.keras")).expect("loads");
     let wrong = Tensor::zeros(modelark::DType::F32, [1, 2]).expect("tensor");
