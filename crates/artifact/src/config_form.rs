@@ -81,6 +81,22 @@ pub fn full_name(name: &str) -> &str {
     }
 }
 
+/// A config with lists of numbers for arrays, which Keras 2 wraps in archives alone.
+pub fn plain_arrays(config: Value) -> Value {
+    match config {
+        Value::Object(mut node) => {
+            let is_array =
+                matches!(node.get("class_name").and_then(Value::as_str), Some("__numpy__" | "__tensor__"));
+            match node.get_mut("config").and_then(|c| c.get_mut("value")).filter(|_| is_array) {
+                Some(value) => value.take(),
+                None => Value::Object(node.into_iter().map(|(k, v)| (k, plain_arrays(v))).collect()),
+            }
+        }
+        Value::Array(items) => items.into_iter().map(plain_arrays).collect(),
+        other => other,
+    }
+}
+
 /// An optimizer's node as `.h5` files and SavedModels have it (`optimizer_config`). Keras 2.11 and later register their own
 /// optimizers as custom ones there, and take a bare name for one of before.
 pub fn legacy_optimizer(node: Value) -> Value {
@@ -190,6 +206,14 @@ mod tests {
         );
         assert_eq!(dialect_of(&node(json!({"output_dim": 3, "init": "uniform"})), None), Dialect::Keras1);
         assert_eq!(dialect_of(&node(json!({})), Some("2.2.4-tf")), Dialect::Keras2);
+    }
+
+    #[test]
+    fn arrays_are_lists_in_the_old_form() {
+        let wrapped = json!({"class_name": "__numpy__", "config": {"value": [1.0, 3.0], "dtype": "float32"}});
+        let metric =
+            |array: Value| json!([{"class_name": "AUC", "config": {"label_weights": array, "name": "auc"}}]);
+        assert_eq!(plain_arrays(metric(wrapped)), metric(json!([1.0, 3.0])));
     }
 
     #[test]

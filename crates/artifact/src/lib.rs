@@ -24,7 +24,7 @@ mod variable;
 
 pub use architecture::{Architecture, Dialect};
 pub use artifact::{Artifact, Asset, Source};
-pub use config_form::{archive_form, dialect_of, full_name, legacy_form, legacy_optimizer};
+pub use config_form::{archive_form, dialect_of, full_name, legacy_form, legacy_optimizer, plain_arrays};
 pub use error::{Error, ErrorKind, Result, nearest};
 pub use files::{Files, Folder, Memory, Place};
 pub use format::{Entry, Format, Held, Needs, Report, Salvage, SaveOptions};

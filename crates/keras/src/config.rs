@@ -3,7 +3,7 @@
 use modelark_artifact::Dialect;
 pub(crate) use modelark_artifact::{
     archive_form, dialect_of as dialect, full_name, json_text as to_ascii, legacy_form, legacy_optimizer,
-    parse_json as parse,
+    parse_json as parse, plain_arrays,
 };
 use serde_json::{Map, Value};
 
@@ -19,6 +19,9 @@ pub(crate) fn version(dialect: Dialect, own: Option<&str>) -> String {
 /// How a model was compiled as `.h5` files say it (`training_config`): the optimizer is `optimizer_config`.
 pub(crate) fn training_config(compile: &Value, dialect: Dialect) -> Value {
     let mut config = rekey(compile, "optimizer", "optimizer_config", legacy_optimizer);
+    if dialect != Dialect::Keras3 {
+        config = plain_arrays(config);
+    }
     if let Value::Object(config) = &mut config {
         // What Keras compiles with where nothing is said; from such a file it takes no silence.
         let default = || legacy_optimizer(Value::from("rmsprop"));

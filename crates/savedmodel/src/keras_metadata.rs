@@ -6,6 +6,7 @@ use modelark_artifact::tensor::PartialShape;
 use modelark_artifact::{
     Architecture, Artifact, Dialect, Error, FunctionObject, Kind, Layer, ObjectId, Objects, OptimizerLayout,
     OptimizerState, OptimizerVariable, Result, Role, Slot, Structure, Training, legacy_optimizer,
+    plain_arrays,
 };
 use modelark_checkpoint::NamedSlot;
 use modelark_proto::keras::{SavedMetadata, SavedObject};
@@ -268,6 +269,7 @@ const KERAS_VERSION: &str = "2.15.0";
 
 /// A compile config as SavedModels and `.h5` files have it: the optimizer under `optimizer_config`.
 fn training_config(compile: Value, layout: Option<OptimizerLayout>) -> Value {
+    let compile = plain_arrays(compile);
     let Value::Object(mut compile) = compile else { return compile };
     if let Some(optimizer) = compile.shift_remove("optimizer") {
         compile.entry("optimizer_config").or_insert(legacy_optimizer(optimizer));
