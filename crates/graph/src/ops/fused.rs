@@ -335,7 +335,9 @@ fn pack(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         };
         match packed {
             Some(packed) => {
-                let packed = if context.once() { packed } else { packed.laid_out()? };
+                // Transposing piece by piece for each tile would take longer.
+                let as_given = context.once() && !transposed;
+                let packed = if as_given { packed } else { packed.laid_out()? };
                 one(Resource::Other(std::sync::Arc::new(packed)))
             }
             None => one(weights),
