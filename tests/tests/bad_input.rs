@@ -223,7 +223,7 @@ fn a_graph_without_outputs_says_what_it_could_give() {
     ] {
         fs::write(&path, format!("{input}\n{more}")).expect("written");
         let model = modelark::load(&path).expect("loads");
-        let error = model.default_function().err().expect("nothing to run it to").to_string();
+        let error = model.default_function().expect_err("nothing to run it to").to_string();
         assert_says(&error, &["no outputs", wanted]);
     }
 }
