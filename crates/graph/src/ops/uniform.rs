@@ -114,12 +114,17 @@ impl Factor {
     }
 }
 
+/// The integer that a float comes nearest to, whatever range it is to lie in.
+fn nearest(v: f32, scale: f32, zero: i64) -> i64 {
+    i64::from((v * (1.0 / scale) + 0.5).floor() as i32) + zero
+}
+
 fn quantize(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
     let (grid, kind) = (Grid::read(a, "")?, Kind::of(a.dtype("Tout")?)?);
     Ok(kernel(move |_, inputs| {
         let [x, scales, zeros] = tensors(inputs)?;
         let steps = grid.steps(x.shape(), &scales, &zeros)?;
-        let near = |v: &f32, scale: f32, zero: i64| grid.clamp(i64::from((v * (1.0 / scale) + 0.5).floor() as i32) + zero);
+        let near = |v: &f32, scale: f32, zero: i64| grid.clamp(nearest(*v, scale, zero));
         one(kind.tensor(steps.map(&*x.elements::<f32>()?, near), x.shape())?)
     }))
 }
@@ -254,8 +259,7 @@ fn hybrid_dot(a: &NodeAttrs<'_>) -> Result<Box<dyn Kernel>> {
         let mut steps = Vec::with_capacity(rows);
         for row in x.elements::<f32>()?.chunks(inner.max(1)) {
             let (scale, zero) = fitted(row);
-            let near = |v: &f32| i64::from((v * (1.0 / scale) + 0.5).floor() as i32) + zero;
-            offset.extend(row.iter().map(|v| (near(v).clamp(-128, 127) - zero) as f64));
+            offset.extend(row.iter().map(|v| (nearest(*v, scale, zero).clamp(-128, 127) - zero) as f64));
             steps.push(scale);
         }
         let theirs = right.steps(y.shape(), &scales, &zeros)?;

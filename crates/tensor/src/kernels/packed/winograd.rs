@@ -31,6 +31,8 @@ const STEP: usize = 2;
 const LEAST: usize = 16;
 /// Numbers of transformed patches that stay in a core's second cache beside the weights.
 const CACHED: usize = 128 * 1024;
+/// Patches that go the way together.
+const MOST: usize = 96;
 /// Numbers between the ends and beginnings of what belongs to neighbouring points, lest all fall into the same part of a cache.
 const GAP: usize = 16;
 
@@ -145,12 +147,12 @@ pub(super) fn conv(
     let panels = n.div_ceil(panel());
     let threads = rayon::current_num_threads();
     let source = filter.source()?;
-    let most = (CACHED / channels).clamp(24, 96);
+    let most = (CACHED / channels).clamp(24, MOST);
     let some = match source {
         Weights::Panels(_) => patches.div_ceil(threads * 3).next_multiple_of(24).min(most),
         // Fewer patches would have the filter transformed more often.
-        Weights::Given(_) if patches <= 96 => patches,
-        Weights::Given(_) => patches.div_ceil(patches.div_ceil(96).next_multiple_of(threads)),
+        Weights::Given(_) if patches <= MOST => patches,
+        Weights::Given(_) => patches.div_ceil(patches.div_ceil(MOST).next_multiple_of(threads)),
     };
     let blocks = patches.div_ceil(some);
     // Where there are few patches, threads share the panels, and each transforms the patches for itself.
@@ -239,7 +241,7 @@ impl Task for Block<'_, '_> {
             unsafe { work.transform::<V>(patch, given.as_mut_ptr().add(i * channels), step) };
         }
         let wide = V::LANES * V::WIDE;
-        let starts: smallvec::SmallVec<[usize; 96]> = (0..count).map(|i| i * channels).collect();
+        let starts: smallvec::SmallVec<[usize; MOST]> = (0..count).map(|i| i * channels).collect();
         let matrix = n.next_multiple_of(V::LANES) * channels;
         let mut rest = work.after;
         let line = Line::of(&mut rest);
@@ -254,10 +256,10 @@ impl Task for Block<'_, '_> {
             let back = work.point(count, columns);
             for first in (0..channels).step_by(some) {
                 let channels = first..(first + some).min(channels);
-                let size = channels.len() * columns.next_multiple_of(V::LANES);
+                let width = columns.next_multiple_of(V::LANES);
+                let size = channels.len() * width;
                 if let Weights::Given(filter) = &work.filter {
-                    let (width, to) = (columns.next_multiple_of(V::LANES), filters.as_mut_ptr());
-                    let channels = channels.clone();
+                    let (channels, to) = (channels.clone(), filters.as_mut_ptr());
                     // SAFETY: the machine has `V`; the scratch has room for so many filters at each point.
                     unsafe { Filters { filter, channels, column, width, to, step: size + GAP }.run::<V>() };
                 }
